@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What reflection serves: every file, the well-known types included.
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("bowline_descriptor.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".bowline.v1").compile_fds(descriptors)?;
+    // Ordered maps encode the same content to the same bytes: fingerprints of requests rely on it.
+    tonic_prost_build::configure().bytes(".bowline.v1").btree_map(".").compile_fds(descriptors)?;
     Ok(())
 }
