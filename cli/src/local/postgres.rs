@@ -1,0 +1,438 @@
+//! A Postgres of our own: on loopback, with a password, as durable as one in production.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::NoTls;
+
+use super::account::Account;
+use super::binaries::{self, PostgresPrograms};
+use super::folder::{Folder, Home};
+use super::process::{Launch, Output, Process, Stopped, in_words};
+use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
+
+const NAME: &str = "postgres";
+const ROLE: &str = "bowline";
+const DATABASE: &str = "bowline";
+/// Postgres will not run as root; Debian's package brings the first of these.
+const ACCOUNTS: &[&str] = &["postgres", "nobody"];
+const LOG: &str = "postgres.log";
+const PASSWORD: &str = "password";
+const DATA: &str = "data";
+/// Another process can take a port between the moment we found it free and the server's start.
+const PORT_TRIES: u32 = 5;
+const POLL: Duration = Duration::from_millis(25);
+/// Given at each start, so that a kept folder follows a newer Bowline. Durability is left alone on
+/// purpose: `fsync` and the WAL are as on a production server.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=200",
+    "shared_buffers=128MB",
+    "synchronous_commit=on",
+    "log_min_messages=warning",
+    "log_min_error_statement=panic",
+    "timezone=UTC",
+];
+
+/// A running Postgres. Dropped, it stops too: its keeper sees to it.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    process: Process,
+    site: Site,
+    port: u16,
+}
+
+/// What stays the same over the server's restarts.
+#[derive(Debug)]
+struct Site {
+    folder: Folder,
+    programs: PostgresPrograms,
+    account: Option<Account>,
+    password: String,
+}
+
+impl PrivatePostgres {
+    /// Makes the data folder where there is none, starts the server, waits until it answers, and
+    /// makes the database `bowline`.
+    ///
+    /// # Errors
+    /// Each names what is wrong and, where that is known, what to do.
+    pub async fn start(home: &Home) -> Result<Self, LocalError> {
+        let installed = binaries::postgres()?;
+        let account = Account::unprivileged(NAME, ACCOUNTS)?;
+        let folder = Folder::make(home, NAME, account.as_ref())?;
+        reachable(&folder.path, account.as_ref()).await?;
+        let programs = choose(&installed, &folder.path.join(DATA))?;
+        let password = make_cluster(&folder, &programs, account.as_ref()).await?;
+        let site = Site { folder, programs, account, password };
+        let mut tries = 0;
+        let (process, port) = loop {
+            tries += 1;
+            let port = port::free()?;
+            match site.launch(port).await {
+                Ok(process) => break (process, port),
+                Err(LocalError::Ended { .. }) if tries < PORT_TRIES && site.port_was_taken() => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let server = Self { process, site, port };
+        server.make_database().await?;
+        Ok(server)
+    }
+
+    /// The database `bowline`, as its superuser.
+    pub fn url(&self) -> String {
+        self.url_of(DATABASE)
+    }
+
+    /// Another database of this server.
+    pub fn url_of(&self, database: &str) -> String {
+        self.site.url(self.port, database)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until the server ends by itself, and says how.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub async fn ended(&mut self) -> Result<String, LocalError> {
+        self.process.wait().await.map(in_words)
+    }
+
+    /// A fast shutdown: sessions are cut, what is committed is kept. Killed if it takes too long.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub async fn stop(&mut self) -> Result<Stopped, LocalError> {
+        self.process.stop(STOP_WITHIN).await
+    }
+
+    /// SIGKILL, as a machine that loses power would have it (but for the kernel's own buffers).
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub async fn kill(&mut self) -> Result<(), LocalError> {
+        self.process.kill().await
+    }
+
+    /// Stops it where it runs, and starts it again on the same port with the same data.
+    ///
+    /// # Errors
+    /// When it does not come back within [`READY_WITHIN`].
+    pub async fn restart(&mut self) -> Result<(), LocalError> {
+        self.stop().await?;
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match self.site.launch(self.port).await {
+                Ok(process) => {
+                    self.process = process;
+                    return Ok(());
+                }
+                // After SIGKILL the old sessions hold on for a moment; a port is a matter of luck.
+                Err(LocalError::Ended { .. }) if Instant::now() < deadline => sleep(POLL * 10).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers. Sessions that are at work go on; new ones
+    /// are not served.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn pause(&mut self) -> Result<(), LocalError> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn resume(&mut self) -> Result<(), LocalError> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
+    async fn make_database(&self) -> Result<(), LocalError> {
+        let refused =
+            |error: tokio_postgres::Error| LocalError::Refused { program: NAME, message: error.to_string() };
+        let (client, connection) =
+            tokio_postgres::connect(&self.url_of("postgres"), NoTls).await.map_err(refused)?;
+        let connection = tokio::spawn(connection);
+        let exists = client
+            .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE])
+            .await
+            .map_err(refused)?
+            .is_some();
+        if !exists {
+            client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await.map_err(refused)?;
+        }
+        drop(client);
+        // The end of the connection says nothing that the statements have not said.
+        let _ = connection.await;
+        Ok(())
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        if self.process.ended().is_none() {
+            self.site.folder.leave_to_keeper();
+        }
+    }
+}
+
+impl Site {
+    fn url(&self, port: u16, database: &str) -> String {
+        format!("postgres://{ROLE}:{}@127.0.0.1:{port}/{database}", self.password)
+    }
+
+    /// Starts the server and waits until it answers.
+    async fn launch(&self, port: u16) -> Result<Process, LocalError> {
+        let log_path = self.folder.path.join(LOG);
+        let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
+        let mut arguments: Vec<_> = vec!["-D".into(), self.folder.path.join(DATA).into()];
+        for setting in SETTINGS.iter().map(ToString::to_string).chain([format!("port={port}")]) {
+            arguments.extend(["-c".into(), setting.into()]);
+        }
+        let mut process = Process::spawn(Launch {
+            name: NAME,
+            program: self.programs.folder.join("postgres"),
+            arguments,
+            environment: Vec::new(),
+            current_dir: self.folder.path.clone(),
+            account: self.account.clone(),
+            output: Output::File(log),
+            stop_signal: Signal::SIGINT,
+            leftover: self.folder.leftover(),
+        })?;
+        match self.answered(&mut process, port).await {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                process.kill().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn answered(&self, process: &mut Process, port: u16) -> Result<(), LocalError> {
+        let url = self.url(port, "postgres");
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            if let Some(status) = process.ended() {
+                let last_words = self.folder.last_words(LOG);
+                return Err(LocalError::Ended { program: NAME, status: in_words(status), last_words });
+            }
+            let cause = match timeout(Duration::from_secs(5), tokio_postgres::connect(&url, NoTls)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it accepted a connection and said nothing".to_owned(),
+            };
+            if Instant::now() > deadline {
+                let last_words = self.folder.last_words(LOG);
+                return Err(LocalError::Silent {
+                    program: NAME,
+                    within_s: READY_WITHIN.as_secs(),
+                    cause,
+                    last_words,
+                });
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    fn port_was_taken(&self) -> bool {
+        self.folder.last_words(LOG).contains("could not bind")
+            || self.folder.last_words(LOG).contains("could not create any TCP/IP sockets")
+    }
+}
+
+/// The programs that fit the data which is there, or the newest.
+fn choose(installed: &[PostgresPrograms], data: &Path) -> Result<PostgresPrograms, LocalError> {
+    let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) else {
+        return installed
+            .first()
+            .cloned()
+            .ok_or(LocalError::Missing { program: NAME, package: "PostgreSQL" });
+    };
+    let version = version.trim();
+    let fits = |programs: &&PostgresPrograms| programs.major == version || programs.major.is_empty();
+    installed.iter().find(fits).cloned().ok_or_else(|| LocalError::OtherVersion {
+        path: data.to_path_buf(),
+        found: version.to_owned(),
+        installed: installed.iter().map(|programs| programs.major.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Makes the cluster where there is none; the password of its superuser.
+async fn make_cluster(
+    folder: &Folder,
+    programs: &PostgresPrograms,
+    account: Option<&Account>,
+) -> Result<String, LocalError> {
+    let (data, password_file) = (folder.path.join(DATA), folder.path.join(PASSWORD));
+    if data.is_dir() {
+        let password =
+            fs::read_to_string(&password_file).map_err(LocalError::file("read", &password_file))?;
+        return Ok(password.trim().to_owned());
+    }
+    let password = hex::encode(rand::random::<[u8; 24]>());
+    write_secret(&password_file, &password, account)?;
+    // Under another name until it is whole: one that was cut off half-way is made anew.
+    let unfinished = folder.path.join("data.unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(LocalError::file("remove", &unfinished))?;
+    }
+    let mut arguments: Vec<_> = vec!["-D".into(), unfinished.clone().into()];
+    arguments.extend(
+        [
+            format!("--username={ROLE}"),
+            "--auth=scram-sha-256".to_owned(),
+            format!("--pwfile={}", password_file.display()),
+            "--encoding=UTF8".to_owned(),
+            "--locale=C".to_owned(),
+        ]
+        .map(Into::into),
+    );
+    if folder.leftover().is_some() {
+        // A crash of the machine takes a temporary folder with it.
+        arguments.push("--no-sync".into());
+    }
+    run_to_end(folder, programs.folder.join("initdb"), arguments, account).await?;
+    fs::rename(&unfinished, &data).map_err(LocalError::file("rename", &unfinished))?;
+    Ok(password)
+}
+
+fn write_secret(path: &Path, text: &str, account: Option<&Account>) -> Result<(), LocalError> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{text}"));
+    written.map_err(LocalError::file("write", path))?;
+    account.map_or(Ok(()), |account| account.own(path))
+}
+
+async fn run_to_end(
+    folder: &Folder,
+    program: PathBuf,
+    arguments: Vec<std::ffi::OsString>,
+    account: Option<&Account>,
+) -> Result<(), LocalError> {
+    const INITDB_LOG: &str = "initdb.log";
+    let log_path = folder.path.join(INITDB_LOG);
+    let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
+    let mut process = Process::spawn(Launch {
+        name: "initdb",
+        program,
+        arguments,
+        environment: Vec::new(),
+        current_dir: folder.path.clone(),
+        account: account.cloned(),
+        output: Output::File(log),
+        stop_signal: Signal::SIGTERM,
+        leftover: folder.leftover(),
+    })?;
+    let last_words = || folder.last_words(INITDB_LOG);
+    match timeout(READY_WITHIN, process.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => {
+            Err(LocalError::Ended { program: "initdb", status: in_words(status), last_words: last_words() })
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            process.kill().await?;
+            Err(LocalError::Silent {
+                program: "initdb",
+                within_s: READY_WITHIN.as_secs(),
+                cause: "it did not end".to_owned(),
+                last_words: last_words(),
+            })
+        }
+    }
+}
+
+/// A folder below one that its account may not enter would fail later and less clearly.
+async fn reachable(path: &Path, account: Option<&Account>) -> Result<(), LocalError> {
+    let Some(account) = account else { return Ok(()) };
+    let entered = tokio::process::Command::new("/bin/sh")
+        .args(["-c", "cd \"$1\"", "sh"])
+        .arg(path)
+        .current_dir("/")
+        .stderr(std::process::Stdio::null())
+        .uid(account.uid)
+        .gid(account.gid)
+        .status()
+        .await
+        .map_err(|source| LocalError::Spawn { program: "sh".to_owned(), source })?;
+    if entered.success() {
+        return Ok(());
+    }
+    Err(LocalError::OutOfReach { account: account.name.clone(), path: path.to_path_buf() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn answers(url: &str) -> Option<String> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
+        tokio::spawn(connection);
+        let row =
+            client.query_one("SELECT current_setting('fsync') || current_setting('max_connections')", &[]);
+        row.await.ok().map(|row| row.get(0))
+    }
+
+    #[tokio::test]
+    async fn it_starts_durable_survives_a_kill_and_leaves_nothing() {
+        let mut server = PrivatePostgres::start(&Home::Temporary).await.unwrap();
+        let folder = server.site.folder.path.clone();
+        let url = server.url();
+        assert_eq!(answers(&url).await.as_deref(), Some("on200"));
+        server.kill().await.unwrap();
+        assert_eq!(answers(&url).await, None);
+        server.restart().await.unwrap();
+        assert_eq!(answers(&url).await.as_deref(), Some("on200"));
+        assert!(matches!(server.stop().await.unwrap(), Stopped::Asked(status) if status.success()));
+        drop(server);
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn a_kept_home_is_found_again() {
+        let parent = std::env::temp_dir().join(format!("bowline-kept-{}", std::process::id()));
+        let home = Home::Kept(parent.clone());
+        for statement in ["CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)"] {
+            let mut server = PrivatePostgres::start(&home).await.unwrap();
+            let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute(statement).await.unwrap();
+            server.stop().await.unwrap();
+        }
+        fs::remove_dir_all(parent).unwrap();
+    }
+
+    #[test]
+    fn data_of_a_version_that_is_not_installed_is_named() {
+        let folder = std::env::temp_dir().join(format!("bowline-version-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("PG_VERSION"), "11\n").unwrap();
+        let installed =
+            [PostgresPrograms { folder: "/usr/lib/postgresql/15/bin".into(), major: "15".into() }];
+        let error = choose(&installed, &folder).unwrap_err().to_string();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(error.contains("Postgres 11") && error.contains("Postgres 15"), "{error}");
+    }
+}

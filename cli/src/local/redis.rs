@@ -1,0 +1,254 @@
+//! A Redis of our own: on loopback, with a password, without persistence. It is a hint, never the
+//! truth, so it starts empty each time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::account::Account;
+use super::binaries;
+use super::folder::{Folder, Home};
+use super::process::{Launch, Output, Process, Stopped, in_words};
+use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
+
+const NAME: &str = "redis";
+const ACCOUNTS: &[&str] = &["redis", "nobody"];
+const LOG: &str = "redis.log";
+const PORT_TRIES: u32 = 5;
+const POLL: Duration = Duration::from_millis(25);
+/// Streams are trimmed and skipped when full; this bounds what a fault could still pile up.
+const MEMORY_MAX: &str = "512mb";
+
+/// A running Redis. Dropped, it stops too: its keeper sees to it.
+#[derive(Debug)]
+pub struct PrivateRedis {
+    process: Process,
+    site: Site,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct Site {
+    folder: Folder,
+    program: PathBuf,
+    account: Option<Account>,
+    password: String,
+}
+
+impl PrivateRedis {
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Errors
+    /// Each names what is wrong and, where that is known, what to do.
+    pub async fn start(home: &Home) -> Result<Self, LocalError> {
+        let program = binaries::redis()?;
+        let account = Account::unprivileged(NAME, ACCOUNTS)?;
+        let folder = Folder::make(home, NAME, account.as_ref())?;
+        let site = Site { folder, program, account, password: hex::encode(rand::random::<[u8; 24]>()) };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let port = port::free()?;
+            match site.launch(port).await {
+                Ok(process) => return Ok(Self { process, site, port }),
+                Err(LocalError::Ended { last_words, .. })
+                    if tries < PORT_TRIES && last_words.contains("Address already in use") => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://:{}@127.0.0.1:{}/0", self.site.password, self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until the server ends by itself, and says how.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub async fn ended(&mut self) -> Result<String, LocalError> {
+        self.process.wait().await.map(in_words)
+    }
+
+    /// # Errors
+    /// When it cannot be signalled.
+    pub async fn stop(&mut self) -> Result<Stopped, LocalError> {
+        self.process.stop(STOP_WITHIN).await
+    }
+
+    /// # Errors
+    /// When it cannot be signalled.
+    pub async fn kill(&mut self) -> Result<(), LocalError> {
+        self.process.kill().await
+    }
+
+    /// Stops it where it runs, and starts it again, empty, on the same port.
+    ///
+    /// # Errors
+    /// When it does not come back within [`READY_WITHIN`].
+    pub async fn restart(&mut self) -> Result<(), LocalError> {
+        self.stop().await?;
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match self.site.launch(self.port).await {
+                Ok(process) => {
+                    self.process = process;
+                    return Ok(());
+                }
+                Err(LocalError::Ended { .. }) if Instant::now() < deadline => sleep(POLL * 10).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn pause(&mut self) -> Result<(), LocalError> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn resume(&mut self) -> Result<(), LocalError> {
+        self.process.signal(Signal::SIGCONT)
+    }
+}
+
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        if self.process.ended().is_none() {
+            self.site.folder.leave_to_keeper();
+        }
+    }
+}
+
+impl Site {
+    async fn launch(&self, port: u16) -> Result<Process, LocalError> {
+        let configuration = self.write_configuration(port)?;
+        let log_path = self.folder.path.join(LOG);
+        let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
+        let mut process = Process::spawn(Launch {
+            name: NAME,
+            program: self.program.clone(),
+            arguments: vec![configuration.into()],
+            environment: Vec::new(),
+            current_dir: self.folder.path.clone(),
+            account: self.account.clone(),
+            output: Output::File(log),
+            stop_signal: Signal::SIGTERM,
+            leftover: self.folder.leftover(),
+        })?;
+        match self.answered(&mut process, port).await {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                process.kill().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A file, because others on this machine can read a process's arguments.
+    fn write_configuration(&self, port: u16) -> Result<PathBuf, LocalError> {
+        let path = self.folder.path.join("redis.conf");
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\ndir {}\nrequirepass {}\nsave \"\"\nappendonly no\n\
+             maxmemory {MEMORY_MAX}\nmaxmemory-policy noeviction\ndaemonize no\n",
+            self.folder.path.display(),
+            self.password,
+        );
+        // What a crash left may belong to the account and be beyond reopening with another mode.
+        if path.exists() {
+            fs::remove_file(&path).map_err(LocalError::file("remove", &path))?;
+        }
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(LocalError::file("write", &path))?;
+        if let Some(account) = &self.account {
+            account.own(&path)?;
+        }
+        Ok(path)
+    }
+
+    async fn answered(&self, process: &mut Process, port: u16) -> Result<(), LocalError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            if let Some(status) = process.ended() {
+                let last_words = self.folder.last_words(LOG);
+                return Err(LocalError::Ended { program: NAME, status: in_words(status), last_words });
+            }
+            let cause = match timeout(Duration::from_secs(5), ping(port, &self.password)).await {
+                Ok(Ok(answer)) if answer.ends_with("+PONG\r\n") => return Ok(()),
+                Ok(Ok(answer)) => format!("it answered {}", answer.trim()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it accepted a connection and said nothing".to_owned(),
+            };
+            if Instant::now() > deadline {
+                let last_words = self.folder.last_words(LOG);
+                return Err(LocalError::Silent {
+                    program: NAME,
+                    within_s: READY_WITHIN.as_secs(),
+                    cause,
+                    last_words,
+                });
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// AUTH and PING in the inline form of the protocol, and the two lines that answer them.
+async fn ping(port: u16, password: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(format!("AUTH {password}\r\nPING\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 256];
+    while answer.iter().filter(|byte| **byte == b'\n').count() < 2 && answer.len() < 1_024 {
+        match stream.read(&mut piece).await? {
+            0 => break,
+            read => answer.extend_from_slice(&piece[..read]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_starts_empty_comes_back_on_its_port_and_leaves_nothing() {
+        let mut server = PrivateRedis::start(&Home::Temporary).await.unwrap();
+        let (folder, port, password) =
+            (server.site.folder.path.clone(), server.port(), server.site.password.clone());
+        assert!(ping(port, &password).await.unwrap().ends_with("+PONG\r\n"));
+        assert!(ping(port, "wrong").await.unwrap().starts_with("-WRONGPASS"));
+        server.kill().await.unwrap();
+        assert!(ping(port, &password).await.is_err());
+        server.restart().await.unwrap();
+        assert!(ping(port, &password).await.unwrap().ends_with("+PONG\r\n"));
+        assert!(matches!(server.stop().await.unwrap(), Stopped::Asked(_)));
+        drop(server);
+        assert!(!folder.exists());
+    }
+}
