@@ -1,0 +1,27 @@
+//! What the integration tests stand on: real servers, real processes, real sockets.
+//!
+//! 1. [`stores`] gives one private Postgres and Redis for the whole run, or a test's own;
+//!    [`database`] a fresh migrated database for each test.
+//! 2. [`binaries`] finds the services, [`service`] runs one as a process of its own,
+//!    [`stack`] a set of them over one database.
+//! 3. [`http`] and [`sign`] play the provider, [`receiver`] the customer, [`admin`] the operator.
+//! 4. [`proxy`] breaks connections where a test wants them broken.
+//! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
+//!
+//! Signatures are computed here by hand, from the providers' pages, and never by the engine under test.
+
+pub mod admin;
+pub mod binaries;
+pub mod database;
+pub mod eventually;
+pub mod http;
+pub mod proxy;
+pub mod receiver;
+pub mod service;
+pub mod sign;
+pub mod stack;
+pub mod stores;
+
+pub use eventually::{BOUND, eventually};
+pub use receiver::{Receiver, Reply};
+pub use stack::Stack;

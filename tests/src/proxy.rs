@@ -1,0 +1,259 @@
+//! A TCP proxy that breaks connections where a test wants them broken.
+//!
+//! It passes bytes on until it is told to refuse, or until a client sends a Postgres statement that
+//! holds a given text. Then it cuts that connection either before the statement reaches the server
+//! (it never happened) or once the server has answered (it happened, and nobody knows).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// On which side of the statement the connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The server never saw it.
+    Before,
+    /// The server did it; its answer is lost.
+    Answer,
+}
+
+#[derive(Debug)]
+struct Rule {
+    text: String,
+    cut: Cut,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    rule: Mutex<Option<Rule>>,
+    cuts: watch::Sender<usize>,
+    /// Cancelled, then replaced, to end all connections.
+    connections: Mutex<CancellationToken>,
+    refusing: watch::Sender<bool>,
+}
+
+/// Stops, with all its connections, when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    _stop: DropGuard,
+}
+
+impl Proxy {
+    /// # Panics
+    /// When no port is free.
+    pub async fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
+        let address = listener.local_addr().expect("the address of a bound socket");
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            upstream,
+            rule: Mutex::new(None),
+            cuts: watch::Sender::new(0),
+            connections: Mutex::new(stop.child_token()),
+            refusing: watch::Sender::new(false),
+        });
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, shared.clone())));
+        Self { shared, address, _stop: stop.drop_guard() }
+    }
+
+    /// `url` with this proxy in place of the server.
+    ///
+    /// # Panics
+    /// When `url` does not name the server behind this proxy.
+    pub fn in_front_of(&self, url: &str) -> String {
+        let through = url.replace(&self.shared.upstream.to_string(), &self.address.to_string());
+        assert_ne!(through, url, "{url} names another server than {}", self.shared.upstream);
+        through
+    }
+
+    /// Cuts the next connection that sends a statement holding `text`, once.
+    pub fn cut_once(&self, text: &str, cut: Cut) {
+        *lock(&self.shared.rule) = Some(Rule { text: text.to_owned(), cut });
+    }
+
+    /// Until so many connections were cut by [`cut_once`](Self::cut_once).
+    ///
+    /// # Panics
+    /// After [`BOUND`](crate::BOUND).
+    pub async fn await_cuts(&self, count: usize) {
+        let mut cuts = self.shared.cuts.subscribe();
+        let cut = tokio::time::timeout(crate::BOUND, cuts.wait_for(|cuts| *cuts >= count)).await;
+        assert!(cut.is_ok(), "no statement held the text to cut at");
+    }
+
+    /// Ends all connections and refuses new ones.
+    pub fn refuse(&self) {
+        self.shared.refusing.send_replace(true);
+        let mut connections = lock(&self.shared.connections);
+        connections.cancel();
+        *connections = CancellationToken::new();
+    }
+
+    pub fn admit(&self) {
+        self.shared.refusing.send_replace(false);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if *shared.refusing.borrow() {
+            continue;
+        }
+        let token = lock(&shared.connections).clone();
+        let shared = shared.clone();
+        tokio::spawn(token.run_until_cancelled_owned(async move {
+            // Either side closing ends the connection: there is nobody to tell.
+            let _ = pass(client, &shared).await;
+        }));
+    }
+}
+
+async fn pass(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let server = TcpStream::connect(shared.upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut from_client, to_client) = client.into_split();
+    let (from_server, mut to_server) = server.into_split();
+    let (hold, held) = watch::channel(false);
+    let answers = answer(from_server, to_client, held);
+    let questions = async {
+        let mut statements = Statements::default();
+        let mut buffer = BytesMut::with_capacity(64 * 1024);
+        while from_client.read_buf(&mut buffer).await? > 0 {
+            let arrived = buffer.split().freeze();
+            match statements.see(&arrived, &shared.rule) {
+                None => to_server.write_all(&arrived).await?,
+                Some(Cut::Before) => {
+                    shared.cuts.send_modify(|cuts| *cuts += 1);
+                    return Ok(());
+                }
+                Some(Cut::Answer) => {
+                    hold.send_replace(true);
+                    to_server.write_all(&arrived).await?;
+                }
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = questions => ended,
+        ended = answers => {
+            if *hold.borrow() {
+                shared.cuts.send_modify(|cuts| *cuts += 1);
+            }
+            ended
+        }
+    }
+}
+
+/// Passes answers on; once held, waits until the server is ready again (the statement is over, and
+/// committed where it stood alone) and ends.
+async fn answer(
+    mut from_server: OwnedReadHalf,
+    mut to_client: OwnedWriteHalf,
+    held: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    // ReadyForQuery: its tag, its length, the state of the transaction.
+    const READY: &[u8] = &[b'Z', 0, 0, 0, 5];
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    let mut swallowed = BytesMut::new();
+    while from_server.read_buf(&mut buffer).await? > 0 {
+        let arrived = buffer.split();
+        if !*held.borrow() {
+            to_client.write_all(&arrived).await?;
+            continue;
+        }
+        swallowed.extend_from_slice(&arrived);
+        if swallowed.windows(READY.len()).any(|window| window == READY) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The frontend messages of one connection, followed far enough to know which SQL is executed.
+#[derive(Debug, Default)]
+struct Statements {
+    started: bool,
+    partial: BytesMut,
+    by_name: HashMap<Bytes, Bytes>,
+}
+
+impl Statements {
+    /// Takes in what the client sent, and says whether it completes a statement to cut at.
+    fn see(&mut self, arrived: &[u8], rule: &Mutex<Option<Rule>>) -> Option<Cut> {
+        self.partial.extend_from_slice(arrived);
+        let mut cut = None;
+        loop {
+            let head = usize::from(self.started);
+            if self.partial.len() < head + 4 {
+                return cut;
+            }
+            let length = (&self.partial[head..]).get_u32() as usize;
+            if self.partial.len() < head + length {
+                return cut;
+            }
+            let message = self.partial.split_to(head + length).freeze();
+            if !self.started {
+                self.started = true;
+                continue;
+            }
+            let Some(sql) = self.executed(message[0], &message.slice(5..)) else { continue };
+            let mut rule = lock(rule);
+            if rule.as_ref().is_some_and(|rule| String::from_utf8_lossy(&sql).contains(&rule.text)) {
+                cut = rule.take().map(|rule| rule.cut);
+            }
+        }
+    }
+
+    /// The SQL that this message executes: a simple query, or a bound prepared statement.
+    fn executed(&mut self, tag: u8, message: &Bytes) -> Option<Bytes> {
+        let mut texts = message.split(|byte| *byte == 0);
+        let (first, second) = (texts.next()?, texts.next());
+        match tag {
+            b'Q' => Some(message.slice_ref(first)),
+            b'P' => {
+                self.by_name.insert(message.slice_ref(first), message.slice_ref(second?));
+                None
+            }
+            b'B' => self.by_name.get(second?).cloned(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag], &(body.len() as u32 + 4).to_be_bytes()[..], body].concat()
+    }
+
+    #[test]
+    fn a_bound_statement_is_known_by_its_text_even_in_pieces() {
+        let rule = Mutex::new(Some(Rule { text: "UPDATE outbox".into(), cut: Cut::Answer }));
+        let mut statements = Statements::default();
+        let startup = [0, 0, 0, 8, 0, 3, 0, 0];
+        assert_eq!(statements.see(&startup, &rule), None);
+        assert_eq!(statements.see(&message(b'P', b"s1\0UPDATE outbox SET\0\0\0"), &rule), None);
+        let bind = message(b'B', b"\0s1\0\0\0");
+        assert_eq!(statements.see(&bind[..3], &rule), None);
+        assert_eq!(statements.see(&bind[3..], &rule), Some(Cut::Answer));
+        assert_eq!(statements.see(&bind, &rule), None, "once");
+    }
+}

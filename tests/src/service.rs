@@ -1,0 +1,183 @@
+//! One of the two services, as a process of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bowline_cli::local::process::{Launch, Output, Process, Stopped};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{BOUND, binaries};
+
+/// Environment of a service.
+pub type Settings = Vec<(String, String)>;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Ingest,
+    Dispatcher,
+}
+
+impl Kind {
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::Ingest => "bowline-ingest",
+            Self::Dispatcher => "bowline-dispatcher",
+        }
+    }
+}
+
+/// A running service; killed when it is dropped.
+#[derive(Debug)]
+pub struct Service {
+    process: Process,
+    log: PathBuf,
+    listen: Value,
+}
+
+impl Service {
+    /// Starts one and waits until it is ready. Its log and ready file are `{name}.*` in `folder`.
+    ///
+    /// # Errors
+    /// When it ends instead, or is not ready within [`BOUND`]; with its log.
+    pub async fn start(kind: Kind, name: &str, settings: Settings, folder: &Path) -> Result<Self> {
+        let mut service = Self::launch(kind, name, settings, folder)?;
+        service.ready(BOUND).await?;
+        Ok(service)
+    }
+
+    /// Starts one and does not wait: for those that cannot be ready yet, or must refuse to start.
+    ///
+    /// # Errors
+    /// When it is not built or the system refuses.
+    pub fn launch(kind: Kind, name: &str, settings: Settings, folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let process = Process::spawn(Launch {
+            name: kind.binary(),
+            program: binaries::find(kind.binary())?,
+            arguments: vec!["--ready-file".into(), folder.join(format!("{name}.ready")).into()],
+            environment: settings,
+            current_dir: folder.to_path_buf(),
+            account: None,
+            output: Output::File(File::create(&log).context("the log of a service")?),
+            stop_signal: Signal::SIGTERM,
+            leftover: None,
+        })?;
+        Ok(Self { process, log, listen: Value::Null })
+    }
+
+    /// Waits for the ready file.
+    ///
+    /// # Errors
+    /// When the process ends or `within` passes first; with its log.
+    pub async fn ready(&mut self, within: Duration) -> Result<()> {
+        let start = Instant::now();
+        let file = self.log.with_extension("ready");
+        loop {
+            if let Ok(text) = fs::read(&file) {
+                let ready: Value = serde_json::from_slice(&text).context("a ready file")?;
+                self.listen = ready["listen"].clone();
+                return Ok(());
+            }
+            if let Some(status) = self.process.ended() {
+                bail!("it ended before it was ready ({status}):\n{}", self.log());
+            }
+            if start.elapsed() > within {
+                bail!("not ready within {} s:\n{}", within.as_secs(), self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Where it takes webhooks.
+    pub fn http_url(&self) -> String {
+        self.url("http")
+    }
+
+    /// Where it serves gRPC.
+    pub fn admin_url(&self) -> String {
+        self.url("admin")
+    }
+
+    /// Where it tells how it is.
+    pub fn ops_url(&self) -> String {
+        self.url("ops")
+    }
+
+    fn url(&self, listener: &str) -> String {
+        let address = self.listen[listener].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+        format!("http://{}", address.unwrap_or_else(|| panic!("no address of {listener} in {}", self.listen)))
+    }
+
+    /// Everything it has written so far.
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Until it ends by itself.
+    ///
+    /// # Panics
+    /// After [`BOUND`].
+    pub async fn await_end(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(BOUND, self.process.wait()).await;
+        ended.unwrap_or_else(|_| panic!("still running:\n{}", self.log())).expect("its exit status")
+    }
+
+    /// # Panics
+    /// When the kernel refuses.
+    pub async fn kill(&mut self) {
+        self.process.kill().await.expect("SIGKILL");
+    }
+
+    /// SIGTERM, and waits for an orderly end.
+    ///
+    /// # Panics
+    /// When it does not end within `bound`, or not with success.
+    pub async fn terminate(&mut self, bound: Duration) {
+        match self.process.stop(bound).await.expect("SIGTERM") {
+            Stopped::Asked(status) => assert!(status.success(), "{status}:\n{}", self.log()),
+            Stopped::Killed => panic!("still running {} s after SIGTERM:\n{}", bound.as_secs(), self.log()),
+        }
+    }
+
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal).expect("a signal");
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // The test is over: nothing it could still drain matters.
+        let _ = self.process.signal(Signal::SIGKILL);
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.char_indices().rev().nth(20_000).map_or(0, |(at, _)| at);
+            eprintln!("---- {}\n{}", self.log.display(), &log[from..]);
+        }
+    }
+}
