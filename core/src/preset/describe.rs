@@ -1,0 +1,130 @@
+//! A preset as it is written down.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::scheme::{Scheme, Source};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    pub name: String,
+    pub display_name: String,
+    #[serde(default)]
+    pub docs_url: Option<String>,
+    /// The first that is there names the event.
+    #[serde(default)]
+    pub event_type: Vec<Source>,
+    /// The first that is there labels it.
+    #[serde(default)]
+    pub channel: Vec<Source>,
+    #[serde(default)]
+    pub dedup: Dedup,
+    /// Headers without which a request is refused.
+    #[serde(default)]
+    pub require_headers: Vec<String>,
+    /// The one media type accepted; parameters such as `charset` are free.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Refuse a body that is not JSON.
+    #[serde(default)]
+    pub json_required: bool,
+    pub body_limit_bytes: u64,
+    #[serde(default)]
+    pub answers: Answers,
+    #[serde(default)]
+    pub handshakes: Vec<Handshake>,
+    #[serde(default)]
+    pub scheme: Option<Scheme>,
+    #[serde(default)]
+    pub example: Option<Example>,
+}
+
+/// Where the deduplication key stands; the first that is there counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dedup {
+    #[serde(default)]
+    pub sources: Vec<Source>,
+    /// A request without a key is refused.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// What the provider expects to hear, where it is not Bowline's own answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// To an accepted request and to a duplicate.
+    #[serde(default)]
+    pub accepted: Option<Answer>,
+    /// To a request that failed verification.
+    #[serde(default)]
+    pub refused: Option<Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub content_type: String,
+}
+
+/// A request that asks for proof that the URL is ours, and the reply that is the proof.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handshake {
+    /// POST where none is given.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// All of these must have exactly these values.
+    #[serde(default)]
+    pub when: BTreeMap<Source, String>,
+    /// This must be there.
+    #[serde(default)]
+    pub when_exists: Option<Source>,
+    /// Answered only if the signature is right.
+    #[serde(default)]
+    pub after_verify: bool,
+    pub respond: HandshakeReply,
+}
+
+/// Texts are templates of values of the request, such as `{json:/challenge}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandshakeReply {
+    #[serde(default = "ok")]
+    pub status: u16,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Sent as `text/plain`.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Sent as a JSON object of strings, in place of `text`.
+    #[serde(default)]
+    pub json: Option<BTreeMap<String, String>>,
+}
+
+/// A payload from the provider's public documentation, and what goes along with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// The file's name, beside the description.
+    pub payload: String,
+    /// What [`super::Preset::event_type`] reads from it.
+    #[serde(default)]
+    pub event_type: Option<String>,
+    /// Where the payload was published.
+    pub source: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// What is new in each request; `{id}` stands for the fresh id.
+    #[serde(default)]
+    pub unique: BTreeMap<Source, String>,
+}
+
+fn ok() -> u16 {
+    200
+}

@@ -1,0 +1,76 @@
+//! Fresh secrets in the form a scheme's users expect.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ed25519_dalek::SigningKey;
+use zeroize::Zeroizing;
+
+use super::compile::{CompiledScheme, Reading};
+use super::describe::{Algorithm, KeyEncoding, KeyPart};
+use crate::secrets::Secret;
+
+const KEY_BYTES: usize = 32;
+
+/// A secret nobody has seen yet.
+#[derive(Debug, Clone)]
+pub struct GeneratedSecret {
+    pub secret: Secret,
+    /// What the other side needs, for asymmetric schemes.
+    pub public: Option<String>,
+}
+
+impl CompiledScheme {
+    /// A secret of the scheme's own algorithm that this side can sign with.
+    pub fn generate_secret(&self) -> GeneratedSecret {
+        let reading = self.readings.iter().find(|reading| reading.can_issue()).unwrap_or(&self.readings[0]);
+        self.issue(reading)
+    }
+
+    /// A secret of another algorithm the scheme knows, such as ed25519 for `standard`.
+    pub fn generate_secret_for(&self, algorithm: Algorithm) -> Option<GeneratedSecret> {
+        let reading =
+            self.readings.iter().find(|reading| reading.algorithm == algorithm && reading.can_issue())?;
+        Some(self.issue(reading))
+    }
+
+    fn issue(&self, reading: &Reading) -> GeneratedSecret {
+        let random = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
+        match reading.algorithm {
+            Algorithm::Ed25519 => {
+                let key = SigningKey::from_bytes(&random);
+                let pair = Zeroizing::new(key.to_keypair_bytes());
+                let public = self
+                    .readings
+                    .iter()
+                    .find(|other| other.algorithm == Algorithm::Ed25519 && other.part == KeyPart::Public)
+                    .unwrap_or(reading);
+                GeneratedSecret {
+                    secret: Secret::new(reading.write(pair.as_slice())),
+                    public: Some(public.write(key.verifying_key().as_bytes())),
+                }
+            }
+            Algorithm::Basic => GeneratedSecret {
+                secret: Secret::new(format!("webhook:{}", reading.write(random.as_slice()))),
+                public: None,
+            },
+            _ => GeneratedSecret { secret: Secret::new(reading.write(random.as_slice())), public: None },
+        }
+    }
+}
+
+impl Reading {
+    fn can_issue(&self) -> bool {
+        self.algorithm != Algorithm::Ed25519 || self.part == KeyPart::Private
+    }
+
+    /// The inverse of decoding, with the prefix people know the secret by.
+    fn write(&self, bytes: &[u8]) -> String {
+        let prefix = self.issue_prefix.as_deref().or(self.strip_prefix.first().map(String::as_str));
+        let text = match self.decode {
+            KeyEncoding::Utf8 | KeyEncoding::Hex => hex::encode(bytes),
+            KeyEncoding::Base64 => STANDARD.encode(bytes),
+            KeyEncoding::Base64url => URL_SAFE_NO_PAD.encode(bytes),
+        };
+        format!("{}{text}", prefix.unwrap_or_default())
+    }
+}
