@@ -1,0 +1,147 @@
+//! What went wrong with a request, told apart by what can be done about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use super::policy::EgressError;
+use super::resolve::ResolveError;
+
+/// Kept of an error's own words.
+const MESSAGE_BYTES_MAX: usize = 512;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SendErrorKind {
+    /// The guard refused: no retry can help.
+    EgressRefused,
+    /// The name has no address, or none in time.
+    Dns,
+    /// Nobody listens, no route, reset before anything was sent.
+    Connect,
+    /// The connection is not to be trusted, or is not TLS at all.
+    Tls,
+    /// Not done in time, connecting included.
+    Timeout,
+    /// What came back is not HTTP, or ended before its headers did.
+    Protocol,
+    /// The headers came, the body broke off.
+    Body,
+}
+
+impl SendErrorKind {
+    /// As the attempts table has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EgressRefused => "egress_refused",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Body => "body",
+        }
+    }
+}
+
+impl fmt::Display for SendErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a request got no complete answer. The message never holds the URL, which may hold a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EgressSendError {
+    pub kind: SendErrorKind,
+    /// For people; at most 512 bytes.
+    pub message: String,
+    /// What the guard said, when it was the guard.
+    pub refusal: Option<EgressError>,
+}
+
+impl From<EgressError> for EgressSendError {
+    fn from(refusal: EgressError) -> Self {
+        Self {
+            kind: SendErrorKind::EgressRefused,
+            message: clip(refusal.to_string()),
+            refusal: Some(refusal),
+        }
+    }
+}
+
+/// For errors of [`super::EgressGuard::send`] and of reading the body of its response.
+impl From<reqwest::Error> for EgressSendError {
+    fn from(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let causes = causes(&error);
+        // The resolver's refusal comes back wrapped in the errors of three crates.
+        if let Some(refusal) = find::<EgressError>(&causes) {
+            return refusal.clone().into();
+        }
+        let kind = if find::<ResolveError>(&causes).is_some() || error.is_dns() {
+            SendErrorKind::Dns
+        } else if error.is_timeout() {
+            SendErrorKind::Timeout
+        } else if find::<rustls::Error>(&causes).is_some() {
+            SendErrorKind::Tls
+        } else if error.is_connect() {
+            SendErrorKind::Connect
+        } else if error.is_body() || error.is_decode() {
+            SendErrorKind::Body
+        } else {
+            SendErrorKind::Protocol
+        };
+        Self { kind, message: message(&causes), refusal: None }
+    }
+}
+
+type Cause<'a> = &'a (dyn StdError + 'static);
+
+/// The error and all below it. An [`io::Error`] leaves the error it wraps out of its own chain.
+fn causes(error: &reqwest::Error) -> Vec<Cause<'_>> {
+    const DEPTH_MAX: usize = 32;
+    let mut found: Vec<Cause<'_>> = Vec::new();
+    let mut next: Option<Cause<'_>> = Some(error);
+    while let Some(cause) = next {
+        if found.len() >= DEPTH_MAX {
+            break;
+        }
+        found.push(cause);
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    found
+}
+
+fn find<'a, E: StdError + 'static>(causes: &[Cause<'a>]) -> Option<&'a E> {
+    causes.iter().find_map(|cause| cause.downcast_ref::<E>())
+}
+
+/// The words of all causes in order, leaving out what a cause repeats of the one above it.
+fn message(causes: &[Cause<'_>]) -> String {
+    let mut out = String::new();
+    for cause in causes {
+        let words = cause.to_string();
+        if out.ends_with(&words) {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push_str(": ");
+        }
+        out.push_str(&words);
+    }
+    clip(out)
+}
+
+fn clip(mut text: String) -> String {
+    let mut end = text.len().min(MESSAGE_BYTES_MAX);
+    // Ends at the latest at 0, which is always a boundary.
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
