@@ -41,7 +41,9 @@ pub fn postgres() -> Result<Vec<PostgresPrograms>, LocalError> {
     };
     path_folders().into_iter().for_each(&mut add);
     for (parent, below) in POSTGRES_FOLDERS {
-        newest_first(Path::new(parent)).into_iter().for_each(|folder| add(folder.join(below)));
+        for folder in newest_first(Path::new(parent)) {
+            add(folder.join(below));
+        }
     }
     POSTGRES_FIXED.iter().map(PathBuf::from).for_each(&mut add);
     if found.is_empty() {

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod binaries;
+mod cluster;
 mod folder;
 pub mod port;
 pub mod postgres;

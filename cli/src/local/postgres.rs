@@ -1,9 +1,6 @@
 //! A Postgres of our own: on loopback, with a password, as durable as one in production.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -12,20 +9,20 @@ use tokio_postgres::NoTls;
 
 use super::account::Account;
 use super::binaries::{self, PostgresPrograms};
+use super::cluster::{DATA, ROLE, choose, make_cluster, reachable};
 use super::folder::{Folder, Home};
 use super::process::{Launch, Output, Process, Stopped, in_words};
 use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
 
 const NAME: &str = "postgres";
-const ROLE: &str = "bowline";
 const DATABASE: &str = "bowline";
 /// Postgres will not run as root; Debian's package brings the first of these.
 const ACCOUNTS: &[&str] = &["postgres", "nobody"];
 const LOG: &str = "postgres.log";
-const PASSWORD: &str = "password";
-const DATA: &str = "data";
 /// Another process can take a port between the moment we found it free and the server's start.
 const PORT_TRIES: u32 = 5;
+/// A keeper kills after 10 s what does not stop before.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(25);
 /// Given at each start, so that a kept folder follows a newer Bowline. Durability is left alone on
 /// purpose: `fsync` and the WAL are as on a production server.
@@ -71,16 +68,7 @@ impl PrivatePostgres {
         let programs = choose(&installed, &folder.path.join(DATA))?;
         let password = make_cluster(&folder, &programs, account.as_ref()).await?;
         let site = Site { folder, programs, account, password };
-        let mut tries = 0;
-        let (process, port) = loop {
-            tries += 1;
-            let port = port::free()?;
-            match site.launch(port).await {
-                Ok(process) => break (process, port),
-                Err(LocalError::Ended { .. }) if tries < PORT_TRIES && site.port_was_taken() => {}
-                Err(error) => return Err(error),
-            }
-        };
+        let (process, port) = site.launch_on_a_free_port().await?;
         let server = Self { process, site, port };
         server.make_database().await?;
         Ok(server)
@@ -197,6 +185,24 @@ impl Site {
         format!("postgres://{ROLE}:{}@127.0.0.1:{port}/{database}", self.password)
     }
 
+    async fn launch_on_a_free_port(&self) -> Result<(Process, u16), LocalError> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let port = port::free()?;
+            match self.launch(port).await {
+                Ok(process) => return Ok((process, port)),
+                Err(LocalError::Ended { .. }) if tries < PORT_TRIES && self.port_was_taken() => {}
+                // The keeper of one who was killed is still stopping what ran in this folder.
+                Err(LocalError::Ended { .. }) if Instant::now() < deadline && self.folder_is_in_use() => {
+                    sleep(POLL * 10).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Starts the server and waits until it answers.
     async fn launch(&self, port: u16) -> Result<Process, LocalError> {
         let log_path = self.folder.path.join(LOG);
@@ -252,135 +258,13 @@ impl Site {
     }
 
     fn port_was_taken(&self) -> bool {
-        self.folder.last_words(LOG).contains("could not bind")
-            || self.folder.last_words(LOG).contains("could not create any TCP/IP sockets")
+        self.folder.last_words(LOG).contains("could not create any TCP/IP sockets")
     }
-}
 
-/// The programs that fit the data which is there, or the newest.
-fn choose(installed: &[PostgresPrograms], data: &Path) -> Result<PostgresPrograms, LocalError> {
-    let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) else {
-        return installed
-            .first()
-            .cloned()
-            .ok_or(LocalError::Missing { program: NAME, package: "PostgreSQL" });
-    };
-    let version = version.trim();
-    let fits = |programs: &&PostgresPrograms| programs.major == version || programs.major.is_empty();
-    installed.iter().find(fits).cloned().ok_or_else(|| LocalError::OtherVersion {
-        path: data.to_path_buf(),
-        found: version.to_owned(),
-        installed: installed.iter().map(|programs| programs.major.as_str()).collect::<Vec<_>>().join(", "),
-    })
-}
-
-/// Makes the cluster where there is none; the password of its superuser.
-async fn make_cluster(
-    folder: &Folder,
-    programs: &PostgresPrograms,
-    account: Option<&Account>,
-) -> Result<String, LocalError> {
-    let (data, password_file) = (folder.path.join(DATA), folder.path.join(PASSWORD));
-    if data.is_dir() {
-        let password =
-            fs::read_to_string(&password_file).map_err(LocalError::file("read", &password_file))?;
-        return Ok(password.trim().to_owned());
+    fn folder_is_in_use(&self) -> bool {
+        let last_words = self.folder.last_words(LOG);
+        last_words.contains("lock file") || last_words.contains("pre-existing shared memory block")
     }
-    let password = hex::encode(rand::random::<[u8; 24]>());
-    write_secret(&password_file, &password, account)?;
-    // Under another name until it is whole: one that was cut off half-way is made anew.
-    let unfinished = folder.path.join("data.unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(LocalError::file("remove", &unfinished))?;
-    }
-    let mut arguments: Vec<_> = vec!["-D".into(), unfinished.clone().into()];
-    arguments.extend(
-        [
-            format!("--username={ROLE}"),
-            "--auth=scram-sha-256".to_owned(),
-            format!("--pwfile={}", password_file.display()),
-            "--encoding=UTF8".to_owned(),
-            "--locale=C".to_owned(),
-        ]
-        .map(Into::into),
-    );
-    if folder.leftover().is_some() {
-        // A crash of the machine takes a temporary folder with it.
-        arguments.push("--no-sync".into());
-    }
-    run_to_end(folder, programs.folder.join("initdb"), arguments, account).await?;
-    fs::rename(&unfinished, &data).map_err(LocalError::file("rename", &unfinished))?;
-    Ok(password)
-}
-
-fn write_secret(path: &Path, text: &str, account: Option<&Account>) -> Result<(), LocalError> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| writeln!(file, "{text}"));
-    written.map_err(LocalError::file("write", path))?;
-    account.map_or(Ok(()), |account| account.own(path))
-}
-
-async fn run_to_end(
-    folder: &Folder,
-    program: PathBuf,
-    arguments: Vec<std::ffi::OsString>,
-    account: Option<&Account>,
-) -> Result<(), LocalError> {
-    const INITDB_LOG: &str = "initdb.log";
-    let log_path = folder.path.join(INITDB_LOG);
-    let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
-    let mut process = Process::spawn(Launch {
-        name: "initdb",
-        program,
-        arguments,
-        environment: Vec::new(),
-        current_dir: folder.path.clone(),
-        account: account.cloned(),
-        output: Output::File(log),
-        stop_signal: Signal::SIGTERM,
-        leftover: folder.leftover(),
-    })?;
-    let last_words = || folder.last_words(INITDB_LOG);
-    match timeout(READY_WITHIN, process.wait()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => {
-            Err(LocalError::Ended { program: "initdb", status: in_words(status), last_words: last_words() })
-        }
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
-            process.kill().await?;
-            Err(LocalError::Silent {
-                program: "initdb",
-                within_s: READY_WITHIN.as_secs(),
-                cause: "it did not end".to_owned(),
-                last_words: last_words(),
-            })
-        }
-    }
-}
-
-/// A folder below one that its account may not enter would fail later and less clearly.
-async fn reachable(path: &Path, account: Option<&Account>) -> Result<(), LocalError> {
-    let Some(account) = account else { return Ok(()) };
-    let entered = tokio::process::Command::new("/bin/sh")
-        .args(["-c", "cd \"$1\"", "sh"])
-        .arg(path)
-        .current_dir("/")
-        .stderr(std::process::Stdio::null())
-        .uid(account.uid)
-        .gid(account.gid)
-        .status()
-        .await
-        .map_err(|source| LocalError::Spawn { program: "sh".to_owned(), source })?;
-    if entered.success() {
-        return Ok(());
-    }
-    Err(LocalError::OutOfReach { account: account.name.clone(), path: path.to_path_buf() })
 }
 
 #[cfg(test)]
@@ -421,18 +305,6 @@ mod tests {
             client.batch_execute(statement).await.unwrap();
             server.stop().await.unwrap();
         }
-        fs::remove_dir_all(parent).unwrap();
-    }
-
-    #[test]
-    fn data_of_a_version_that_is_not_installed_is_named() {
-        let folder = std::env::temp_dir().join(format!("bowline-version-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("PG_VERSION"), "11\n").unwrap();
-        let installed =
-            [PostgresPrograms { folder: "/usr/lib/postgresql/15/bin".into(), major: "15".into() }];
-        let error = choose(&installed, &folder).unwrap_err().to_string();
-        fs::remove_dir_all(&folder).unwrap();
-        assert!(error.contains("Postgres 11") && error.contains("Postgres 15"), "{error}");
+        std::fs::remove_dir_all(parent).unwrap();
     }
 }

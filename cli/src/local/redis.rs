@@ -223,7 +223,7 @@ async fn ping(port: u16, password: &str) -> std::io::Result<String> {
     stream.write_all(format!("AUTH {password}\r\nPING\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     let mut piece = [0; 256];
-    while answer.iter().filter(|byte| **byte == b'\n').count() < 2 && answer.len() < 1_024 {
+    while answer.split(|byte| *byte == b'\n').count() <= 2 && answer.len() < 1_024 {
         match stream.read(&mut piece).await? {
             0 => break,
             read => answer.extend_from_slice(&piece[..read]),

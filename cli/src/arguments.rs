@@ -1,0 +1,112 @@
+//! What the command line can say.
+
+use clap::{Parser, Subcommand};
+
+use crate::client::{Admin, AdminArguments};
+use crate::command::{dead_letter, delivery, endpoint, event, migrate, source, trigger};
+use crate::dev;
+use crate::failure::Failure;
+use crate::output::Form;
+
+/// Webhooks in, webhooks out, nothing lost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bowline",
+    version,
+    propagate_version = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 64 a setting is missing or wrong.
+Start here: `bowline dev` runs all of Bowline on this machine and prints the address and key to use."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    admin: AdminArguments,
+    /// A table for people, or one JSON document for scripts
+    #[arg(long, short, global = true, value_enum, default_value_t = Form::Table, value_name = "FORM")]
+    output: Form,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Where inbound webhooks come in
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Where outbound webhooks go
+    #[command(subcommand)]
+    Endpoint(endpoint::EndpointCommand),
+    /// Send a source a realistic example of its provider, signed as the provider signs
+    #[command(after_help = "Examples:
+  bowline trigger github --source pushes --secret-env GITHUB_SECRET
+  bowline trigger stripe --url http://127.0.0.1:8080/webhooks/stripe --secret-file stripe.secret")]
+    Trigger(trigger::TriggerArguments),
+    /// What came in
+    #[command(subcommand)]
+    Event(event::EventCommand),
+    /// What was sent, what came back, what still waits
+    #[command(subcommand)]
+    Delivery(delivery::DeliveryCommand),
+    /// What could not be delivered, and its second chance
+    #[command(subcommand)]
+    DeadLetter(dead_letter::DeadLetterCommand),
+    /// Bring the schema of a database up to date
+    Migrate(migrate::MigrateArguments),
+    /// Run all of Bowline on this machine: private Postgres and Redis, ingest, dispatcher
+    #[command(after_help = "For one machine only: loopback receivers are allowed, reflection is open.
+Needs the programs of PostgreSQL and Redis, not their services. Ctrl-C or SIGTERM stops all of it.")]
+    Dev(dev::DevArguments),
+}
+
+impl Arguments {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn run(self) -> Result<(), Failure> {
+        let Self { command, admin, output } = self;
+        let (tenant, form) = (admin.tenant.as_str(), output);
+        match command {
+            Command::Source(command) => source::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Endpoint(command) => endpoint::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Trigger(arguments) => trigger::run(arguments, &admin, form).await,
+            Command::Event(command) => event::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Delivery(command) => delivery::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::DeadLetter(command) => {
+                dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await
+            }
+            Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Dev(arguments) => dev::run(arguments, admin.admin_key).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn secrets_given_as_arguments_do_not_show_in_debug_output() {
+        let arguments = Arguments::parse_from([
+            "bowline",
+            "--admin-key",
+            "bwl_visible",
+            "trigger",
+            "github",
+            "--secret",
+            "visible",
+        ]);
+        assert!(!format!("{arguments:?}").contains("visible"));
+    }
+
+    #[test]
+    fn only_one_place_for_a_secret() {
+        let both = ["bowline", "source", "create", "a", "--secret", "b", "--secret-stdin"];
+        assert!(Arguments::try_parse_from(both).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! `bowline delivery`: what was sent, what came back, what still waits.
+
+use bowline_proto::v1;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::paging::{self, Limit, Window};
+use crate::client::Admin;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+use crate::view::{AttemptView, DeliveryView, HeaderView};
+
+#[derive(Debug, Subcommand)]
+pub enum DeliveryCommand {
+    /// List deliveries, newest event first
+    List(Box<ListDeliveries>),
+    /// Show one delivery with every attempt: what was sent, what came back, what was decided
+    Get {
+        /// Id of the delivery: `evt_....ep_....0`
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ListDeliveries {
+    #[command(flatten)]
+    which: Which,
+    /// Only those in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only those whose latest answer had this status
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "CODE")]
+    status_code: i32,
+    #[command(flatten)]
+    limit: Limit,
+}
+
+/// Which deliveries, or dead letters, are meant.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// Only for this endpoint (`ep_...`)
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    pub endpoint: String,
+    /// Only of this event (`evt_...`)
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    pub event: String,
+    /// Only events of exactly this type
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
+    pub event_type: String,
+    /// Only events of exactly this channel
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub channel: String,
+    #[command(flatten)]
+    pub window: Window,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum State {
+    Waiting,
+    Delivered,
+    Dead,
+    Cancelled,
+    Expired,
+}
+
+impl From<State> for v1::DeliveryState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Waiting => Self::Waiting,
+            State::Delivered => Self::Delivered,
+            State::Dead => Self::Dead,
+            State::Cancelled => Self::Cancelled,
+            State::Expired => Self::Expired,
+        }
+    }
+}
+
+/// # Errors
+/// What the admin API refuses.
+pub async fn run(command: DeliveryCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    match command {
+        DeliveryCommand::List(list) => show(*list, admin, tenant, form).await,
+        DeliveryCommand::Get { id } => {
+            let response = admin.deliveries().get_delivery(v1::GetDeliveryRequest { id }).await?.into_inner();
+            let delivery = response
+                .delivery
+                .ok_or_else(|| Failure::Answer("the answer holds no delivery".to_owned()))?;
+            detail(&delivery.into(), form)
+        }
+    }
+}
+
+async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let state = list.state.map_or(v1::DeliveryState::Unspecified, Into::into);
+    let filter = v1::DeliveryFilter {
+        endpoint_id: list.which.endpoint,
+        event_id: list.which.event,
+        event_type: list.which.event_type,
+        channel: list.which.channel,
+        state: state.into(),
+        status_code: list.status_code,
+        start_time: list.which.window.start(),
+        end_time: list.which.window.end(),
+    };
+    let deliveries: Vec<DeliveryView> = paging::collect(list.limit, |page_size, page_token| {
+        let request = v1::ListDeliveriesRequest {
+            tenant_id: tenant.to_owned(),
+            page_size,
+            page_token,
+            filter: Some(filter.clone()),
+        };
+        async move {
+            let page = admin.deliveries().list_deliveries(request).await?.into_inner();
+            Ok((page.deliveries.into_iter().map(Into::into).collect(), page.next_page_token))
+        }
+    })
+    .await?;
+    output::list(form, "deliveries", &deliveries)
+}
+
+fn detail(delivery: &DeliveryView, form: Form) -> Result<(), Failure> {
+    let lines = [
+        ("id", delivery.id.clone()),
+        ("event type", delivery.event_type.clone()),
+        ("channel", delivery.channel.clone()),
+        ("state", delivery.state.clone()),
+        ("why dead", delivery.dead_reason.clone()),
+        ("due", delivery.due_time.clone()),
+        ("received", delivery.create_time.clone()),
+        ("attempts", delivery.attempt_count.to_string()),
+    ];
+    output::one(form, delivery, &lines)?;
+    if form == Form::Table {
+        delivery.attempts.iter().try_for_each(attempt)?;
+    }
+    Ok(())
+}
+
+fn attempt(attempt: &AttemptView) -> Result<(), Failure> {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "{} {} at {}, took {}: {}",
+            attempt.kind, attempt.number, attempt.start_time, attempt.duration, attempt.decision
+        ),
+    ];
+    if !attempt.request_url.is_empty() {
+        lines.push(format!("  POST {}", attempt.request_url));
+        lines.extend(attempt.request_headers.iter().map(header));
+    }
+    if attempt.status_code != 0 {
+        lines.push(format!("  answer {}", attempt.status_code));
+        lines.extend(attempt.response_headers.iter().map(header));
+    }
+    lines.extend(attempt.response_body.lines().map(|line| format!("    {line}")));
+    if !attempt.error_kind.is_empty() {
+        lines.push(format!("  {}: {}", attempt.error_kind, attempt.error_message));
+    }
+    lines.iter().try_for_each(|line| output::text(&format!("{}\n", output::printable(line))))
+}
+
+fn header(header: &HeaderView) -> String {
+    format!("    {}: {}", header.name, header.value)
+}

@@ -1,0 +1,47 @@
+//! One file a noun: what its subcommands take, ask the admin API, and show.
+
+pub mod dead_letter;
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod migrate;
+pub mod paging;
+pub mod source;
+pub mod trigger;
+
+use std::time::Duration;
+
+/// Below a secret that will not be shown again.
+pub(crate) const SHOWN_ONCE: &str = "(the secret is shown this once)";
+
+/// `1m30s` and the like.
+fn duration(text: &str) -> Result<prost_types::Duration, String> {
+    let duration: Duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; expected a duration such as 10s, 5m or 2h"))?;
+    duration.try_into().map_err(|_| "too long".to_owned())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_taken_apart() {
+        assert_eq!(duration("1m 30s").unwrap(), prost_types::Duration { seconds: 90, nanos: 0 });
+        assert!(duration("ten").unwrap_err().contains("such as 10s"));
+        assert_eq!(key_value("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert!(key_value("a").is_err());
+        assert_eq!(header("X-A: b:c").unwrap(), ("X-A".to_owned(), "b:c".to_owned()));
+        assert!(header("X-A").is_err());
+    }
+}

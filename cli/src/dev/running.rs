@@ -1,0 +1,208 @@
+//! The whole, started and stopped in order.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::logs::say;
+use super::ready::{Board, Ready};
+use super::service::{self, Plan};
+use super::wiring::{Addresses, Wiring, program};
+use super::{DevArguments, keys, stores};
+use crate::failure::Failure;
+use crate::local::{Home, LocalError, PrivatePostgres, PrivateRedis};
+
+/// What has been started so far, so that it can be stopped at any point.
+#[derive(Default)]
+pub(super) struct Running {
+    board: Option<Arc<Board>>,
+    postgres: Option<stores::Kept>,
+    redis: Option<stores::Kept>,
+    ingest: Tier,
+    dispatchers: Tier,
+    /// Holds the services' own ready files.
+    scratch: Option<Scratch>,
+}
+
+/// All processes of one service.
+#[derive(Default)]
+struct Tier {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    pub(super) async fn start(
+        &mut self,
+        arguments: &DevArguments,
+        admin_key: Option<&str>,
+    ) -> Result<(), Failure> {
+        say("for one machine only: no replicas, no TLS, loopback receivers allowed, open reflection");
+        let board = self.start_stores(arguments, admin_key).await?;
+        if !arguments.stores_only {
+            self.start_services(arguments, &board).await?;
+        }
+        let ready = board.publish()?;
+        for (name, urls) in
+            [("webhooks", &ready.ingest_urls), ("admin", &ready.admin_urls), ("ops", &ready.ops_urls)]
+        {
+            for url in urls {
+                say(&format!("{name:9}{url}"));
+            }
+        }
+        if arguments.ready_file.is_none() {
+            say(&format!("admin key {}", ready.admin_key));
+        }
+        say("ready");
+        Ok(())
+    }
+
+    /// Stores, schema and keys; the board knows them afterwards.
+    async fn start_stores(
+        &mut self,
+        arguments: &DevArguments,
+        admin_key: Option<&str>,
+    ) -> Result<Arc<Board>, Failure> {
+        let mut ready = Ready::default();
+        ready.pids.dev = std::process::id();
+        let board = Arc::new(Board::new(arguments.ready_file.clone(), ready));
+        self.board = Some(board.clone());
+        // A file of an earlier run must not be taken for ours.
+        board.withdraw();
+        let data = arguments.data.as_deref();
+        if let Some(folder) = data {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        let postgres_url = self.postgres_url(arguments, &board).await?;
+        let redis_url = self.redis_url(arguments, &board).await?;
+        bowline_core::store::migrate(&postgres_url).await.context("cannot migrate the schema")?;
+        let key =
+            keys::admin_key(admin_key, data).map_err(|error| Failure::Configuration(error.to_string()))?;
+        board.change(|ready| {
+            ready.admin_key = key;
+            ready.postgres_url = postgres_url;
+            ready.redis_url = redis_url;
+        })?;
+        Ok(board)
+    }
+
+    async fn postgres_url(
+        &mut self,
+        arguments: &DevArguments,
+        board: &Arc<Board>,
+    ) -> Result<String, LocalError> {
+        if let Some(url) = &arguments.postgres_url {
+            return Ok(url.clone());
+        }
+        let server = PrivatePostgres::start(&home(arguments)).await?;
+        let url = server.url();
+        say(&format!("postgres on port {}, process {}", server.port(), server.pid()));
+        self.postgres = Some(stores::keep_postgres(server, board.clone(), !arguments.no_restart));
+        Ok(url)
+    }
+
+    async fn redis_url(
+        &mut self,
+        arguments: &DevArguments,
+        board: &Arc<Board>,
+    ) -> Result<String, LocalError> {
+        if let Some(url) = &arguments.redis_url {
+            return Ok(url.clone());
+        }
+        let server = PrivateRedis::start(&home(arguments)).await?;
+        let url = server.url();
+        say(&format!("redis on port {}, process {}", server.port(), server.pid()));
+        let pause = (!arguments.no_restart).then_some(arguments.redis_restart_after);
+        self.redis = Some(stores::keep_redis(server, board.clone(), pause));
+        Ok(url)
+    }
+
+    async fn start_services(&mut self, arguments: &DevArguments, board: &Arc<Board>) -> Result<(), Failure> {
+        let programs = (program("bowline-ingest")?, program("bowline-dispatcher")?);
+        let scratch = self.scratch.insert(Scratch::new()?).path.clone();
+        let wiring = Wiring {
+            addresses: Addresses::choose(arguments.ingest, arguments.dispatchers)?,
+            keyring: keys::keyring(arguments.data.as_deref())?,
+            scratch,
+            restart: !arguments.no_restart,
+        };
+        let mut plans = (Vec::new(), Vec::new());
+        board.change(|ready| {
+            wiring.addresses.tell(ready);
+            plans = (wiring.ingest(ready, &programs.0), wiring.dispatchers(ready, &programs.1));
+        })?;
+        let mut waiting: Vec<_> = plans.0.into_iter().map(|plan| self.ingest.start(plan, board)).collect();
+        waiting.extend(plans.1.into_iter().map(|plan| self.dispatchers.start(plan, board)));
+        for ready in waiting {
+            ready.await.context("a service's watch ended before it said anything")??;
+        }
+        Ok(())
+    }
+
+    /// Stops what was started, in order; what was not is passed over.
+    pub(super) async fn stop(&mut self) {
+        if let Some(board) = &self.board {
+            board.withdraw();
+        }
+        self.ingest.stop().await;
+        self.dispatchers.stop().await;
+        if let Some(redis) = self.redis.take() {
+            redis.stop().await;
+        }
+        if let Some(postgres) = self.postgres.take() {
+            postgres.stop().await;
+        }
+    }
+}
+
+fn home(arguments: &DevArguments) -> Home {
+    arguments.data.clone().map_or(Home::Temporary, Home::Kept)
+}
+
+impl Tier {
+    fn start(&mut self, plan: Plan, board: &Arc<Board>) -> oneshot::Receiver<anyhow::Result<()>> {
+        let (sender, receiver) = oneshot::channel();
+        self.tasks.spawn(service::supervise(plan, board.clone(), self.stop.clone(), sender));
+        receiver
+    }
+
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                say(&format!("what watched a service failed: {error}"));
+            }
+        }
+    }
+}
+
+/// A folder of this run alone.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let name = format!("bowline-dev-{}", hex::encode(rand::random::<[u8; 8]>()));
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing depends on what stays behind.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

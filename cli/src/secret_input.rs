@@ -1,0 +1,114 @@
+//! How a secret reaches a command without standing in the list of processes.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// What the API takes at most.
+const BYTES_MAX: u64 = 4_096;
+
+/// One secret, from one of four places.
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct SecretInput {
+    /// Environment variable that holds the secret
+    #[arg(long, value_name = "VARIABLE", help_heading = "Secret")]
+    pub secret_env: Option<String>,
+    /// File that holds the secret (a line end after it is left out)
+    #[arg(long, value_name = "PATH", help_heading = "Secret")]
+    pub secret_file: Option<PathBuf>,
+    /// Read the secret from standard input
+    #[arg(long, help_heading = "Secret")]
+    pub secret_stdin: bool,
+    /// The secret itself: discouraged, everyone on this machine can read the arguments of a process
+    #[arg(long, value_name = "SECRET", help_heading = "Secret")]
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for SecretInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretInput(redacted)")
+    }
+}
+
+impl SecretInput {
+    /// The secret, if one was given.
+    ///
+    /// # Errors
+    /// When the place it was to come from has none, or one that is empty or too long.
+    pub fn read(&self) -> Result<Option<String>, Failure> {
+        let (place, secret) = if let Some(secret) = &self.secret {
+            ("--secret".to_owned(), secret.clone())
+        } else if let Some(variable) = &self.secret_env {
+            let value = std::env::var(variable)
+                .map_err(|error| Failure::Configuration(format!("--secret-env {variable}: {error}")))?;
+            (format!("--secret-env {variable}"), value)
+        } else if let Some(path) = &self.secret_file {
+            let place = format!("--secret-file {}", path.display());
+            let file = fs::File::open(path).map_err(|error| unreadable(&place, &error))?;
+            let secret = read_bounded(&place, file)?;
+            (place, secret)
+        } else if self.secret_stdin {
+            ("--secret-stdin".to_owned(), read_bounded("--secret-stdin", std::io::stdin().lock())?)
+        } else {
+            return Ok(None);
+        };
+        let secret = secret.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() {
+            return Err(Failure::Configuration(format!("{place}: the secret is empty")));
+        }
+        if secret.len() as u64 > BYTES_MAX {
+            return Err(Failure::Configuration(format!(
+                "{place}: the secret is longer than {BYTES_MAX} bytes"
+            )));
+        }
+        Ok(Some(secret.to_owned()))
+    }
+}
+
+fn read_bounded(place: &str, from: impl Read) -> Result<String, Failure> {
+    let mut text = String::new();
+    // Two more than the limit: a line end, and one to notice that it was too long.
+    from.take(BYTES_MAX + 3).read_to_string(&mut text).map_err(|error| unreadable(place, &error))?;
+    Ok(text)
+}
+
+fn unreadable(place: &str, error: &std::io::Error) -> Failure {
+    Failure::Configuration(format!("{place}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(content: &[u8]) -> Result<Option<String>, Failure> {
+        let path = std::env::temp_dir().join(format!("bowline-secret-{:x}", rand::random::<u64>()));
+        fs::write(&path, content).unwrap();
+        let input = SecretInput {
+            secret_env: None,
+            secret_file: Some(path.clone()),
+            secret_stdin: false,
+            secret: None,
+        };
+        let read = input.read();
+        fs::remove_file(path).unwrap();
+        read
+    }
+
+    #[test]
+    fn a_file_gives_its_secret_without_the_line_end() {
+        assert_eq!(from_file(b"whsec_a b\r\n").unwrap().as_deref(), Some("whsec_a b"));
+        assert_eq!(from_file(&[b'a'; 4_096]).unwrap().map(|secret| secret.len()), Some(4_096));
+    }
+
+    #[test]
+    fn empty_too_long_and_unreadable_ones_are_refused() {
+        for bad in [&b"\n"[..], &[b'a'; 4_097], &[b'a'; 9_000], &[0xff, 0xfe]] {
+            assert!(from_file(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Deliveries, their attempts, and dead letters as they are shown.
+
+use bowline_proto::v1;
+use serde::Serialize;
+
+use super::{HeaderView, span, time, word};
+use crate::output::Row;
+
+#[derive(Debug, Serialize)]
+pub struct DeliveryView {
+    pub id: String,
+    pub tenant_id: String,
+    pub event_id: String,
+    pub endpoint_id: String,
+    pub run: i32,
+    pub event_type: String,
+    pub channel: String,
+    pub state: String,
+    pub attempt_count: i32,
+    pub last_status_code: i32,
+    pub last_error_kind: String,
+    pub dead_reason: String,
+    pub due_time: String,
+    pub create_time: String,
+    pub update_time: String,
+    /// Only from `delivery get`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptView>,
+}
+
+impl From<v1::Delivery> for DeliveryView {
+    fn from(delivery: v1::Delivery) -> Self {
+        Self {
+            state: word(delivery.state().as_str_name(), "DELIVERY_STATE_"),
+            dead_reason: word(delivery.dead_reason().as_str_name(), "DEAD_REASON_"),
+            due_time: time(delivery.due_time.as_ref()),
+            create_time: time(delivery.create_time.as_ref()),
+            update_time: time(delivery.update_time.as_ref()),
+            attempts: delivery.attempts.into_iter().map(Into::into).collect(),
+            id: delivery.id,
+            tenant_id: delivery.tenant_id,
+            event_id: delivery.event_id,
+            endpoint_id: delivery.endpoint_id,
+            run: delivery.run,
+            event_type: delivery.event_type,
+            channel: delivery.channel,
+            attempt_count: delivery.attempt_count,
+            last_status_code: delivery.last_status_code,
+            last_error_kind: delivery.last_error_kind,
+        }
+    }
+}
+
+impl Row for DeliveryView {
+    const HEADINGS: &'static [&'static str] = &["RECEIVED", "TYPE", "STATE", "ATTEMPTS", "LAST", "DUE", "ID"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.create_time.clone(),
+            self.event_type.clone(),
+            self.state.clone(),
+            self.attempt_count.to_string(),
+            answer(self.last_status_code, &self.last_error_kind),
+            self.due_time.clone(),
+            self.id.clone(),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct AttemptView {
+    pub id: String,
+    pub number: i32,
+    pub kind: String,
+    pub decision: String,
+    pub start_time: String,
+    pub duration: String,
+    pub request_url: String,
+    pub request_headers: Vec<HeaderView>,
+    pub status_code: i32,
+    pub response_headers: Vec<HeaderView>,
+    /// As text; bytes that are not UTF-8 are replaced.
+    pub response_body: String,
+    pub error_kind: String,
+    pub error_message: String,
+}
+
+impl From<v1::Attempt> for AttemptView {
+    fn from(attempt: v1::Attempt) -> Self {
+        Self {
+            kind: word(attempt.kind().as_str_name(), "ATTEMPT_KIND_"),
+            decision: word(attempt.decision().as_str_name(), "ATTEMPT_DECISION_"),
+            start_time: time(attempt.start_time.as_ref()),
+            duration: span(attempt.duration.as_ref()),
+            request_headers: attempt.request_headers.into_iter().map(Into::into).collect(),
+            response_headers: attempt.response_headers.into_iter().map(Into::into).collect(),
+            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
+            id: attempt.id,
+            number: attempt.number,
+            request_url: attempt.request_url,
+            status_code: attempt.status_code,
+            error_kind: attempt.error_kind,
+            error_message: attempt.error_message,
+        }
+    }
+}
+
+impl Row for AttemptView {
+    const HEADINGS: &'static [&'static str] =
+        &["NO", "STARTED", "KIND", "DECISION", "ANSWER", "TOOK", "MESSAGE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.number.to_string(),
+            self.start_time.clone(),
+            self.kind.clone(),
+            self.decision.clone(),
+            answer(self.status_code, &self.error_kind),
+            self.duration.clone(),
+            self.error_message.clone(),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct DeadLetterView {
+    pub delivery_id: String,
+    pub tenant_id: String,
+    pub event_id: String,
+    pub endpoint_id: String,
+    pub run: i32,
+    pub event_type: String,
+    pub channel: String,
+    pub reason: String,
+    pub attempt_count: i32,
+    pub last_status_code: i32,
+    pub last_error_kind: String,
+    pub create_time: String,
+}
+
+impl From<v1::DeadLetter> for DeadLetterView {
+    fn from(letter: v1::DeadLetter) -> Self {
+        Self {
+            reason: word(letter.reason().as_str_name(), "DEAD_REASON_"),
+            create_time: time(letter.create_time.as_ref()),
+            delivery_id: letter.delivery_id,
+            tenant_id: letter.tenant_id,
+            event_id: letter.event_id,
+            endpoint_id: letter.endpoint_id,
+            run: letter.run,
+            event_type: letter.event_type,
+            channel: letter.channel,
+            attempt_count: letter.attempt_count,
+            last_status_code: letter.last_status_code,
+            last_error_kind: letter.last_error_kind,
+        }
+    }
+}
+
+impl Row for DeadLetterView {
+    const HEADINGS: &'static [&'static str] = &["DIED", "TYPE", "REASON", "ATTEMPTS", "LAST", "DELIVERY"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.create_time.clone(),
+            self.event_type.clone(),
+            self.reason.clone(),
+            self.attempt_count.to_string(),
+            answer(self.last_status_code, &self.last_error_kind),
+            self.delivery_id.clone(),
+        ]
+    }
+}
+
+/// The latest answer in one cell: its status, or why there was none.
+fn answer(status_code: i32, error_kind: &str) -> String {
+    if status_code != 0 { status_code.to_string() } else { error_kind.to_owned() }
+}

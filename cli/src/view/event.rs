@@ -1,0 +1,63 @@
+//! Events as they are shown.
+
+use bowline_proto::v1;
+use serde::Serialize;
+
+use super::time;
+use crate::output::Row;
+
+#[derive(Debug, Serialize)]
+pub struct HeaderView {
+    pub name: String,
+    pub value: String,
+}
+
+impl From<v1::Header> for HeaderView {
+    fn from(header: v1::Header) -> Self {
+        Self { name: header.name, value: header.value }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct EventView {
+    pub id: String,
+    pub tenant_id: String,
+    /// Empty for a published event.
+    pub source_id: String,
+    pub event_type: String,
+    pub channel: String,
+    pub content_type: String,
+    pub body_size_bytes: i64,
+    pub create_time: String,
+}
+
+impl From<v1::Event> for EventView {
+    fn from(event: v1::Event) -> Self {
+        Self {
+            create_time: time(event.create_time.as_ref()),
+            id: event.id,
+            tenant_id: event.tenant_id,
+            source_id: event.source_id,
+            event_type: event.event_type,
+            channel: event.channel,
+            content_type: event.content_type,
+            body_size_bytes: event.body_size_bytes,
+        }
+    }
+}
+
+impl Row for EventView {
+    const HEADINGS: &'static [&'static str] = &["RECEIVED", "TYPE", "CHANNEL", "BYTES", "ID", "SOURCE"];
+
+    fn cells(&self) -> Vec<String> {
+        let source = if self.source_id.is_empty() { "(published)" } else { &self.source_id };
+        vec![
+            self.create_time.clone(),
+            self.event_type.clone(),
+            self.channel.clone(),
+            self.body_size_bytes.to_string(),
+            self.id.clone(),
+            source.to_owned(),
+        ]
+    }
+}

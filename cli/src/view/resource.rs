@@ -1,0 +1,160 @@
+//! Sources and endpoints as they are shown.
+
+use std::collections::BTreeMap;
+
+use bowline_proto::v1;
+use serde::Serialize;
+
+use super::{span, time, word};
+use crate::output::Row;
+
+/// A secret's existence; its value is shown once, by the command that made it.
+#[derive(Debug, Serialize)]
+pub struct SecretView {
+    pub id: String,
+    pub name: String,
+    pub create_time: String,
+    pub expire_time: String,
+}
+
+impl From<v1::SecretVersion> for SecretView {
+    fn from(secret: v1::SecretVersion) -> Self {
+        Self {
+            create_time: time(secret.create_time.as_ref()),
+            expire_time: time(secret.expire_time.as_ref()),
+            id: secret.id,
+            name: secret.name,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct SourceView {
+    pub id: String,
+    pub tenant_id: String,
+    pub name: String,
+    pub display_name: String,
+    pub labels: BTreeMap<String, String>,
+    pub preset: String,
+    pub insecure: bool,
+    pub path: String,
+    pub receive_url: String,
+    pub event_type: String,
+    pub channel: String,
+    pub dedup_ttl: String,
+    pub body_limit_bytes: i64,
+    pub enabled: bool,
+    pub secrets: Vec<SecretView>,
+    pub create_time: String,
+    pub update_time: String,
+    pub etag: String,
+}
+
+impl From<v1::Source> for SourceView {
+    fn from(source: v1::Source) -> Self {
+        Self {
+            dedup_ttl: span(source.dedup_ttl.as_ref()),
+            enabled: source.enabled.unwrap_or(true),
+            secrets: source.secrets.into_iter().map(Into::into).collect(),
+            create_time: time(source.create_time.as_ref()),
+            update_time: time(source.update_time.as_ref()),
+            id: source.id,
+            tenant_id: source.tenant_id,
+            name: source.name,
+            display_name: source.display_name,
+            labels: source.labels,
+            preset: source.preset,
+            insecure: source.insecure,
+            path: source.path,
+            receive_url: source.receive_url,
+            event_type: source.event_type,
+            channel: source.channel,
+            body_limit_bytes: source.body_limit_bytes,
+            etag: source.etag,
+        }
+    }
+}
+
+impl Row for SourceView {
+    const HEADINGS: &'static [&'static str] = &["NAME", "PRESET", "STATE", "ID", "RECEIVE URL"];
+
+    fn cells(&self) -> Vec<String> {
+        let state = match (self.enabled, self.insecure) {
+            (false, _) => "disabled",
+            (true, true) => "insecure",
+            (true, false) => "enabled",
+        };
+        vec![
+            self.name.clone(),
+            self.preset.clone(),
+            state.to_owned(),
+            self.id.clone(),
+            self.receive_url.clone(),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct EndpointView {
+    pub id: String,
+    pub tenant_id: String,
+    pub name: String,
+    pub display_name: String,
+    pub labels: BTreeMap<String, String>,
+    pub url: String,
+    pub event_types: Vec<String>,
+    pub channels: Vec<String>,
+    pub format: String,
+    pub headers: BTreeMap<String, String>,
+    pub timeout: String,
+    pub max_attempts: u32,
+    pub concurrency: u32,
+    pub state: String,
+    pub disabled_reason: String,
+    pub secrets: Vec<SecretView>,
+    pub create_time: String,
+    pub update_time: String,
+    pub etag: String,
+}
+
+impl From<v1::Endpoint> for EndpointView {
+    fn from(endpoint: v1::Endpoint) -> Self {
+        Self {
+            timeout: span(endpoint.timeout.as_ref()),
+            max_attempts: endpoint.retry.as_ref().map_or(0, |retry| retry.max_attempts),
+            state: word(endpoint.state().as_str_name(), "ENDPOINT_STATE_"),
+            secrets: endpoint.secrets.into_iter().map(Into::into).collect(),
+            create_time: time(endpoint.create_time.as_ref()),
+            update_time: time(endpoint.update_time.as_ref()),
+            id: endpoint.id,
+            tenant_id: endpoint.tenant_id,
+            name: endpoint.name,
+            display_name: endpoint.display_name,
+            labels: endpoint.labels,
+            url: endpoint.url,
+            event_types: endpoint.event_types,
+            channels: endpoint.channels,
+            format: endpoint.format,
+            headers: endpoint.headers,
+            concurrency: endpoint.concurrency,
+            disabled_reason: endpoint.disabled_reason,
+            etag: endpoint.etag,
+        }
+    }
+}
+
+impl Row for EndpointView {
+    const HEADINGS: &'static [&'static str] = &["NAME", "FORMAT", "STATE", "EVENT TYPES", "ID", "URL"];
+
+    fn cells(&self) -> Vec<String> {
+        let types = if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(",") };
+        vec![
+            self.name.clone(),
+            self.format.clone(),
+            self.state.clone(),
+            types,
+            self.id.clone(),
+            self.url.clone(),
+        ]
+    }
+}
