@@ -44,7 +44,7 @@ pub use wait::{Stopped, wait_for};
 pub const EXIT_OK: u8 = 0;
 /// The service ended by an error, which is logged.
 pub const EXIT_FAILURE: u8 = 1;
-/// The configuration is at fault (EX_USAGE of sysexits).
+/// The configuration is at fault (`EX_USAGE` of sysexits).
 pub const EXIT_CONFIG: u8 = 64;
 /// A second signal cut the shutdown short.
 pub const EXIT_FORCED: u8 = 130;
@@ -124,7 +124,7 @@ impl Process {
 
 /// An address that cannot be listened on; `key` is the configuration's.
 #[derive(Debug, thiserror::Error)]
-#[error("{key} = {address} cannot be listened on: {source}")]
+#[error("{key} = {address} cannot be listened on")]
 pub struct ListenError {
     pub key: &'static str,
     pub address: SocketAddr,

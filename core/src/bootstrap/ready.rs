@@ -24,7 +24,7 @@ struct Document<'a> {
 
 /// Why the ready file could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("the ready file {} cannot be written: {source}", path.display())]
+#[error("the ready file {} cannot be written", path.display())]
 pub struct ReadyFileError {
     path: PathBuf,
     source: std::io::Error,

@@ -19,11 +19,11 @@ const BYTES_BUCKETS: [f64; 9] =
 /// Why logs or metrics could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("log.filter: {0}")]
+    #[error("log.filter cannot be used")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    #[error("logs are set up already: {0}")]
+    #[error("logs could not be set up")]
     Logs(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("metrics could not be set up: {0}")]
+    #[error("metrics could not be set up")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Condition, Shutdown};
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_EVERY: Duration = Duration::from_secs(3);
 

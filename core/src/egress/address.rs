@@ -80,7 +80,7 @@ const RANGES_V4: [(Ipv4Addr, u32, AddressClass); 17] = [
     (Ipv4Addr::UNSPECIFIED, 32, C::Unspecified),
     (Ipv4Addr::BROADCAST, 32, C::Broadcast),
     // "This network": many systems take all of it for the machine itself.
-    (Ipv4Addr::new(0, 0, 0, 0), 8, C::Reserved),
+    (Ipv4Addr::UNSPECIFIED, 8, C::Reserved),
     (Ipv4Addr::new(10, 0, 0, 0), 8, C::Private),
     (Ipv4Addr::new(100, 64, 0, 0), 10, C::CarrierNat),
     (Ipv4Addr::new(127, 0, 0, 0), 8, C::Loopback),
@@ -98,7 +98,7 @@ const RANGES_V4: [(Ipv4Addr, u32, AddressClass); 17] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, C::Reserved),
 ];
 
-/// First match wins. What matches none and is not global unicast (2000::/3) is reserved.
+/// First match wins. What matches none and is not global unicast (`2000::/3`) is reserved.
 const RANGES_V6: [(Ipv6Addr, u32, AddressClass); 12] = [
     (Ipv6Addr::UNSPECIFIED, 128, C::Unspecified),
     (Ipv6Addr::LOCALHOST, 128, C::Loopback),

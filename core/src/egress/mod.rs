@@ -49,7 +49,7 @@ const URL_BYTES_MAX: usize = 4096;
 
 /// Why no guard could be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the client for outbound requests could not be built: {0}")]
+#[error("the client for outbound requests could not be built")]
 pub struct EgressBuildError(#[from] reqwest::Error);
 
 /// Judges where requests go, and sends them.

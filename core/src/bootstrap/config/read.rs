@@ -137,18 +137,15 @@ impl Section<'_> {
 
     pub(super) fn required_secret(&mut self, key: &str, what: &str) -> Secret {
         let present = self.values.contains_key(key);
-        match self.secret(key) {
-            Some(secret) => secret,
-            None => {
-                // A value of the wrong type is a fault already.
-                if !present
-                    || !self.faults.iter().any(|fault| fault.contains(&format!("{}.{key}:", self.name)))
-                {
-                    self.missing(key, what);
-                }
-                Secret::new(Vec::new())
-            }
+        let faults_before = self.faults.len();
+        if let Some(secret) = self.secret(key) {
+            return secret;
         }
+        // A value of the wrong type is a fault already.
+        if !present || self.faults.len() == faults_before {
+            self.missing(key, what);
+        }
+        Secret::new(Vec::new())
     }
 
     /// A text through a parser whose error says what is expected.
@@ -198,26 +195,22 @@ impl Section<'_> {
                 self.parsed(key, |text| text.parse::<i64>().map_err(|_| "expected a whole number".to_owned()))
             }
         };
-        self.in_range(key, value, default, &range, ToString::to_string)
+        value.and_then(|value| self.in_range(key, value, &range, ToString::to_string)).unwrap_or(default)
     }
 
     fn in_range(
         &mut self,
         key: &str,
-        value: Option<i64>,
-        default: usize,
+        value: i64,
         range: &RangeInclusive<usize>,
         show: impl Fn(&usize) -> String,
-    ) -> usize {
-        let Some(value) = value else { return default };
-        match usize::try_from(value).ok().filter(|value| range.contains(value)) {
-            Some(value) => value,
-            None => {
-                let (min, max) = (show(range.start()), show(range.end()));
-                self.fault(key, format_args!("{value} is out of range: {min} to {max}"));
-                default
-            }
+    ) -> Option<usize> {
+        let fitting = usize::try_from(value).ok().filter(|value| range.contains(value));
+        if fitting.is_none() {
+            let (min, max) = (show(range.start()), show(range.end()));
+            self.fault(key, format_args!("{value} is out of range: {min} to {max}"));
         }
+        fitting
     }
 
     /// A size: a number of bytes, or a text such as `128MiB`.
@@ -230,7 +223,9 @@ impl Section<'_> {
             }
             _ => self.parsed(key, parse_bytes),
         };
-        self.in_range(key, value, default, &range, |bytes| show_bytes(*bytes))
+        value
+            .and_then(|value| self.in_range(key, value, &range, |bytes| show_bytes(*bytes)))
+            .unwrap_or(default)
     }
 
     pub(super) fn duration(
