@@ -102,12 +102,11 @@ impl Preset {
         for source in &dedup.sources {
             match request.get(source) {
                 Ok(Some(key)) if !key.trim_ascii().is_empty() => return Ok(Some(key)),
-                Ok(_) => {}
                 Err(fault) if dedup.required => {
                     return Err(MissingDedupKey::Malformed { at: source.clone(), fault });
                 }
-                // A body that is no JSON holds no key.
-                Err(_) => {}
+                // Empty, absent, or in a body that is no JSON: the next may be there.
+                Ok(_) | Err(_) => {}
             }
         }
         match dedup.sources.first() {

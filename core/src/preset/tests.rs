@@ -43,6 +43,17 @@ fn the_presets_of_this_version() {
 }
 
 #[test]
+fn every_folder_is_part_of_the_binary() {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/presets")).unwrap();
+    let mut folders: Vec<String> =
+        folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = all().iter().map(|preset| preset.name().to_owned()).collect();
+    folders.sort();
+    names.sort();
+    assert_eq!(folders, names);
+}
+
+#[test]
 fn every_example_is_accepted_by_its_own_preset() {
     for preset in all().iter().filter(|preset| preset.name() != CUSTOM) {
         let name = preset.name();

@@ -55,10 +55,9 @@ impl Scheme {
                 .map_err(|(field, problem)| faults.add(format!("signature.layout.{field}"), problem))
                 .ok()
         });
-        let mut labels: Vec<String> =
-            vec![self.signature.layout.as_ref().and_then(|l| l.signature_key.clone()).unwrap_or_default()];
-        let mut readings = Vec::new();
-        self.read(&self.key, "key", 0, &mut readings, &mut labels, &mut faults);
+        let mut readings = Readings::new(self, &mut faults);
+        readings.read(&self.key, "key", true);
+        let Readings { list: readings, labels, .. } = readings;
         self.check_signature(&mut faults);
         if !self.algorithm.sends_the_secret() {
             self.check_content(&content, layout.as_ref(), &mut faults);
@@ -87,64 +86,6 @@ impl Scheme {
             event_id: self.event_id.clone(),
             require_headers,
         })
-    }
-
-    fn read(
-        &self,
-        reading: &KeyReading,
-        field: &str,
-        depth: usize,
-        readings: &mut Vec<Reading>,
-        labels: &mut Vec<String>,
-        faults: &mut Faults,
-    ) {
-        for (name, list) in [
-            ("if_prefix", &reading.if_prefix),
-            ("unless_prefix", &reading.unless_prefix),
-            ("strip_prefix", &reading.strip_prefix),
-        ] {
-            faults.limit(&format!("{field}.{name}"), list.len());
-            for text in list {
-                faults.text(&format!("{field}.{name}"), text);
-                if text.is_empty() {
-                    faults.add(format!("{field}.{name}"), "an empty prefix fits everything");
-                }
-            }
-        }
-        let algorithm = reading.algorithm.unwrap_or(self.algorithm);
-        if algorithm != self.algorithm && (algorithm.sends_the_secret() || self.algorithm.sends_the_secret())
-        {
-            faults
-                .add(format!("{field}.algorithm"), "a secret that is sent has no other algorithm beside it");
-        }
-        if reading.signature_key.is_some() && self.signature.layout.is_none() {
-            faults.add(format!("{field}.signature_key"), "needs a layout with keys");
-        }
-        let label = match &reading.signature_key {
-            None => 0,
-            Some(key) => labels.iter().position(|label| label == key).unwrap_or_else(|| {
-                labels.push(key.clone());
-                labels.len() - 1
-            }),
-        };
-        readings.push(Reading {
-            if_prefix: reading.if_prefix.clone(),
-            unless_prefix: reading.unless_prefix.clone(),
-            strip_prefix: reading.strip_prefix.clone(),
-            decode: reading.decode,
-            part: reading.part,
-            issue_prefix: reading.issue_prefix.clone(),
-            algorithm,
-            label,
-        });
-        if depth > 0 && !reading.also.is_empty() {
-            faults.add(format!("{field}.also"), "stands only in the first reading");
-            return;
-        }
-        faults.limit(&format!("{field}.also"), reading.also.len());
-        for (at, also) in reading.also.iter().take(limits::LIST_MAX).enumerate() {
-            self.read(also, &format!("{field}.also[{at}]"), depth + 1, readings, labels, faults);
-        }
     }
 
     fn check_signature(&self, faults: &mut Faults) {
@@ -273,6 +214,82 @@ impl CompiledScheme {
         let sources = self.sources.iter().chain(timestamps).chain(&self.event_id);
         let required = self.require_headers.iter().map(|(name, _)| name);
         sources.filter_map(Source::as_header).chain(required).collect()
+    }
+}
+
+/// Collects the readings of a secret and the labels their signatures stand under.
+struct Readings<'s, 'f> {
+    scheme: &'s Scheme,
+    faults: &'f mut Faults,
+    list: Vec<Reading>,
+    labels: Vec<String>,
+}
+
+impl<'s, 'f> Readings<'s, 'f> {
+    fn new(scheme: &'s Scheme, faults: &'f mut Faults) -> Self {
+        let key = scheme.signature.layout.as_ref().and_then(|layout| layout.signature_key.clone());
+        Self { scheme, faults, list: Vec::new(), labels: vec![key.unwrap_or_default()] }
+    }
+
+    fn read(&mut self, reading: &KeyReading, field: &str, first: bool) {
+        self.check_prefixes(reading, field);
+        let own = self.scheme.algorithm;
+        let algorithm = reading.algorithm.unwrap_or(own);
+        if algorithm != own && (algorithm.sends_the_secret() || own.sends_the_secret()) {
+            let problem = "a secret that is sent has no other algorithm beside it";
+            self.faults.add(format!("{field}.algorithm"), problem);
+        }
+        let label = self.label(reading, field);
+        self.list.push(Reading {
+            if_prefix: reading.if_prefix.clone(),
+            unless_prefix: reading.unless_prefix.clone(),
+            strip_prefix: reading.strip_prefix.clone(),
+            decode: reading.decode,
+            part: reading.part,
+            issue_prefix: reading.issue_prefix.clone(),
+            algorithm,
+            label,
+        });
+        if !first && !reading.also.is_empty() {
+            self.faults.add(format!("{field}.also"), "stands only in the first reading");
+            return;
+        }
+        self.faults.limit(&format!("{field}.also"), reading.also.len());
+        for (at, also) in reading.also.iter().take(limits::LIST_MAX).enumerate() {
+            self.read(also, &format!("{field}.also[{at}]"), false);
+        }
+    }
+
+    fn check_prefixes(&mut self, reading: &KeyReading, field: &str) {
+        for (name, list) in [
+            ("if_prefix", &reading.if_prefix),
+            ("unless_prefix", &reading.unless_prefix),
+            ("strip_prefix", &reading.strip_prefix),
+        ] {
+            let field = format!("{field}.{name}");
+            self.faults.limit(&field, list.len());
+            for text in list {
+                self.faults.text(&field, text);
+                if text.is_empty() {
+                    self.faults.add(field.as_str(), "an empty prefix fits everything");
+                }
+            }
+        }
+        self.faults
+            .text(&format!("{field}.issue_prefix"), reading.issue_prefix.as_deref().unwrap_or_default());
+    }
+
+    fn label(&mut self, reading: &KeyReading, field: &str) -> usize {
+        let Some(key) = &reading.signature_key else { return 0 };
+        let field = format!("{field}.signature_key");
+        self.faults.text(&field, key);
+        if self.scheme.signature.layout.as_ref().is_none_or(|layout| layout.kv_sep.is_none()) {
+            self.faults.add(field, "needs a layout with keys");
+        }
+        self.labels.iter().position(|label| label == key).unwrap_or_else(|| {
+            self.labels.push(key.clone());
+            self.labels.len() - 1
+        })
     }
 }
 

@@ -43,7 +43,7 @@ pub use error::{Malformed, SchemeError, SchemeFault, SignError, StatusHint, Veri
 pub use generate::GeneratedSecret;
 pub use json::JsonFault;
 pub use key::{Key, KeyError};
-pub use request::InboundRequest;
+pub use request::{Found, InboundRequest};
 pub use sign::SignInput;
 pub use source::{JsonPointer, Source, SourceError};
 pub use verify::Verified;

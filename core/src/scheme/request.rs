@@ -12,6 +12,9 @@ use super::json::{self, JsonFault};
 use super::limits;
 use super::source::{JsonPointer, Source};
 
+/// A value and where it stood.
+pub type Found<'s, 'a> = (&'s Source, Cow<'a, [u8]>);
+
 /// Borrowed from the server for as long as verification takes.
 pub struct InboundRequest<'a> {
     method: &'a str,
@@ -88,10 +91,7 @@ impl<'a> InboundRequest<'a> {
     }
 
     /// The first source that is there, with its value.
-    pub fn first<'s>(
-        &self,
-        sources: &'s [Source],
-    ) -> Result<Option<(&'s Source, Cow<'a, [u8]>)>, (&'s Source, Malformed)> {
+    pub fn first<'s>(&self, sources: &'s [Source]) -> Result<Option<Found<'s, 'a>>, (&'s Source, Malformed)> {
         for source in sources {
             if let Some(value) = self.get(source).map_err(|fault| (source, fault))? {
                 return Ok(Some((source, value)));

@@ -29,6 +29,12 @@ pub struct Verified {
     pub timestamp: Option<DateTime<Utc>>,
 }
 
+/// A timestamp as it goes into the content, and what it means.
+struct Stamp<'v> {
+    text: Cow<'v, [u8]>,
+    time: Option<DateTime<Utc>>,
+}
+
 /// A signature that decoded, with the label it stood under.
 struct Presented {
     label: Option<usize>,
@@ -54,13 +60,13 @@ impl CompiledScheme {
         }
         let parsed = self.parse_values(&values)?;
         let presented = self.decode_candidates(&parsed, values[0].0)?;
-        let (text, timestamp) = self.check_timestamp(request, &parsed, values[0].0, now)?;
+        let stamp = self.check_timestamp(request, &parsed, values[0].0, now)?;
         let id = self.event_id(request)?;
-        let bindings = Bindings { timestamp: &text, id: &id };
+        let bindings = Bindings { timestamp: &stamp.text, id: &id };
         for (key_index, key) in keys.iter().enumerate() {
             for form in &key.forms {
                 if self.matches(request, bindings, form, &presented)? {
-                    return Ok(Verified { key_index, timestamp });
+                    return Ok(Verified { key_index, timestamp: stamp.time });
                 }
             }
         }
@@ -112,14 +118,12 @@ impl CompiledScheme {
         let mut all = Parsed::default();
         for (source, value) in values {
             let malformed = |fault| VerifyError::Malformed { at: (*source).clone(), fault };
-            let parsed = match &self.layout {
-                Some(layout) => layout.parse(value, &self.labels).map_err(malformed)?,
-                None => {
-                    let text = value
-                        .strip_prefix(self.prefix.as_str())
-                        .ok_or_else(|| malformed(Malformed::Prefix { prefix: self.prefix.clone() }))?;
-                    Parsed { timestamp: None, candidates: vec![Candidate { label: None, text }] }
-                }
+            let parsed = if let Some(layout) = &self.layout {
+                layout.parse(value, &self.labels).map_err(malformed)?
+            } else {
+                let fault = || malformed(Malformed::Prefix { prefix: self.prefix.clone() });
+                let text = value.strip_prefix(self.prefix.as_str()).ok_or_else(fault)?;
+                Parsed { timestamp: None, candidates: vec![Candidate { label: None, text }] }
             };
             all.timestamp = all.timestamp.or(parsed.timestamp);
             all.candidates.extend(parsed.candidates);
@@ -155,8 +159,10 @@ impl CompiledScheme {
         parsed: &Parsed<'v>,
         signature_at: &'v Source,
         now: DateTime<Utc>,
-    ) -> Result<(Cow<'v, [u8]>, Option<DateTime<Utc>>), VerifyError> {
-        let Some(spec) = &self.timestamp else { return Ok((Cow::Borrowed(&[]), None)) };
+    ) -> Result<Stamp<'v>, VerifyError> {
+        let Some(spec) = &self.timestamp else {
+            return Ok(Stamp { text: Cow::Borrowed(&[]), time: None });
+        };
         let (at, text) = if let Some(layout) = self.layout.as_ref().filter(|layout| layout.holds_timestamp())
         {
             let text = parsed.timestamp.ok_or_else(|| VerifyError::Malformed {
@@ -177,13 +183,13 @@ impl CompiledScheme {
                 }
             })?;
         spec.check_fresh(stamp, now)?;
-        let meaning = match spec.unit {
+        let time = match spec.unit {
             TimestampUnit::S | TimestampUnit::Rfc3339 => DateTime::from_timestamp(stamp, 0),
             TimestampUnit::Ms => DateTime::from_timestamp_millis(stamp),
             TimestampUnit::Us => DateTime::from_timestamp_micros(stamp),
             TimestampUnit::Opaque => None,
         };
-        Ok((text, meaning))
+        Ok(Stamp { text, time })
     }
 
     fn event_id<'v>(&self, request: &InboundRequest<'v>) -> Result<Cow<'v, [u8]>, VerifyError> {
@@ -223,7 +229,7 @@ impl CompiledScheme {
                     .fold(subtle::Choice::from(0), |any, p| any | tag.bytes().ct_eq(p.signature.bytes()));
                 return Ok(any.into());
             }
-            Material::Ed25519Public(key) => key.as_ref().clone(),
+            Material::Ed25519Public(key) => **key,
             Material::Ed25519Private(key) => key.verifying_key(),
             Material::Sent { .. } => return Ok(false),
         };
