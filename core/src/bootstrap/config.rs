@@ -28,8 +28,16 @@ use crate::egress::EgressPolicy;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Variables of this prefix that are no configuration: they are read elsewhere, by the command line
 /// of the services, by the `bowline` client, or by builds made to be crashed.
-const OTHER_VARIABLES: [&str; 5] =
-    ["BOWLINE_CONFIG", "BOWLINE_READY_FILE", "BOWLINE_ADMIN_URL", "BOWLINE_ADMIN_KEY", "BOWLINE_CRASH_AT"];
+const OTHER_VARIABLES: [&str; 6] = [
+    "BOWLINE_CONFIG",
+    "BOWLINE_READY_FILE",
+    "BOWLINE_ADMIN_URL",
+    "BOWLINE_ADMIN_KEY",
+    "BOWLINE_TENANT",
+    "BOWLINE_CRASH_AT",
+];
+/// The tests tell each other of their servers by these; services started by them inherit them.
+const TEST_VARIABLES: &str = "BOWLINE_TEST_";
 
 /// Everything that can be set. One struct for both services, so that they can share a file.
 #[derive(Debug, Clone)]
@@ -160,6 +168,7 @@ fn bowline_variables(
             let name = name.into_string().ok().filter(|name| name.starts_with("BOWLINE_"))?;
             let value = value.into_string().map_err(|_| format!("{name} is not UTF-8 text"));
             let ignored = OTHER_VARIABLES.contains(&name.as_str())
+                || name.starts_with(TEST_VARIABLES)
                 || value.as_ref().is_ok_and(|value| value.is_empty() || is_service_link(&name, value));
             (!ignored).then_some((name, value))
         })

@@ -194,6 +194,8 @@ fn variables_of_others_are_left_alone() {
         &with(&[
             ("BOWLINE_ADMIN_URL", "http://localhost:8081"),
             ("BOWLINE_ADMIN_KEY", "bwl_x"),
+            ("BOWLINE_TENANT", "default"),
+            ("BOWLINE_TEST_REDIS_URL", "redis://localhost:1"),
             ("BOWLINE_CONFIG", "/etc/bowline.toml"),
             ("BOWLINE_INGEST_PORT", "tcp://10.0.0.1:8080"),
             ("BOWLINE_INGEST_SERVICE_HOST", "10.0.0.1"),
