@@ -7,6 +7,7 @@ use tonic::codegen::InterceptedService;
 use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint as Peer};
 use tonic::{Request, Status};
+use tonic_types::StatusExt;
 use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
 use v1::endpoint_service_client::EndpointServiceClient;
@@ -192,4 +193,15 @@ pub fn with_waits(url: impl Into<String>, waits: &[Duration]) -> v1::Endpoint {
 
 pub fn duration(duration: Duration) -> ProtoDuration {
     ProtoDuration { seconds: duration.as_secs() as i64, nanos: duration.subsec_nanos() as i32 }
+}
+
+/// The reason that an error carries, such as `ETAG_MISMATCH`.
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// The fields that an error names, in its order.
+pub fn violations(status: &Status) -> Vec<String> {
+    let named = status.get_details_bad_request().map(|request| request.field_violations).unwrap_or_default();
+    named.into_iter().map(|violation| violation.field).collect()
 }

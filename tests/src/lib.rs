@@ -4,7 +4,7 @@
 //!    [`database`] a fresh migrated database for each test.
 //! 2. [`binaries`] finds the services, [`service`] runs one as a process of its own,
 //!    [`stack`] a set of them over one database.
-//! 3. [`http`] and [`sign`] play the provider, [`receiver`] the customer, [`admin`] the operator.
+//! 3. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer, [`admin`] the operator.
 //! 4. [`proxy`] breaks connections where a test wants them broken.
 //! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
 //!
@@ -15,6 +15,7 @@ pub mod binaries;
 pub mod database;
 pub mod eventually;
 pub mod http;
+pub mod provider;
 pub mod proxy;
 pub mod receiver;
 pub mod service;
@@ -23,5 +24,6 @@ pub mod stack;
 pub mod stores;
 
 pub use eventually::{BOUND, eventually};
+pub use provider::Provider;
 pub use receiver::{Receiver, Reply};
 pub use stack::Stack;

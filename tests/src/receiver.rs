@@ -23,8 +23,8 @@ pub enum Reply {
     Status(u16),
     /// A status with one header.
     With(u16, &'static str, String),
-    /// Answers 200 once [`Receiver::release`] was called.
-    Held,
+    /// Answers with this status once [`Receiver::release`] was called.
+    Held(u16),
     /// Never answers.
     Hang,
     /// A head with status 200, then nothing.
@@ -210,10 +210,10 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
             response.headers_mut().insert(name, value.parse().expect("the test's own header value"));
             response
         }
-        Reply::Held => {
+        Reply::Held(code) => {
             // The sender lives as long as `shared`, which this future holds.
             let _ = shared.released.subscribe().wait_for(|released| *released).await;
-            status(200)
+            status(code)
         }
         Reply::Hang => std::future::pending().await,
         Reply::HangAfterHead => Response::new(streamed(stream::pending())),

@@ -1,0 +1,159 @@
+//! Which events an endpoint gets: filters, freshness, pauses, deletion.
+
+use std::time::Duration;
+
+use bowline_proto::v1::{self, DeliveryState, EndpointState};
+use bowline_tests::{BOUND, Provider, Receiver, Reply, Stack, admin};
+use tonic::Code;
+
+#[tokio::test]
+async fn types_and_channels_choose() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let subscribe = async |types: &[&str], channels: &[&str]| {
+        let receiver = Receiver::start().await;
+        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        let endpoint = v1::Endpoint {
+            event_types: owned(types),
+            channels: owned(channels),
+            ..admin::endpoint(receiver.url())
+        };
+        admin.endpoint(endpoint).await;
+        receiver
+    };
+    let all = subscribe(&["*"], &[]).await;
+    let unfiltered = subscribe(&[], &[]).await;
+    let orders = subscribe(&["order.*"], &[]).await;
+    let exact = subscribe(&["order.created", "user.deleted"], &[]).await;
+    let of_bot = subscribe(&["*"], &["bot-1"]).await;
+
+    let publish = async |event_type: &str, channel: &str| {
+        let event = v1::PublishEventRequest {
+            event_type: event_type.into(),
+            channel: channel.into(),
+            body: "{}".into(),
+            ..Default::default()
+        };
+        admin.events().publish_event(event).await.unwrap().into_inner().event_id
+    };
+    let created = publish("order.created", "").await;
+    let paid = publish("order.paid", "bot-1").await;
+    let other = publish("orders.created", "bot-2").await;
+    let every = [created.clone(), paid.clone(), other.clone()];
+    all.await_ids(&every, BOUND).await;
+    unfiltered.await_ids(&every, BOUND).await;
+    orders.await_ids(&[created.clone(), paid.clone()], BOUND).await;
+    exact.await_ids(std::slice::from_ref(&created), BOUND).await;
+    of_bot.await_ids(std::slice::from_ref(&paid), BOUND).await;
+    stack.await_quiet().await;
+    let counts = [&all, &unfiltered, &orders, &exact, &of_bot].map(Receiver::count);
+    assert_eq!(counts, [3, 3, 2, 1, 1]);
+}
+
+#[tokio::test]
+async fn an_endpoint_gets_no_event_from_before_it_was_made() {
+    // Nobody matches before the endpoint is there: the dispatcher starts last.
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let old = Receiver::start().await;
+    admin.endpoint(admin::endpoint(old.url())).await;
+    let before = admin.publish("order.created").await;
+    let new = Receiver::start().await;
+    let (id, _) = admin.endpoint(admin::endpoint(new.url())).await;
+    let after = admin.publish("order.created").await;
+    stack.add_dispatcher(&[]).await;
+    old.await_ids(&[before.clone(), after.clone()], BOUND).await;
+    new.await_ids(std::slice::from_ref(&after), BOUND).await;
+    stack.await_quiet().await;
+    assert_eq!(new.ids(), [after]);
+    let unmatched = admin.delivery(&before, &id).await;
+    assert!(
+        matches!(&unmatched, Ok(delivery) if delivery.state() == DeliveryState::Unmatched),
+        "{unmatched:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_follows_a_new_endpoint_at_once_reaches_it() {
+    let stack = Stack::builder().ingests(2).dispatchers(2).start().await;
+    let services = || stack.ingests.iter().chain(&stack.dispatchers);
+    let provider = Provider::create(&stack).await;
+    for (round, service) in services().chain(services()).enumerate() {
+        let receiver = Receiver::start().await;
+        let admin = admin::Admin::new(&service.admin_url(), Some(admin::KEY));
+        let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+        let event = provider.push(&format!("round-{round}")).await.accepted();
+        receiver.await_ids(&[event], BOUND).await;
+        let delete = v1::DeleteEndpointRequest { id: endpoint, ..Default::default() };
+        admin.endpoints().delete_endpoint(delete).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_paused_endpoint_keeps_its_backlog() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let (receiver, witness) = (Receiver::start().await, Receiver::start().await);
+    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    admin.endpoint(admin::endpoint(witness.url())).await;
+    admin.set_state(&endpoint, EndpointState::Paused).await;
+    let ids = admin.publish_many("order.created", 20).await;
+    witness.await_ids(&ids, BOUND).await;
+    for id in &ids {
+        admin.await_delivery(id, &endpoint, DeliveryState::Waiting).await;
+    }
+    assert_eq!(receiver.count(), 0);
+    admin.set_state(&endpoint, EndpointState::Enabled).await;
+    receiver.await_ids(&ids, BOUND).await;
+    stack.await_quiet().await;
+    assert_eq!((receiver.count(), witness.count()), (20, 20));
+}
+
+#[tokio::test]
+async fn deletion_cancels_what_waits_and_nothing_more_is_sent() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    receiver.answer(Reply::Status(500));
+    let endpoint = admin::with_waits(receiver.url(), &[Duration::from_secs(3600)]);
+    let (endpoint, _) = admin.endpoint(endpoint).await;
+    let event = admin.publish("order.created").await;
+    admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
+    let delete = v1::DeleteEndpointRequest { id: endpoint.clone(), ..Default::default() };
+    let deleted = admin.endpoints().delete_endpoint(delete).await.unwrap().into_inner();
+    assert_eq!(deleted.cancelled_count, 1);
+    admin.await_delivery(&event, &endpoint, DeliveryState::Cancelled).await;
+    let get = v1::GetEndpointRequest { id: endpoint };
+    assert_eq!(admin.endpoints().get_endpoint(get).await.unwrap_err().code(), Code::NotFound);
+    admin.publish("order.created").await;
+    stack.await_quiet().await;
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_follows_a_changed_url() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    let (endpoint, _) = admin.endpoint(admin::endpoint(old.url())).await;
+    admin.set_state(&endpoint, EndpointState::Paused).await;
+    let event = admin.publish("order.created").await;
+    admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
+    let update = v1::UpdateEndpointRequest {
+        endpoint: Some(v1::Endpoint { id: endpoint.clone(), url: new.url(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["url".into()] }),
+    };
+    admin.endpoints().update_endpoint(update).await.unwrap();
+    admin.set_state(&endpoint, EndpointState::Enabled).await;
+    new.await_ids(&[event], BOUND).await;
+    assert_eq!(old.count(), 0);
+}
+
+#[tokio::test]
+async fn an_event_nobody_wants_is_settled_at_once() {
+    let stack = Stack::start().await;
+    let id = stack.admin().publish("order.created").await;
+    stack.await_quiet().await;
+    let request = v1::GetEventRequest { id };
+    stack.admin().events().get_event(request).await.expect("it is kept");
+}
