@@ -256,4 +256,29 @@ mod tests {
         assert_eq!(statements.see(&bind[3..], &rule), Some(Cut::Answer));
         assert_eq!(statements.see(&bind, &rule), None, "once");
     }
+
+    #[tokio::test]
+    async fn a_cut_loses_the_statement_or_only_its_answer() {
+        let stores = crate::stores::Stores::found().await.unwrap();
+        let proxy = Proxy::start(crate::stores::address(&stores.postgres_url).unwrap()).await;
+        let through = proxy.in_front_of(&stores.postgres_url);
+        let direct = crate::database::connect(&stores.postgres_url).await.unwrap();
+        let table = format!("cut_{}", std::process::id());
+        direct.batch_execute(&format!("CREATE TABLE {table} (n int)")).await.unwrap();
+        for (cut, expected) in [(Cut::Before, 0_i64), (Cut::Answer, 1)] {
+            let client = crate::database::connect(&through).await.unwrap();
+            let insert = client.prepare(&format!("INSERT INTO {table} VALUES (1)")).await.unwrap();
+            proxy.cut_once("INSERT INTO cut_", cut);
+            client.execute(&insert, &[]).await.expect_err("the connection is gone");
+            let count = direct.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+            assert_eq!(count.get::<_, i64>(0), expected, "{cut:?}");
+        }
+        proxy.await_cuts(2).await;
+        proxy.refuse();
+        assert!(crate::database::connect(&through).await.is_err());
+        proxy.admit();
+        crate::database::connect(&through).await.unwrap();
+        direct.batch_execute(&format!("DROP TABLE {table}")).await.unwrap();
+        stores.stop().await.unwrap();
+    }
 }

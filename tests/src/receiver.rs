@@ -250,3 +250,27 @@ fn status(code: u16) -> Response<Body> {
     *response.status_mut() = http::StatusCode::from_u16(code).expect("the test's own status");
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::post;
+
+    #[tokio::test]
+    async fn it_answers_as_scripted_and_counts() {
+        let receiver =
+            Receiver::scripted([Reply::Status(500), Reply::Held(201), Reply::CloseMidResponse]).await;
+        let headers = vec![("webhook-id".to_owned(), "evt_1".to_owned())];
+        assert_eq!(post(&receiver.url(), &headers, "{}").await.unwrap().status, 500);
+        let url = receiver.url();
+        let held = tokio::spawn(async move { post(&url, &Vec::new(), "{}").await });
+        receiver.await_count(2, crate::BOUND).await;
+        assert!(!held.is_finished());
+        receiver.release();
+        assert_eq!(held.await.unwrap().unwrap().status, 201);
+        post(&receiver.url(), &headers, "{}").await.expect_err("cut in the middle");
+        assert_eq!(post(&receiver.url(), &headers, "{}").await.unwrap().status, 200);
+        assert_eq!(receiver.requests()[0].id(), "evt_1");
+        assert_eq!(receiver.ids(), ["", "evt_1"]);
+    }
+}

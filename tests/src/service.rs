@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bowline_cli::local::process::{Launch, Output, Process, Stopped};
+use bowline_cli::local::process::{Launch, Output, Process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -147,10 +147,20 @@ impl Service {
     /// # Panics
     /// When it does not end within `bound`, or not with success.
     pub async fn terminate(&mut self, bound: Duration) {
-        match self.process.stop(bound).await.expect("SIGTERM") {
-            Stopped::Asked(status) => assert!(status.success(), "{status}:\n{}", self.log()),
-            Stopped::Killed => panic!("still running {} s after SIGTERM:\n{}", bound.as_secs(), self.log()),
-        }
+        self.signal(Signal::SIGTERM);
+        self.finish(bound).await;
+    }
+
+    /// Waits for the orderly end of one that has its SIGTERM: a second one would hurry it.
+    ///
+    /// # Panics
+    /// When it does not end within `bound`, or not with success.
+    pub async fn finish(&mut self, bound: Duration) {
+        let ended = tokio::time::timeout(bound, self.process.wait()).await;
+        let ended =
+            ended.unwrap_or_else(|_| panic!("still running after {} s:\n{}", bound.as_secs(), self.log()));
+        let status = ended.expect("its exit status");
+        assert!(status.success(), "{status}:\n{}", self.log());
     }
 
     /// # Panics

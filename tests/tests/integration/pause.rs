@@ -1,6 +1,7 @@
 //! A dispatcher stopped past its lease (SIGSTOP), which then wakes.
 
-use bowline_proto::v1::{AttemptDecision, DeliveryState};
+use bowline_core::defaults::ATTEMPT_TIMEOUT_MAX;
+use bowline_proto::v1::{self, AttemptDecision, DeliveryState};
 use bowline_tests::{BOUND, Receiver, Reply, Stack, admin, eventually};
 
 /// Until another has found `stack`'s first dispatcher dead.
@@ -73,17 +74,20 @@ async fn the_late_success_of_a_paused_dispatcher_counts() {
     // The first request succeeds late; the one that takes over fails and would wait an hour.
     let receiver = Receiver::scripted([Reply::Held(200), Reply::Status(500)]).await;
     let waits = [std::time::Duration::from_secs(3600)];
-    let (endpoint, _) = admin.endpoint(admin::with_waits(receiver.url(), &waits)).await;
+    let endpoint = v1::Endpoint {
+        timeout: Some(admin::duration(ATTEMPT_TIMEOUT_MAX)),
+        ..admin::with_waits(receiver.url(), &waits)
+    };
+    let (endpoint, _) = admin.endpoint(endpoint).await;
     let event = admin.publish("order.created").await;
     receiver.await_count(1, BOUND).await;
     stack.dispatchers[0].pause();
     // Its answer is on the wire before it wakes: no timeout decides this.
     receiver.release();
     stack.add_dispatcher(&[]).await;
-    admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
     eventually(BOUND, async || {
-        let waiting = stack.database.count("SELECT count(*) FROM queue WHERE attempt >= 1").await;
-        if waiting == 1 { Ok(()) } else { Err(waiting) }
+        let failed = stack.database.count("SELECT count(*) FROM attempts WHERE decision = 'retry'").await;
+        if failed == 1 { Ok(()) } else { Err(failed) }
     })
     .await;
     stack.dispatchers[0].resume();
