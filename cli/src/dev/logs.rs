@@ -61,6 +61,6 @@ mod tests {
         assert_eq!(line_end(b"ab\ncd"), Some(2));
         assert_eq!(line_end(b"\n"), Some(0));
         assert_eq!(line_end(b"ab"), None);
-        assert_eq!(line_end(&[b'a'; LINE_BYTES_MAX + 5]), Some(LINE_BYTES_MAX));
+        assert_eq!(line_end(&vec![b'a'; LINE_BYTES_MAX + 5]), Some(LINE_BYTES_MAX));
     }
 }

@@ -72,11 +72,11 @@ impl std::fmt::Debug for DevArguments {
 /// # Errors
 /// Why it could not start.
 pub async fn run(arguments: DevArguments, admin_key: Option<String>) -> Result<(), Failure> {
-    let mut interrupt = Interrupt::new()?;
+    let mut signals = Signals::new()?;
     let mut running = Running::default();
     let started = tokio::select! {
         started = running.start(&arguments, admin_key.as_deref()) => started,
-        name = interrupt.next() => {
+        name = signals.next() => {
             say(&format!("{name} while starting: stopping"));
             running.stop().await;
             return Ok(());
@@ -86,38 +86,38 @@ pub async fn run(arguments: DevArguments, admin_key: Option<String>) -> Result<(
         running.stop().await;
         return Err(error);
     }
-    let name = interrupt.next().await;
+    let name = signals.next().await;
     say(&format!("{name}: stopping in order; once more to kill at once"));
     tokio::select! {
         () = running.stop() => say("stopped, nothing is left running"),
         // Dropping what runs closes its lifelines: the keepers end every process.
-        name = interrupt.next() => say(&format!("{name} again: killing what still runs")),
+        name = signals.next() => say(&format!("{name} again: killing what still runs")),
     }
     Ok(())
 }
 
 /// The signals that end us.
-struct Interrupt {
-    by_system: Signal,
-    by_key: Signal,
-    by_hangup: Signal,
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
-impl Interrupt {
+impl Signals {
     fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
-            by_system: listen(SignalKind::terminate())?,
-            by_key: listen(SignalKind::interrupt())?,
-            by_hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.by_system.recv() => "SIGTERM",
-            _ = self.by_key.recv() => "SIGINT",
-            _ = self.by_hangup.recv() => "SIGHUP",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }

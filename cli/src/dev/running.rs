@@ -44,9 +44,14 @@ impl Running {
         admin_key: Option<&str>,
     ) -> Result<(), Failure> {
         say("for one machine only: no replicas, no TLS, loopback receivers allowed, open reflection");
+        let programs = if arguments.stores_only {
+            None
+        } else {
+            Some((program("bowline-ingest")?, program("bowline-dispatcher")?))
+        };
         let board = self.start_stores(arguments, admin_key).await?;
-        if !arguments.stores_only {
-            self.start_services(arguments, &board).await?;
+        if let Some(programs) = programs {
+            self.start_services(arguments, &board, &programs).await?;
         }
         let ready = board.publish()?;
         for (name, urls) in
@@ -80,11 +85,11 @@ impl Running {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
+        let key =
+            keys::admin_key(admin_key, data).map_err(|error| Failure::Configuration(error.to_string()))?;
         let postgres_url = self.postgres_url(arguments, &board).await?;
         let redis_url = self.redis_url(arguments, &board).await?;
         bowline_core::store::migrate(&postgres_url).await.context("cannot migrate the schema")?;
-        let key =
-            keys::admin_key(admin_key, data).map_err(|error| Failure::Configuration(error.to_string()))?;
         board.change(|ready| {
             ready.admin_key = key;
             ready.postgres_url = postgres_url;

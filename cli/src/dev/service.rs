@@ -140,7 +140,7 @@ fn launch(plan: &Plan) -> anyhow::Result<Process> {
         account: None,
         output: Output::Piped,
         stop_signal: Signal::SIGTERM,
-        leftover: None,
+        leftover: plan.ready_file.parent().map(PathBuf::from),
     });
     process.with_context(|| format!("cannot start {}", plan.name))
 }

@@ -57,7 +57,7 @@ impl Addresses {
 pub(super) struct Wiring {
     pub(super) addresses: Addresses,
     pub(super) keyring: String,
-    /// Where the services' own ready files go.
+    /// Where the services' own ready files go, and nothing else.
     pub(super) scratch: PathBuf,
     pub(super) restart: bool,
 }
