@@ -129,8 +129,12 @@ impl Running {
         Ok(url)
     }
 
-    async fn start_services(&mut self, arguments: &DevArguments, board: &Arc<Board>) -> Result<(), Failure> {
-        let programs = (program("bowline-ingest")?, program("bowline-dispatcher")?);
+    async fn start_services(
+        &mut self,
+        arguments: &DevArguments,
+        board: &Arc<Board>,
+        programs: &(PathBuf, PathBuf),
+    ) -> Result<(), Failure> {
         let scratch = self.scratch.insert(Scratch::new()?).path.clone();
         let wiring = Wiring {
             addresses: Addresses::choose(arguments.ingest, arguments.dispatchers)?,

@@ -76,6 +76,8 @@ pub(super) fn keep_redis(server: PrivateRedis, board: Arc<Board>, pause: Option<
 }
 
 fn keep<S: Server>(server: S, board: Arc<Board>, pause: Option<Duration>) -> Kept {
+    // Before the ready file can be written, not when the task has its turn.
+    tell::<S>(&board, Some(server.pid()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(watch(server, board, pause, stop.clone()));
     Kept { task, stop }
@@ -87,7 +89,6 @@ async fn watch<S: Server>(
     pause: Option<Duration>,
     stop: CancellationToken,
 ) {
-    tell::<S>(&board, Some(server.pid()));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,

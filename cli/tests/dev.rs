@@ -1,0 +1,101 @@
+//! `bowline dev` as a process: what it starts ends with it, however it ends.
+//!
+//! Only the stores are started here; the services have their part in the integration tests.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bowline_cli::dev::Ready;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const BOUND: Duration = Duration::from_secs(60);
+
+struct Dev {
+    child: Child,
+    ready_file: PathBuf,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        let ready_file = std::env::temp_dir().join(format!("bowline-dev-test-{:x}", rand::random::<u64>()));
+        let child = Command::new(env!("CARGO_BIN_EXE_bowline"))
+            .args(["dev", "--stores-only", "--ready-file"])
+            .arg(&ready_file)
+            .args(arguments)
+            .env_remove("BOWLINE_POSTGRES_URL")
+            .env_remove("BOWLINE_REDIS_URL")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, ready_file }
+    }
+
+    fn ready(&self) -> Ready {
+        until("it is ready", || self.ready_file.exists());
+        Ready::read(&self.ready_file).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // What a failed test leaves must go too; it is gone already after a good one.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.ready_file);
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {BOUND:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn lives(pid: Option<u32>) -> bool {
+    kill(Pid::from_raw(pid.expect("the server is ours") as i32), None).is_ok()
+}
+
+#[test]
+fn sigterm_stops_all_of_it_and_withdraws_the_ready_file() {
+    let mut dev = Dev::start(&[]);
+    let ready = dev.ready();
+    assert!(ready.admin_key.starts_with("bwl_"));
+    assert!(lives(ready.pids.postgres) && lives(ready.pids.redis));
+    dev.signal(Signal::SIGTERM);
+    assert!(dev.child.wait().unwrap().success());
+    assert!(!lives(ready.pids.postgres) && !lives(ready.pids.redis));
+    assert!(!dev.ready_file.exists());
+}
+
+#[test]
+fn sigkill_leaves_no_process_either() {
+    let mut dev = Dev::start(&[]);
+    let ready = dev.ready();
+    dev.signal(Signal::SIGKILL);
+    dev.child.wait().unwrap();
+    until("its servers are gone", || !lives(ready.pids.postgres) && !lives(ready.pids.redis));
+}
+
+#[test]
+fn a_redis_that_dies_comes_back_and_the_ready_file_follows() {
+    let mut dev = Dev::start(&["--redis-restart-after", "100ms"]);
+    let first = dev.ready();
+    kill(Pid::from_raw(first.pids.redis.unwrap() as i32), Signal::SIGKILL).unwrap();
+    until("redis is back", || {
+        Ready::read(&dev.ready_file)
+            .is_ok_and(|now| now.pids.redis.is_some_and(|pid| Some(pid) != first.pids.redis))
+    });
+    let second = Ready::read(&dev.ready_file).unwrap();
+    assert_eq!(second.redis_url, first.redis_url);
+    dev.signal(Signal::SIGINT);
+    assert!(dev.child.wait().unwrap().success());
+    assert!(!lives(second.pids.redis));
+}
