@@ -1,5 +1,7 @@
 //! The binary `bowline` as a script meets it: exit codes and what is said on which stream.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure being reported")]
+
 use std::process::{Command, Output};
 
 fn bowline(arguments: &[&str], environment: &[(&str, &str)]) -> Output {

@@ -2,6 +2,9 @@
 //!
 //! Only the stores are started here; the services have their part in the integration tests.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure being reported")]
+#![allow(clippy::zombie_processes, reason = "Dev waits for its process when it is dropped")]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
