@@ -1,7 +1,8 @@
 //! Private servers: a Postgres and a Redis of our own, for one machine, from the system's binaries.
 //!
 //! 1. [`binaries`] finds the programs, [`account`] whom they run as, [`port`] where they listen.
-//! 2. [`process`] runs a program so that it cannot outlive the one who started it.
+//! 2. [`process`] runs a program so that it cannot outlive the one who started it; `readiness` waits
+//!    until it answers.
 //! 3. [`postgres`] and [`redis`] are the two servers; `bowline dev` and the tests stand on them.
 
 pub mod account;
@@ -11,6 +12,7 @@ mod folder;
 pub mod port;
 pub mod postgres;
 pub mod process;
+mod readiness;
 pub mod redis;
 
 use std::io;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_postgres::NoTls;
 
 use super::account::Account;
@@ -12,6 +12,7 @@ use super::binaries::{self, PostgresPrograms};
 use super::cluster::{DATA, ROLE, choose, make_cluster, reachable};
 use super::folder::{Folder, Home};
 use super::process::{Launch, Output, Process, Stopped, in_words};
+use super::readiness::{POLL, Starting};
 use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
 
 const NAME: &str = "postgres";
@@ -23,7 +24,6 @@ const LOG: &str = "postgres.log";
 const PORT_TRIES: u32 = 5;
 /// A keeper kills after 10 s what does not stop before.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(25);
 /// Given at each start, so that a kept folder follows a newer Bowline. Durability is left alone on
 /// purpose: `fsync` and the WAL are as on a production server.
 const SETTINGS: &[&str] = &[
@@ -211,7 +211,7 @@ impl Site {
         for setting in SETTINGS.iter().map(ToString::to_string).chain([format!("port={port}")]) {
             arguments.extend(["-c".into(), setting.into()]);
         }
-        let mut process = Process::spawn(Launch {
+        let process = Process::spawn(Launch {
             name: NAME,
             program: self.programs.folder.join("postgres"),
             arguments,
@@ -222,39 +222,10 @@ impl Site {
             stop_signal: Signal::SIGINT,
             leftover: self.folder.leftover(),
         })?;
-        match self.answered(&mut process, port).await {
-            Ok(()) => Ok(process),
-            Err(error) => {
-                process.kill().await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn answered(&self, process: &mut Process, port: u16) -> Result<(), LocalError> {
         let url = self.url(port, "postgres");
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            if let Some(status) = process.ended() {
-                let last_words = self.folder.last_words(LOG);
-                return Err(LocalError::Ended { program: NAME, status: in_words(status), last_words });
-            }
-            let cause = match timeout(Duration::from_secs(5), tokio_postgres::connect(&url, NoTls)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it accepted a connection and said nothing".to_owned(),
-            };
-            if Instant::now() > deadline {
-                let last_words = self.folder.last_words(LOG);
-                return Err(LocalError::Silent {
-                    program: NAME,
-                    within_s: READY_WITHIN.as_secs(),
-                    cause,
-                    last_words,
-                });
-            }
-            sleep(POLL).await;
-        }
+        let probe =
+            async || tokio_postgres::connect(&url, NoTls).await.map(drop).map_err(|error| error.to_string());
+        Starting { program: NAME, folder: &self.folder, log: LOG }.answered(process, probe).await
     }
 
     fn port_was_taken(&self) -> bool {

@@ -5,24 +5,23 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::account::Account;
 use super::binaries;
 use super::folder::{Folder, Home};
 use super::process::{Launch, Output, Process, Stopped, in_words};
+use super::readiness::{POLL, Starting};
 use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
 
 const NAME: &str = "redis";
 const ACCOUNTS: &[&str] = &["redis", "nobody"];
 const LOG: &str = "redis.log";
 const PORT_TRIES: u32 = 5;
-const POLL: Duration = Duration::from_millis(25);
 /// Streams are trimmed and skipped when full; this bounds what a fault could still pile up.
 const MEMORY_MAX: &str = "512mb";
 
@@ -144,7 +143,7 @@ impl Site {
         let configuration = self.write_configuration(port)?;
         let log_path = self.folder.path.join(LOG);
         let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
-        let mut process = Process::spawn(Launch {
+        let process = Process::spawn(Launch {
             name: NAME,
             program: self.program.clone(),
             arguments: vec![configuration.into()],
@@ -155,13 +154,12 @@ impl Site {
             stop_signal: Signal::SIGTERM,
             leftover: self.folder.leftover(),
         })?;
-        match self.answered(&mut process, port).await {
-            Ok(()) => Ok(process),
-            Err(error) => {
-                process.kill().await?;
-                Err(error)
-            }
-        }
+        let probe = async || match ping(port, &self.password).await {
+            Ok(answer) if answer.ends_with("+PONG\r\n") => Ok(()),
+            Ok(answer) => Err(format!("it answered {}", answer.trim())),
+            Err(error) => Err(error.to_string()),
+        };
+        Starting { program: NAME, folder: &self.folder, log: LOG }.answered(process, probe).await
     }
 
     /// A file, because others on this machine can read a process's arguments.
@@ -188,32 +186,6 @@ impl Site {
             account.own(&path)?;
         }
         Ok(path)
-    }
-
-    async fn answered(&self, process: &mut Process, port: u16) -> Result<(), LocalError> {
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            if let Some(status) = process.ended() {
-                let last_words = self.folder.last_words(LOG);
-                return Err(LocalError::Ended { program: NAME, status: in_words(status), last_words });
-            }
-            let cause = match timeout(Duration::from_secs(5), ping(port, &self.password)).await {
-                Ok(Ok(answer)) if answer.ends_with("+PONG\r\n") => return Ok(()),
-                Ok(Ok(answer)) => format!("it answered {}", answer.trim()),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it accepted a connection and said nothing".to_owned(),
-            };
-            if Instant::now() > deadline {
-                let last_words = self.folder.last_words(LOG);
-                return Err(LocalError::Silent {
-                    program: NAME,
-                    within_s: READY_WITHIN.as_secs(),
-                    cause,
-                    last_words,
-                });
-            }
-            sleep(POLL).await;
-        }
     }
 }
 

@@ -88,7 +88,7 @@ Bowline stays up; Ctrl-C ends it. A receiver listens and prints below what arriv
 Paste one of these into another terminal:
 
   A push as GitHub sends it:
-{prefix} trigger github --source {name} --secret '{secret}'
+SOURCE_SECRET='{secret}' {prefix} trigger github --source {name} --secret-env SOURCE_SECRET
 
   The same by hand, signed with openssl:
 body='{{\"zen\":\"Keep it logically awesome.\"}}'; curl -sS {url} -H 'Content-Type: application/json' -H 'X-GitHub-Event: ping' -H \"X-GitHub-Delivery: $(openssl rand -hex 16)\" -H \"X-Hub-Signature-256: sha256=$(printf %s \"$body\" | openssl dgst -sha256 -hmac '{secret}' | sed 's/^.* //')\" -d \"$body\"; echo
