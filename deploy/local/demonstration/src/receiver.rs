@@ -247,3 +247,56 @@ fn respond(status: StatusCode) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature;
+
+    const SECRET: &str = "whsec_Ym93bGluZS10ZXN0LWtleQ==";
+    const BOUND: Duration = Duration::from_secs(10);
+
+    async fn send(url: &str, id: &str, attempt: u32, secret: &str) -> u16 {
+        // Another test may have installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut request = client.post(url).body("{}").header("bowline-attempt", attempt);
+        for (name, value) in signature::standard(secret, id, signature::unix_now(), b"{}").unwrap() {
+            request = request.header(name, value);
+        }
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    async fn receiver(answer: Answer) -> Receiver {
+        let receiver = Receiver::start(answer).await.unwrap();
+        receiver.expect(Receives::Standard { secret: SECRET.to_owned() });
+        receiver
+    }
+
+    #[tokio::test]
+    async fn it_fails_as_often_as_told_and_counts_what_came_twice() {
+        let receiver = receiver(Answer::FailFirst(2)).await;
+        for (attempt, status) in [(1, 500), (2, 500), (3, 200)] {
+            assert_eq!(send(&receiver.url, "evt_a", attempt, SECRET).await, status);
+        }
+        assert_eq!(send(&receiver.url, "evt_b", 3, SECRET).await, 200);
+        let ids = ["evt_a".to_owned(), "evt_b".to_owned()];
+        assert_eq!(receiver.all_delivered(&ids, BOUND).await.unwrap(), 1);
+        assert_eq!(receiver.delivered("evt_a", BOUND).await.unwrap().attempt, 3);
+        let missing = receiver.all_delivered(&["evt_c".to_owned()], Duration::ZERO).await.unwrap_err();
+        assert!(format!("{missing:#}").contains("1 of 1 events are missing"), "{missing:#}");
+    }
+
+    #[tokio::test]
+    async fn it_holds_until_told_and_refuses_a_wrong_signature() {
+        let receiver = receiver(Answer::Hold).await;
+        let url = receiver.url.clone();
+        let held = tokio::spawn(async move { send(&url, "evt_a", 1, SECRET).await });
+        receiver.until("it came", BOUND, |arrivals| arrivals.len() == 1).await.unwrap();
+        assert_eq!(receiver.arrivals()[0].status, 0);
+        receiver.answer(Answer::Accept);
+        assert_eq!(held.await.unwrap(), 200);
+        assert_eq!(send(&receiver.url, "evt_b", 1, "whsec_AAAA").await, 401);
+        assert!(receiver.of("evt_b")[0].fault.is_some());
+    }
+}
