@@ -1,0 +1,102 @@
+//! `DeliveryService`: what was sent, what came back, what is still to come.
+
+use std::sync::Arc;
+
+use bowline_core::delivery::DeliveryKey;
+use bowline_core::store::deliveries;
+use bowline_proto::v1;
+use bowline_proto::v1::delivery_service_server::DeliveryService;
+use tonic::{Request, Response, Status};
+
+use crate::AdminContext;
+use crate::call::Call;
+use crate::fault::{Fault, Kind};
+use crate::page::{Listing, page_size};
+use crate::present;
+use crate::validate::{self, Violations, filter};
+
+/// Keys looked at in one step, and steps for one page: a filter that matches little ends a page
+/// early instead of reading the whole log.
+const SCAN_STEP: i64 = 1_000;
+const SCAN_STEPS_MAX: usize = 10;
+
+pub(crate) struct Deliveries {
+    context: Arc<AdminContext>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(context: Arc<AdminContext>) -> Self {
+        Self { context }
+    }
+
+    async fn list(
+        &self,
+        call: &Call,
+        request: v1::ListDeliveriesRequest,
+    ) -> Result<v1::ListDeliveriesResponse, Fault> {
+        let tenant = call.tenant(&self.context, &request.tenant_id).await?;
+        let listing = Listing::new("ListDeliveries", tenant, request.filter.as_ref());
+        let mut violations = Violations::default();
+        let query = filter::deliveries(&mut violations, &request.filter.unwrap_or_default());
+        violations.finish()?;
+        let size = page_size(request.page_size)?;
+        let mut after: Option<DeliveryKey> = listing.position(&request.page_token)?;
+        let client = self.context.client().await?;
+        let mut found = Vec::new();
+        // Without a filter on what a delivery became, every key is a hit: no more are read than needed.
+        let step = if query.narrows_outcome() { SCAN_STEP } else { size + 1 };
+        for _ in 0..SCAN_STEPS_MAX {
+            let keys = deliveries::keys(&client, tenant, &query, after, step).await?;
+            let last = (keys.len() as i64 == step).then(|| keys.last().copied()).flatten();
+            for row in deliveries::describe(&client, tenant, &query, &keys).await? {
+                if found.len() as i64 == size {
+                    let token = found.last().map(|row: &deliveries::DeliveryRow| listing.token(&row.key));
+                    return Ok(page(&found, token.unwrap_or_default()));
+                }
+                found.push(row);
+            }
+            let Some(last) = last else { return Ok(page(&found, String::new())) };
+            after = Some(last);
+        }
+        let token = after.map(|key| listing.token(&key)).unwrap_or_default();
+        Ok(page(&found, token))
+    }
+
+    async fn get(
+        &self,
+        call: &Call,
+        request: v1::GetDeliveryRequest,
+    ) -> Result<v1::GetDeliveryResponse, Fault> {
+        let key: DeliveryKey = validate::id("id", &request.id)?;
+        let client = self.context.client().await?;
+        let row = deliveries::find(&client, call.scope(), key)
+            .await?
+            .ok_or_else(|| Fault::not_found(Kind::Delivery, key.to_string()))?;
+        let attempts = deliveries::attempts(&client, key).await?;
+        Ok(v1::GetDeliveryResponse { delivery: Some(present::delivery(&row, &attempts)) })
+    }
+}
+
+fn page(rows: &[deliveries::DeliveryRow], next_page_token: String) -> v1::ListDeliveriesResponse {
+    let deliveries = rows.iter().map(|row| present::delivery(row, &[])).collect();
+    v1::ListDeliveriesResponse { deliveries, next_page_token }
+}
+
+#[tonic::async_trait]
+impl DeliveryService for Deliveries {
+    async fn list_deliveries(
+        &self,
+        request: Request<v1::ListDeliveriesRequest>,
+    ) -> Result<Response<v1::ListDeliveriesResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.list(&call, message).await)
+    }
+
+    async fn get_delivery(
+        &self,
+        request: Request<v1::GetDeliveryRequest>,
+    ) -> Result<Response<v1::GetDeliveryResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.get(&call, message).await)
+    }
+}

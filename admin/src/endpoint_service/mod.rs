@@ -1,0 +1,260 @@
+//! `EndpointService`: where outbound webhooks go.
+
+mod change;
+mod fields;
+
+use std::sync::Arc;
+
+use bowline_core::endpoint::{Endpoint, EndpointState};
+use bowline_core::id::{EndpointId, TenantId};
+use bowline_core::store::endpoints::{self, EndpointQuery, WriteError};
+use bowline_core::store::stored_secrets;
+use bowline_proto::v1;
+use bowline_proto::v1::endpoint_service_server::EndpointService;
+use chrono::Utc;
+use tonic::{Request, Response, Status};
+
+use crate::AdminContext;
+use crate::call::Call;
+use crate::change::{Act, Repeat, audited, begin};
+use crate::fault::{Fault, Kind};
+use crate::page::{Listing, page_size};
+use crate::present;
+use crate::quota::Quota;
+use crate::signing::{self, Use};
+use crate::validate::endpoint::EndpointDraft;
+use crate::validate::{self, Violations, filter};
+
+const ENDPOINTS_PER_TENANT_MAX: i64 = 200_000;
+
+pub(crate) struct Endpoints {
+    context: Arc<AdminContext>,
+    quota: Quota,
+}
+
+impl Endpoints {
+    pub(crate) fn new(context: Arc<AdminContext>) -> Self {
+        Self { context, quota: Quota::new(Kind::Endpoint, ENDPOINTS_PER_TENANT_MAX) }
+    }
+
+    async fn create(
+        &self,
+        call: &Call,
+        request: v1::CreateEndpointRequest,
+    ) -> Result<v1::CreateEndpointResponse, Fault> {
+        let context = &*self.context;
+        let tenant = call.tenant(context, &request.tenant_id).await?;
+        let wire = request.endpoint.unwrap_or_default();
+        let mut violations = Violations::default();
+        validate::request_id(&mut violations, &request.request_id);
+        let draft = validate::endpoint::check(&mut violations, &wire, &context.egress);
+        let used = secret_use(&draft);
+        if draft.format.is_some() {
+            used.check(&mut violations, &request.secret);
+        }
+        violations.finish()?;
+
+        let asked = v1::CreateEndpointRequest {
+            endpoint: Some(fields::without_output(wire)),
+            ..v1::CreateEndpointRequest::default()
+        };
+        let repeat = Repeat::new(tenant, "CreateEndpoint", &request.request_id, &asked);
+        let secret = used.first(&request.secret);
+        let mut client = context.client().await?;
+        self.quota.check(tenant, endpoints::count(&client, tenant)).await?;
+        let change = begin(&mut client).await?;
+        if let Some(earlier) = change.earlier(&repeat).await? {
+            let stored = stored_secrets::of_owner(&change.tx, earlier).await?;
+            if !request.secret.is_empty() && !signing::is_among(&context.vault, &stored, &request.secret)? {
+                return Err(Fault::RequestIdReused);
+            }
+            drop(change);
+            drop(client);
+            let endpoint = self.read(Some(tenant), EndpointId(earlier)).await?;
+            return Ok(v1::CreateEndpointResponse { endpoint: Some(endpoint), secret: String::new() });
+        }
+        let endpoint = new_endpoint(tenant, draft, change.version);
+        endpoints::insert(&change.tx, &endpoint).await.map_err(|error| taken(error, &endpoint))?;
+        if let Some(secret) = &secret {
+            let sealed = signing::seal(&context.vault, tenant, endpoint.id.0, secret.clone())?;
+            stored_secrets::insert(&change.tx, &sealed, change.version).await?;
+        }
+        change.keep(&repeat, endpoint.id.0).await?;
+        let act = Act {
+            tenant: Some(tenant),
+            request_id: request.request_id,
+            ..Act::new("CreateEndpoint", endpoint.id.to_string())
+        };
+        change.commit(context, call, &act).await?;
+        drop(client);
+        let shown = self.read(Some(tenant), endpoint.id).await?;
+        Ok(v1::CreateEndpointResponse { endpoint: Some(shown), secret: signing::shown(secret.as_ref()) })
+    }
+
+    async fn get(
+        &self,
+        call: &Call,
+        request: v1::GetEndpointRequest,
+    ) -> Result<v1::GetEndpointResponse, Fault> {
+        let id = validate::id("id", &request.id)?;
+        Ok(v1::GetEndpointResponse { endpoint: Some(self.read(call.scope(), id).await?) })
+    }
+
+    async fn list(
+        &self,
+        call: &Call,
+        request: v1::ListEndpointsRequest,
+    ) -> Result<v1::ListEndpointsResponse, Fault> {
+        let context = &*self.context;
+        let tenant = call.tenant(context, &request.tenant_id).await?;
+        let listing = Listing::new("ListEndpoints", tenant, request.filter.as_ref());
+        let wire = request.filter.unwrap_or_default();
+        let mut violations = Violations::default();
+        let (name, format) =
+            filter::named(&mut violations, &wire.name, ("filter.format", &wire.format), &wire.labels);
+        let state = filter::endpoint_state(&mut violations, &wire);
+        violations.finish()?;
+        let size = page_size(request.page_size)?;
+        let query = EndpointQuery {
+            name,
+            format,
+            labels: wire.labels,
+            state,
+            after: listing.position(&request.page_token)?,
+            limit: size + 1,
+        };
+        let client = context.client().await?;
+        let mut rows = endpoints::list(&client, tenant, &query).await?;
+        let next_page_token = listing.cut(&mut rows, size, |endpoint| endpoint.id.0);
+        let owners: Vec<_> = rows.iter().map(|endpoint| endpoint.id.0).collect();
+        let mut secrets = stored_secrets::of_owners(&client, &owners).await?;
+        let now = Utc::now();
+        let shown = rows
+            .iter()
+            .map(|endpoint| {
+                let own = signing::active(secrets.remove(&endpoint.id.0).unwrap_or_default(), now);
+                present::endpoint(endpoint, &own)
+            })
+            .collect();
+        Ok(v1::ListEndpointsResponse { endpoints: shown, next_page_token })
+    }
+
+    async fn read(&self, scope: Option<TenantId>, id: EndpointId) -> Result<v1::Endpoint, Fault> {
+        let client = self.context.client().await?;
+        let endpoint = found(endpoints::find(&client, scope, id).await?, id)?;
+        let secrets = stored_secrets::of_owner(&client, id.0).await?;
+        Ok(present::endpoint(&endpoint, &signing::active(secrets, Utc::now())))
+    }
+}
+
+fn secret_use(draft: &EndpointDraft) -> Use<'_> {
+    draft
+        .format
+        .map_or(Use::None, |format| Use::Sign { scheme: format.scheme(), optional: format.secret_optional() })
+}
+
+fn found(endpoint: Option<Endpoint>, id: EndpointId) -> Result<Endpoint, Fault> {
+    endpoint.ok_or_else(|| Fault::not_found(Kind::Endpoint, id.to_string()))
+}
+
+fn taken(error: WriteError, endpoint: &Endpoint) -> Fault {
+    match error {
+        WriteError::NameTaken => Fault::NameTaken { kind: Kind::Endpoint, name: endpoint.name.clone() },
+        WriteError::Store(error) => error.into(),
+    }
+}
+
+fn new_endpoint(tenant_id: TenantId, draft: EndpointDraft, version: i64) -> Endpoint {
+    let id = EndpointId::new();
+    let now = Utc::now();
+    let name = if draft.name.is_empty() {
+        validate::made_name(&draft.spec.format, &id.to_string())
+    } else {
+        draft.name
+    };
+    Endpoint {
+        id,
+        tenant_id,
+        name,
+        display_name: draft.display_name,
+        labels: draft.labels,
+        spec: draft.spec,
+        state: EndpointState::Enabled,
+        disabled_reason: String::new(),
+        config_version: version,
+        created_version: version,
+        create_time: now,
+        update_time: now,
+    }
+}
+
+#[tonic::async_trait]
+impl EndpointService for Endpoints {
+    async fn create_endpoint(
+        &self,
+        request: Request<v1::CreateEndpointRequest>,
+    ) -> Result<Response<v1::CreateEndpointResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let name = message.endpoint.as_ref().map(|endpoint| endpoint.name.clone()).unwrap_or_default();
+        let act = Act { request_id: message.request_id.clone(), ..Act::new("CreateEndpoint", name) };
+        let outcome = self.create(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn get_endpoint(
+        &self,
+        request: Request<v1::GetEndpointRequest>,
+    ) -> Result<Response<v1::GetEndpointResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.get(&call, message).await)
+    }
+
+    async fn list_endpoints(
+        &self,
+        request: Request<v1::ListEndpointsRequest>,
+    ) -> Result<Response<v1::ListEndpointsResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.list(&call, message).await)
+    }
+
+    async fn update_endpoint(
+        &self,
+        request: Request<v1::UpdateEndpointRequest>,
+    ) -> Result<Response<v1::UpdateEndpointResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act =
+            Act::new("UpdateEndpoint", message.endpoint.as_ref().map_or("", |endpoint| endpoint.id.as_str()));
+        let outcome = self.update(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn delete_endpoint(
+        &self,
+        request: Request<v1::DeleteEndpointRequest>,
+    ) -> Result<Response<v1::DeleteEndpointResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("DeleteEndpoint", &message.id);
+        let outcome = self.delete(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn rotate_endpoint_secret(
+        &self,
+        request: Request<v1::RotateEndpointSecretRequest>,
+    ) -> Result<Response<v1::RotateEndpointSecretResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("RotateEndpointSecret", &message.id);
+        let outcome = self.rotate(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn set_endpoint_state(
+        &self,
+        request: Request<v1::SetEndpointStateRequest>,
+    ) -> Result<Response<v1::SetEndpointStateResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("SetEndpointState", &message.id);
+        let outcome = self.set_state(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+}

@@ -1,0 +1,255 @@
+//! `EventService`: events an app publishes, and a look at what came in.
+
+use std::sync::Arc;
+
+use bowline_core::defaults;
+use bowline_core::event::Event;
+use bowline_core::id::{EventId, TenantId};
+use bowline_core::journal::{DedupKey, JournalError, NewEvent};
+use bowline_core::store::events;
+use bowline_proto::v1;
+use bowline_proto::v1::event_service_server::EventService;
+use bytes::Bytes;
+use chrono::Utc;
+use serde::de::IgnoredAny;
+use sha2::{Digest, Sha256};
+use tonic::{Request, Response, Status};
+
+use crate::AdminContext;
+use crate::call::Call;
+use crate::fault::{Fault, Kind};
+use crate::page::{Listing, page_size};
+use crate::present;
+use crate::validate::{self, Violations, filter};
+
+const JSON: &str = "application/json";
+const CONTENT_TYPE_BYTES_MAX: usize = 255;
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+pub(crate) struct Events {
+    context: Arc<AdminContext>,
+}
+
+impl Events {
+    pub(crate) fn new(context: Arc<AdminContext>) -> Self {
+        Self { context }
+    }
+
+    /// Permit first: what this process cannot hold is refused before anything else is done.
+    async fn publish(
+        &self,
+        call: &Call,
+        request: v1::PublishEventRequest,
+    ) -> Result<v1::PublishEventResponse, Fault> {
+        let tenant = call.tenant(&self.context, &request.tenant_id).await?;
+        check(&request)?;
+        let mut permit = self.context.journal.admit(tenant)?;
+        permit.grow(request.body.len())?;
+        let key = dedup_key(tenant, &request);
+        let event = Event {
+            id: EventId::new(),
+            tenant_id: tenant,
+            source_id: None,
+            event_type: request.event_type,
+            channel: (!request.channel.is_empty()).then_some(request.channel),
+            content_type: if request.content_type.is_empty() { JSON.into() } else { request.content_type },
+            headers: Bytes::new(),
+            body: request.body,
+            time: Utc::now(),
+        };
+        let new = NewEvent { event, generation: 0, key };
+        let committed = self.context.journal.commit(&permit, new).await.map_err(|error| match error {
+            JournalError::KeyReused => Fault::IdempotencyKeyReused,
+            other => other.into(),
+        })?;
+        Ok(v1::PublishEventResponse { event_id: committed.id.to_string(), duplicate: committed.duplicate })
+    }
+
+    async fn get(&self, call: &Call, request: v1::GetEventRequest) -> Result<v1::GetEventResponse, Fault> {
+        let id: EventId = validate::id("id", &request.id)?;
+        let client = self.context.client().await?;
+        let row = events::find(&client, call.scope(), id)
+            .await?
+            .ok_or_else(|| Fault::not_found(Kind::Event, id.to_string()))?;
+        Ok(v1::GetEventResponse { event: Some(present::event(&row)) })
+    }
+
+    async fn list(
+        &self,
+        call: &Call,
+        request: v1::ListEventsRequest,
+    ) -> Result<v1::ListEventsResponse, Fault> {
+        let tenant = call.tenant(&self.context, &request.tenant_id).await?;
+        let listing = Listing::new("ListEvents", tenant, request.filter.as_ref());
+        let mut violations = Violations::default();
+        let query = filter::events(&mut violations, &request.filter.unwrap_or_default());
+        violations.finish()?;
+        let size = page_size(request.page_size)?;
+        let after = listing.position(&request.page_token)?.map(EventId);
+        let client = self.context.client().await?;
+        let mut rows = events::list(&client, tenant, &query, after, size + 1).await?;
+        let next_page_token = listing.cut(&mut rows, size, |row| row.id.0);
+        Ok(v1::ListEventsResponse { events: rows.iter().map(present::event).collect(), next_page_token })
+    }
+}
+
+fn check(request: &v1::PublishEventRequest) -> Result<(), Fault> {
+    let mut violations = Violations::default();
+    validate::event_type(&mut violations, "event_type", &request.event_type);
+    if !request.channel.is_empty() {
+        validate::channel(&mut violations, "channel", &request.channel);
+    }
+    let content_type = request.content_type.as_str();
+    if content_type.len() > CONTENT_TYPE_BYTES_MAX
+        || content_type.bytes().any(|byte| !(byte.is_ascii_graphic() || byte == b' '))
+        || !(content_type.is_empty() || content_type.contains('/'))
+    {
+        violations.add(
+            "content_type",
+            format!(
+                "must be a media type such as {JSON}, of at most {CONTENT_TYPE_BYTES_MAX} ASCII characters"
+            ),
+        );
+    }
+    let key = &request.idempotency_key;
+    if key.len() > IDEMPOTENCY_KEY_BYTES_MAX || key.chars().any(char::is_control) {
+        violations.add(
+            "idempotency_key",
+            format!("must be at most {IDEMPOTENCY_KEY_BYTES_MAX} bytes, without control characters"),
+        );
+    }
+    if request.body.len() as u64 > defaults::BODY_LIMIT_BYTES {
+        violations.add(
+            "body",
+            format!("has {} bytes; at most {} are accepted", request.body.len(), defaults::BODY_LIMIT_BYTES),
+        );
+    } else if claims_json(content_type)
+        && let Err(error) = serde_json::from_slice::<IgnoredAny>(&request.body)
+    {
+        violations.add("body", format!("is not the JSON its content type claims: {error}"));
+    }
+    violations.finish()
+}
+
+/// JSON by name or by suffix (RFC 6839); nothing given means JSON.
+fn claims_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.is_empty()
+        || media_type.eq_ignore_ascii_case(JSON)
+        || media_type
+            .rsplit('+')
+            .next()
+            .is_some_and(|suffix| suffix.len() < media_type.len() && suffix.eq_ignore_ascii_case("json"))
+}
+
+fn dedup_key(tenant: TenantId, request: &v1::PublishEventRequest) -> Option<DedupKey> {
+    if request.idempotency_key.is_empty() {
+        return None;
+    }
+    Some(DedupKey {
+        scope: tenant.0,
+        hash: Sha256::digest(request.idempotency_key.as_bytes()).into(),
+        ttl: defaults::DEDUP_TTL,
+        fingerprint: Some(fingerprint(request)),
+    })
+}
+
+/// Lengths go in before texts, so that no two events run into the same bytes.
+fn fingerprint(request: &v1::PublishEventRequest) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [request.event_type.as_bytes(), request.channel.as_bytes(), &request.body] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    async fn publish_event(
+        &self,
+        request: Request<v1::PublishEventRequest>,
+    ) -> Result<Response<v1::PublishEventResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.publish(&call, message).await)
+    }
+
+    async fn get_event(
+        &self,
+        request: Request<v1::GetEventRequest>,
+    ) -> Result<Response<v1::GetEventResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.get(&call, message).await)
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.list(&call, message).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> v1::PublishEventRequest {
+        v1::PublishEventRequest {
+            event_type: "order.created".into(),
+            body: Bytes::from_static(b"{}"),
+            ..v1::PublishEventRequest::default()
+        }
+    }
+
+    fn faults(request: &v1::PublishEventRequest) -> Vec<String> {
+        match check(request) {
+            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn bodies_are_what_they_claim() {
+        let with = |content_type: &str, body: &'static [u8]| {
+            let body = Bytes::from_static(body);
+            faults(&v1::PublishEventRequest { content_type: content_type.into(), body, ..request() })
+        };
+        assert_eq!(with("", b"{\"a\": [1, 2e3]}"), [""; 0]);
+        assert_eq!(with("application/json; charset=utf-8", b"{"), ["body"]);
+        assert_eq!(with("application/cloudevents+json", b""), ["body"]);
+        assert_eq!(with("text/plain", b"{"), [""; 0]);
+        assert_eq!(with("application/octet-stream", b"\xff\0"), [""; 0]);
+        assert_eq!(with("json", b"{}"), ["content_type"]);
+        assert_eq!(with("text/plain\r\nx: y", b"{}"), ["content_type"]);
+        let deep = Bytes::from([vec![b'['; 100_000], vec![b']'; 100_000]].concat());
+        assert_eq!(faults(&v1::PublishEventRequest { body: deep, ..request() }), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_at_once() {
+        let bad = v1::PublishEventRequest {
+            event_type: "bowline.mine".into(),
+            channel: "c".repeat(257),
+            idempotency_key: "k".repeat(256),
+            body: Bytes::from(vec![b' '; 1024 * 1024 + 1]),
+            ..request()
+        };
+        assert_eq!(faults(&bad), ["event_type", "channel", "idempotency_key", "body"]);
+    }
+
+    #[test]
+    fn another_event_has_another_fingerprint() {
+        let of = |event_type: &str, channel: &str, body: &'static str| {
+            let (event_type, channel) = (event_type.into(), channel.into());
+            fingerprint(&v1::PublishEventRequest { event_type, channel, body: body.into(), ..request() })
+        };
+        let all =
+            [of("a", "b", "c"), of("ab", "", "c"), of("a", "", "bc"), of("a", "b", "d"), of("", "ab", "c")];
+        for (at, one) in all.iter().enumerate() {
+            assert!(all[at + 1..].iter().all(|other| other != one));
+        }
+        assert_eq!(of("a", "b", "c"), all[0]);
+    }
+}

@@ -1,0 +1,291 @@
+//! Everything an admin call can fail with, and the one function that says it in gRPC.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bowline_core::journal::JournalError;
+use bowline_core::secrets::SecretError;
+use bowline_core::store;
+use bowline_proto::ERROR_DOMAIN;
+use bowline_proto::v1::ErrorReason;
+use deadpool_postgres::tokio_postgres::error::SqlState;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// A field that is not as it must be: `field` is its path in the request, `problem` what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldFault {
+    pub(crate) field: String,
+    pub(crate) problem: String,
+}
+
+/// Kinds of resources, as errors and the audit log name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tenant,
+    Source,
+    Endpoint,
+    Event,
+    Delivery,
+    DeadLetter,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Source => "source",
+            Self::Endpoint => "endpoint",
+            Self::Event => "event",
+            Self::Delivery => "delivery",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{}", describe_fields(.0))]
+    Invalid(Vec<FieldFault>),
+    #[error(
+        "page_token is not one of this method, or belongs to another filter or tenant: start at the first page"
+    )]
+    PageToken,
+    #[error("no key: send `authorization: Bearer bwl_...`")]
+    KeyMissing,
+    #[error("the key is unknown, revoked or expired")]
+    KeyInvalid,
+    #[error("the role `{role}` may not call {method}")]
+    RoleInsufficient { role: &'static str, method: &'static str },
+    #[error("there is no {} `{name}`", .kind.as_str())]
+    NotFound { kind: Kind, name: String },
+    #[error("another {} of this tenant is named `{name}`", .kind.as_str())]
+    NameTaken { kind: Kind, name: String },
+    #[error("another source of this deployment has the path `{path}`")]
+    PathTaken { path: String },
+    #[error("request_id was used within 24 h for other content: use a new one")]
+    RequestIdReused,
+    #[error("idempotency_key was used within 24 h for another event: use a new one")]
+    IdempotencyKeyReused,
+    #[error("the {} `{id}` has changed since it was read: read it again", .kind.as_str())]
+    EtagMismatch { kind: Kind, id: String },
+    #[error("too many calls change the same thing at once: try again")]
+    Conflict,
+    #[error("the body is no longer stored of: {}", .events.join(", "))]
+    EventBodyGone { events: Vec<String> },
+    #[error("the {} `{id}` uses no secret: {hint}", .kind.as_str())]
+    NoSecretUsed { kind: Kind, id: String, hint: &'static str },
+    #[error("the tenant has {max} resources of the kind {} already, which is the limit", .kind.as_str())]
+    LimitReached { kind: Kind, max: i64 },
+    #[error("the answer took longer than {} s", .0.as_secs())]
+    Timeout(Duration),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("Postgres cannot be reached just now: try again")]
+    StoreAway,
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Stored data that this version cannot read.
+    #[error("stored data is not readable: {0}")]
+    Unreadable(String),
+}
+
+impl Fault {
+    /// One bad field.
+    pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldFault { field: field.into(), problem: problem.into() }])
+    }
+
+    pub(crate) fn not_found(kind: Kind, name: impl Into<String>) -> Self {
+        Self::NotFound { kind, name: name.into() }
+    }
+}
+
+fn describe_fields(faults: &[FieldFault]) -> String {
+    const SHOWN_MAX: usize = 20;
+    let mut text: Vec<String> =
+        faults.iter().take(SHOWN_MAX).map(|fault| format!("{}: {}", fault.field, fault.problem)).collect();
+    if faults.len() > SHOWN_MAX {
+        text.push(format!("and {} more", faults.len() - SHOWN_MAX));
+    }
+    text.join("; ")
+}
+
+/// How long a client should wait before it tries again when Postgres is away.
+const STORE_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The domain's faults in gRPC: code, message and google.rpc details. The cause of an internal
+/// error goes to the log under the call's id, never to the client.
+pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
+    let (code, reason) = classify(fault);
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason.as_reason(), ERROR_DOMAIN, HashMap::<String, String>::new());
+    details.set_request_info(call_id, "");
+    let mut message = fault.to_string();
+    match fault {
+        Fault::Invalid(fields) => {
+            for field in fields {
+                details.add_bad_request_violation(field.field.as_str(), field.problem.as_str());
+            }
+        }
+        Fault::PageToken => {
+            details.add_bad_request_violation("page_token", message.as_str());
+        }
+        Fault::NotFound { kind, name } | Fault::NameTaken { kind, name } => {
+            details.set_resource_info(kind.as_str(), name.as_str(), "", message.as_str());
+        }
+        Fault::EtagMismatch { kind, id } | Fault::NoSecretUsed { kind, id, .. } => {
+            details.set_resource_info(kind.as_str(), id.as_str(), "", message.as_str());
+        }
+        Fault::PathTaken { path } => {
+            details.set_resource_info("source", path.as_str(), "", message.as_str());
+        }
+        Fault::EventBodyGone { events } => {
+            for event in events.iter().take(100) {
+                details.add_precondition_failure_violation(
+                    reason.as_reason(),
+                    event.as_str(),
+                    "no longer stored",
+                );
+            }
+        }
+        Fault::Journal(
+            JournalError::Overloaded { retry_after } | JournalError::Unavailable { retry_after },
+        ) => {
+            details.set_retry_info(Some(*retry_after));
+        }
+        _ => {}
+    }
+    match code {
+        Code::Internal => {
+            tracing::error!(call_id, error = %fault, "admin call failed by a fault of Bowline");
+            message = format!("a fault of Bowline; its log has the cause under call_id {call_id}");
+        }
+        Code::Unavailable if !matches!(fault, Fault::Journal(_)) => {
+            tracing::warn!(call_id, error = %fault, "admin call failed: Postgres is away");
+            message = Fault::StoreAway.to_string();
+            details.set_retry_info(Some(STORE_RETRY_AFTER));
+        }
+        Code::Aborted if matches!(fault, Fault::Store(_)) => {
+            message = Fault::Conflict.to_string();
+            details.set_retry_info(Some(Duration::from_millis(100)));
+        }
+        _ => {}
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// The code alone, for the audit log.
+pub(crate) fn code(fault: &Fault) -> Code {
+    classify(fault).0
+}
+
+fn classify(fault: &Fault) -> (Code, ErrorReason) {
+    match fault {
+        Fault::Invalid(_) => (Code::InvalidArgument, ErrorReason::InvalidFields),
+        Fault::PageToken => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
+        Fault::KeyMissing => (Code::Unauthenticated, ErrorReason::KeyMissing),
+        Fault::KeyInvalid => (Code::Unauthenticated, ErrorReason::KeyInvalid),
+        Fault::RoleInsufficient { .. } => (Code::PermissionDenied, ErrorReason::RoleInsufficient),
+        Fault::NotFound { .. } => (Code::NotFound, ErrorReason::ResourceNotFound),
+        Fault::NameTaken { .. } => (Code::AlreadyExists, ErrorReason::NameTaken),
+        Fault::PathTaken { .. } => (Code::AlreadyExists, ErrorReason::PathTaken),
+        Fault::RequestIdReused => (Code::AlreadyExists, ErrorReason::RequestIdReused),
+        Fault::IdempotencyKeyReused | Fault::Journal(JournalError::KeyReused) => {
+            (Code::AlreadyExists, ErrorReason::IdempotencyKeyReused)
+        }
+        Fault::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
+        Fault::Conflict => (Code::Aborted, ErrorReason::Conflict),
+        Fault::EventBodyGone { .. } => (Code::FailedPrecondition, ErrorReason::EventBodyGone),
+        Fault::NoSecretUsed { .. } => (Code::FailedPrecondition, ErrorReason::NoSecretUsed),
+        Fault::LimitReached { .. } => (Code::FailedPrecondition, ErrorReason::LimitReached),
+        Fault::Timeout(_) => (Code::DeadlineExceeded, ErrorReason::Timeout),
+        Fault::Journal(JournalError::Overloaded { .. }) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Fault::Journal(JournalError::Unavailable { .. }) => {
+            (Code::Unavailable, ErrorReason::StoreUnavailable)
+        }
+        Fault::Journal(JournalError::Poison { .. }) => (Code::InvalidArgument, ErrorReason::EventUnstorable),
+        Fault::StoreAway => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        Fault::Store(error) => classify_store(error),
+        Fault::Journal(JournalError::Stale) | Fault::Secret(_) | Fault::Unreadable(_) => {
+            (Code::Internal, ErrorReason::Internal)
+        }
+    }
+}
+
+fn classify_store(error: &store::Error) -> (Code, ErrorReason) {
+    match error.code().map(SqlState::code) {
+        // Serialization failure, deadlock, lock not available in time.
+        Some("40001" | "40P01" | "55P03") => (Code::Aborted, ErrorReason::Conflict),
+        // Statement timeout.
+        Some("57014") => (Code::DeadlineExceeded, ErrorReason::Timeout),
+        _ if error.is_unavailable() => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        _ => (Code::Internal, ErrorReason::Internal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_field_is_a_violation() {
+        let fault = Fault::Invalid(vec![
+            FieldFault { field: "source.name".into(), problem: "is bad".into() },
+            FieldFault { field: "source.path".into(), problem: "is worse".into() },
+        ]);
+        let status = to_status(&fault, "call-1");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "source.name: is bad; source.path: is worse");
+        let details = status.get_error_details();
+        let fields: Vec<_> =
+            details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["source.name", "source.path"]);
+        let info = details.error_info().unwrap();
+        assert_eq!((info.domain.as_str(), info.reason.as_str()), ("bowline", "INVALID_FIELDS"));
+        assert_eq!(details.request_info().unwrap().request_id, "call-1");
+    }
+
+    #[test]
+    fn codes_and_details() {
+        let id = || "src_x".to_string();
+        let cases = [
+            (Fault::KeyMissing, Code::Unauthenticated, "KEY_MISSING"),
+            (Fault::KeyInvalid, Code::Unauthenticated, "KEY_INVALID"),
+            (Fault::not_found(Kind::Source, "src_x"), Code::NotFound, "RESOURCE_NOT_FOUND"),
+            (Fault::EtagMismatch { kind: Kind::Source, id: id() }, Code::Aborted, "ETAG_MISMATCH"),
+            (Fault::PathTaken { path: "/a".into() }, Code::AlreadyExists, "PATH_TAKEN"),
+            (Fault::RequestIdReused, Code::AlreadyExists, "REQUEST_ID_REUSED"),
+            (Fault::Journal(JournalError::KeyReused), Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED"),
+            (Fault::EventBodyGone { events: vec![id()] }, Code::FailedPrecondition, "EVENT_BODY_GONE"),
+            (Fault::PageToken, Code::InvalidArgument, "PAGE_TOKEN_INVALID"),
+            (Fault::Timeout(Duration::from_secs(30)), Code::DeadlineExceeded, "TIMEOUT"),
+            (Fault::StoreAway, Code::Unavailable, "STORE_UNAVAILABLE"),
+        ];
+        for (fault, code, reason) in cases {
+            let status = to_status(&fault, "call-1");
+            assert_eq!(status.code(), code, "{fault:?}");
+            assert_eq!(status.get_error_details().error_info().unwrap().reason, reason, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn what_helps_to_wait_for_says_how_long() {
+        let retry_after = Duration::from_secs(3);
+        for fault in [JournalError::Overloaded { retry_after }, JournalError::Unavailable { retry_after }] {
+            let status = to_status(&Fault::Journal(fault), "call-1");
+            assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(retry_after));
+        }
+        assert!(to_status(&Fault::StoreAway, "call-1").get_error_details().retry_info().is_some());
+    }
+
+    #[test]
+    fn the_cause_of_an_internal_error_stays_inside() {
+        let status = to_status(&Fault::Unreadable("row 7 of bowline-test".into()), "call-1");
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("bowline-test") && status.message().contains("call-1"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The layer every call passes: an id, a deadline, a caller, a count.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::header::HeaderValue;
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use crate::AdminContext;
+use crate::auth::{Gate, method_name};
+use crate::call::Call;
+use crate::change::{Act, record_failure};
+use crate::fault::{Fault, to_status};
+
+/// For the whole call, the reading of the request included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The id of the call in the answer's headers, as it is in the log.
+const CALL_ID_HEADER: &str = "bowline-call-id";
+
+#[derive(Clone)]
+pub(crate) struct GateLayer {
+    context: Arc<AdminContext>,
+    gate: Arc<Gate>,
+}
+
+impl GateLayer {
+    pub(crate) fn new(context: &Arc<AdminContext>) -> Self {
+        let gate = Gate::new(context.pool.clone(), context.bootstrap_key.as_ref(), context.open_reflection);
+        Self { context: Arc::clone(context), gate: Arc::new(gate) }
+    }
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { inner, layer: self.clone() }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    inner: S,
+    layer: GateLayer,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone may not be ready: the one that is goes with the call.
+        let ready = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, ready);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            let call_id: Arc<str> = Uuid::now_v7().to_string().into();
+            let path = request.uri().path().to_string();
+            let begun = Instant::now();
+            let passed = layer.pass(inner, request, &call_id);
+            let mut response = match tokio::time::timeout(CALL_TIMEOUT, passed).await {
+                Ok(response) => response?,
+                Err(_) => to_status(&Fault::Timeout(CALL_TIMEOUT), &call_id).into_http(),
+            };
+            if let Ok(value) = HeaderValue::from_str(&call_id) {
+                response.headers_mut().insert(CALL_ID_HEADER, value);
+            }
+            count(&path, begun, &response);
+            Ok(response)
+        })
+    }
+}
+
+impl GateLayer {
+    async fn pass<S>(
+        &self,
+        mut inner: S,
+        mut request: Request<Body>,
+        call_id: &Arc<str>,
+    ) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+    {
+        match self.gate.admit(request.uri().path(), request.headers()).await {
+            Ok(None) => {}
+            Ok(Some(caller)) => {
+                request.extensions_mut().insert(Call { id: Arc::clone(call_id), caller });
+            }
+            Err(denied) => {
+                let method = method_name(request.uri().path());
+                if let (Some(caller), Some(method)) = (denied.caller, method) {
+                    let call = Call { id: Arc::clone(call_id), caller };
+                    record_failure(&self.context, &call, Act::denied(method), &denied.fault).await;
+                }
+                return Ok(to_status(&denied.fault, call_id).into_http());
+            }
+        }
+        inner.call(request).await
+    }
+}
+
+/// Only methods of the API are labels: a path of the caller's making would have no bound.
+fn count(path: &str, begun: Instant, response: &Response<Body>) {
+    let Some(method) = method_name(path) else { return };
+    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    metrics::counter!("bowline_admin_calls_total", "method" => method, "code" => format!("{code:?}"))
+        .increment(1);
+    metrics::histogram!("bowline_admin_call_seconds", "method" => method)
+        .record(begun.elapsed().as_secs_f64());
+}

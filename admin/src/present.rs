@@ -1,0 +1,239 @@
+//! Stored resources as the API shows them.
+
+use bowline_core::delivery::{DeadReason, Decision};
+use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy};
+use bowline_core::secrets::StoredSecret;
+use bowline_core::source::Source;
+use bowline_core::store::dead_letters::DeadLetter;
+use bowline_core::store::deliveries::{AttemptKind, AttemptRow, DeliveryRow, DeliveryState};
+use bowline_core::store::events::EventRow;
+use bowline_proto::v1;
+use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
+
+use crate::convert::{duration, headers, struct_of_json, timestamp};
+use crate::fault::Fault;
+
+/// Every write raises the version of its row.
+pub(crate) fn etag(config_version: i64) -> String {
+    format!("v{config_version}")
+}
+
+/// The whole source; `public_url` without a slash at its end.
+pub(crate) fn source(
+    source: &Source,
+    secrets: &[StoredSecret],
+    public_url: &str,
+) -> Result<v1::Source, Fault> {
+    let spec = &source.spec;
+    let scheme = spec
+        .scheme
+        .as_ref()
+        .map(serde_json::to_value)
+        .transpose()
+        .map_err(|error| Fault::Unreadable(format!("the scheme of source {}: {error}", source.id)))?
+        .and_then(struct_of_json);
+    Ok(v1::Source {
+        id: source.id.to_string(),
+        tenant_id: source.tenant_id.to_string(),
+        name: source.name.clone(),
+        display_name: source.display_name.clone(),
+        labels: source.labels.clone(),
+        create_time: Some(timestamp(source.create_time)),
+        update_time: Some(timestamp(source.update_time)),
+        etag: etag(source.config_version),
+        preset: spec.preset.clone(),
+        scheme,
+        insecure: spec.insecure,
+        path: source.path.clone().unwrap_or_default(),
+        receive_url: receive_url(source, public_url),
+        event_type: spec.event_type.clone().unwrap_or_default(),
+        channel: spec.channel.clone().unwrap_or_default(),
+        dedup_ttl: spec.dedup_ttl.map(duration),
+        body_limit_bytes: spec.body_limit_bytes.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        enabled: Some(source.enabled),
+        secrets: secrets.iter().map(secret_version).collect(),
+    })
+}
+
+fn receive_url(source: &Source, public_url: &str) -> String {
+    let base = public_url.trim_end_matches('/');
+    match &source.path {
+        Some(path) => format!("{base}{path}"),
+        None => format!("{base}/in/{}", source.id),
+    }
+}
+
+fn secret_version(secret: &StoredSecret) -> v1::SecretVersion {
+    v1::SecretVersion {
+        id: secret.id.to_string(),
+        name: secret.name.clone(),
+        create_time: Some(timestamp(secret.create_time)),
+        expire_time: secret.expires_at.map(timestamp),
+    }
+}
+
+pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::Endpoint {
+    let spec = &endpoint.spec;
+    v1::Endpoint {
+        id: endpoint.id.to_string(),
+        tenant_id: endpoint.tenant_id.to_string(),
+        name: endpoint.name.clone(),
+        display_name: endpoint.display_name.clone(),
+        labels: endpoint.labels.clone(),
+        create_time: Some(timestamp(endpoint.create_time)),
+        update_time: Some(timestamp(endpoint.update_time)),
+        etag: etag(endpoint.config_version),
+        url: spec.url.clone(),
+        event_types: spec.event_types.clone(),
+        channels: spec.channels.clone(),
+        format: spec.format.clone(),
+        headers: spec.headers.clone(),
+        timeout: Some(duration(spec.timeout)),
+        retry: Some(retry(&spec.retry)),
+        concurrency: spec.concurrency,
+        disable: Some(v1::DisablePolicy {
+            after_failures: spec.disable.after_failures,
+            after: Some(duration(spec.disable.after)),
+        }),
+        state: endpoint_state(endpoint.state).into(),
+        disabled_reason: endpoint.disabled_reason.clone(),
+        secrets: secrets.iter().map(secret_version).collect(),
+    }
+}
+
+fn endpoint_state(state: EndpointState) -> v1::EndpointState {
+    match state {
+        EndpointState::Enabled => v1::EndpointState::Enabled,
+        EndpointState::Paused => v1::EndpointState::Paused,
+        EndpointState::Disabled => v1::EndpointState::Disabled,
+    }
+}
+
+fn retry(policy: &RetryPolicy) -> v1::RetryPolicy {
+    let backoff = match &policy.backoff {
+        Backoff::Schedule { waits, jitter } => WireBackoff::Schedule(v1::ScheduleBackoff {
+            waits: waits.iter().copied().map(duration).collect(),
+            jitter: Some(*jitter),
+        }),
+        Backoff::Exponential { initial, factor, max } => WireBackoff::Exponential(v1::ExponentialBackoff {
+            initial: Some(duration(*initial)),
+            factor: *factor,
+            max: Some(duration(*max)),
+        }),
+    };
+    v1::RetryPolicy {
+        max_attempts: policy.max_attempts,
+        backoff: Some(backoff),
+        max_age: policy.max_age.map(duration),
+    }
+}
+
+/// Without headers and body where the row has none.
+pub(crate) fn event(row: &EventRow) -> v1::Event {
+    v1::Event {
+        id: row.id.to_string(),
+        tenant_id: row.tenant_id.to_string(),
+        source_id: row.source_id.map(|id| id.to_string()).unwrap_or_default(),
+        event_type: row.event_type.clone(),
+        channel: row.channel.clone().unwrap_or_default(),
+        content_type: row.content_type.clone(),
+        create_time: Some(timestamp(row.time)),
+        body_size_bytes: row.body_size_bytes,
+        headers: headers(&row.headers),
+        body: row.body.clone(),
+    }
+}
+
+pub(crate) fn delivery(row: &DeliveryRow, attempts: &[AttemptRow]) -> v1::Delivery {
+    v1::Delivery {
+        id: row.key.to_string(),
+        tenant_id: row.tenant_id.to_string(),
+        event_id: row.key.event_id.to_string(),
+        endpoint_id: row.key.endpoint_id.to_string(),
+        run: row.key.run,
+        event_type: row.event_type.clone().unwrap_or_default(),
+        channel: row.channel.clone().unwrap_or_default(),
+        state: delivery_state(row.state).into(),
+        attempt_count: row.attempt_count,
+        last_status_code: row.last_status_code.map_or(0, i32::from),
+        last_error_kind: row.last_error_kind.clone().unwrap_or_default(),
+        due_time: row.due_at.map(timestamp),
+        create_time: Some(timestamp(row.event_time)),
+        update_time: row.update_time.map(timestamp),
+        dead_reason: row.dead_reason.map_or(v1::DeadReason::Unspecified, dead_reason).into(),
+        attempts: attempts.iter().map(attempt).collect(),
+    }
+}
+
+fn delivery_state(state: DeliveryState) -> v1::DeliveryState {
+    match state {
+        DeliveryState::Pending => v1::DeliveryState::Pending,
+        DeliveryState::Waiting => v1::DeliveryState::Waiting,
+        DeliveryState::Delivered => v1::DeliveryState::Delivered,
+        DeliveryState::Dead => v1::DeliveryState::Dead,
+        DeliveryState::Cancelled => v1::DeliveryState::Cancelled,
+        DeliveryState::Expired => v1::DeliveryState::Expired,
+        DeliveryState::Unmatched => v1::DeliveryState::Unmatched,
+    }
+}
+
+fn dead_reason(reason: DeadReason) -> v1::DeadReason {
+    match reason {
+        DeadReason::AttemptsExhausted => v1::DeadReason::AttemptsExhausted,
+        DeadReason::Gone => v1::DeadReason::Gone,
+        DeadReason::EgressRefused => v1::DeadReason::EgressRefused,
+        DeadReason::SecretMissing => v1::DeadReason::SecretMissing,
+        DeadReason::Unformattable => v1::DeadReason::Unformattable,
+        DeadReason::Poison => v1::DeadReason::Poison,
+    }
+}
+
+fn attempt(row: &AttemptRow) -> v1::Attempt {
+    let kind = match row.kind {
+        AttemptKind::Request => v1::AttemptKind::Request,
+        AttemptKind::Refused => v1::AttemptKind::Refused,
+        AttemptKind::Cancelled => v1::AttemptKind::Cancelled,
+        AttemptKind::Expired => v1::AttemptKind::Expired,
+    };
+    let decision = match row.decision {
+        Decision::Delivered => v1::AttemptDecision::Delivered,
+        Decision::Retry => v1::AttemptDecision::Retry,
+        Decision::Dead => v1::AttemptDecision::Dead,
+        Decision::Cancelled => v1::AttemptDecision::Cancelled,
+        Decision::Expired => v1::AttemptDecision::Expired,
+        Decision::Stale => v1::AttemptDecision::Stale,
+    };
+    v1::Attempt {
+        id: row.id.to_string(),
+        // A decision without a request is not the n-th of anything.
+        number: if row.kind == AttemptKind::Request { row.number } else { 0 },
+        kind: kind.into(),
+        decision: decision.into(),
+        start_time: Some(timestamp(row.start_time)),
+        duration: row.duration.map(duration),
+        request_url: row.request_url.clone().unwrap_or_default(),
+        request_headers: headers(&row.request_headers),
+        status_code: row.status_code.map_or(0, i32::from),
+        response_headers: headers(&row.response_headers),
+        response_body: row.response_body.clone(),
+        error_kind: row.error_kind.clone().unwrap_or_default(),
+        error_message: row.error_message.clone().unwrap_or_default(),
+    }
+}
+
+pub(crate) fn dead_letter(row: &DeadLetter) -> v1::DeadLetter {
+    v1::DeadLetter {
+        delivery_id: row.key.to_string(),
+        tenant_id: row.tenant_id.to_string(),
+        event_id: row.key.event_id.to_string(),
+        endpoint_id: row.key.endpoint_id.to_string(),
+        run: row.key.run,
+        event_type: row.event_type.clone().unwrap_or_default(),
+        channel: row.channel.clone().unwrap_or_default(),
+        reason: row.reason.map_or(v1::DeadReason::Unspecified, dead_reason).into(),
+        attempt_count: row.attempt_count,
+        last_status_code: row.last_status_code.map_or(0, i32::from),
+        last_error_kind: row.last_error_kind.clone().unwrap_or_default(),
+        create_time: Some(timestamp(row.time)),
+    }
+}

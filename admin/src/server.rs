@@ -1,0 +1,194 @@
+//! The server: a bounded number of connections, each with bounded streams and messages.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bowline_proto::FILE_DESCRIPTOR_SET;
+use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
+use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
+use bowline_proto::v1::endpoint_service_server::EndpointServiceServer;
+use bowline_proto::v1::event_service_server::EventServiceServer;
+use bowline_proto::v1::source_service_server::SourceServiceServer;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic_health::ServingStatus;
+
+use crate::AdminContext;
+use crate::dead_letter_service::DeadLetters;
+use crate::delivery_service::Deliveries;
+use crate::endpoint_service::Endpoints;
+use crate::event_service::Events;
+use crate::gate::GateLayer;
+use crate::source_service::Sources;
+
+const CONNECTIONS_MAX: usize = 1024;
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+const CALLS_PER_CONNECTION_MAX: usize = 64;
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// A published body may have 1 MiB; the rest is room for batches.
+const REQUEST_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// A page of a thousand endpoints with all their headers, at the worst.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that are out at shutdown may take this long to finish.
+const DRAIN: Duration = Duration::from_secs(10);
+/// After a failed accept (too many open files, for one).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the admin API could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("reflection could not be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("the admin API stopped: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves until `shutdown`, then lets the calls that are out finish within a bound.
+pub async fn serve(
+    listener: TcpListener,
+    context: AdminContext,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let context = Arc::new(context);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
+        .into_iter()
+        .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService"])
+    {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+
+    let stopping = shutdown.clone();
+    let signal = async move {
+        stopping.cancelled().await;
+        health.set_service_status("", ServingStatus::NotServing).await;
+    };
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(GateLayer::new(&context))
+        .add_routes(services(&context)?.add_service(health_service))
+        .serve_with_incoming_shutdown(accept(listener), signal);
+
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        outcome = server => outcome?,
+        () = deadline => tracing::warn!(drain_s = DRAIN.as_secs(), "admin calls were cut at shutdown"),
+    }
+    Ok(())
+}
+
+fn services(context: &Arc<AdminContext>) -> Result<Routes, ServeError> {
+    /// The limits of messages, the same for each service.
+    macro_rules! limited {
+        ($server:ident, $service:ident) => {
+            $server::new($service::new(Arc::clone(context)))
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(RESPONSE_BYTES_MAX)
+        };
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(limited!(SourceServiceServer, Sources))
+        .add_service(limited!(EndpointServiceServer, Endpoints))
+        .add_service(limited!(EventServiceServer, Events))
+        .add_service(limited!(DeliveryServiceServer, Deliveries))
+        .add_service(limited!(DeadLetterServiceServer, DeadLetters))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}
+
+/// Connections, at most [`CONNECTIONS_MAX`] at a time: the next one waits in the kernel's queue.
+fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    unfold((listener, places), |(listener, places)| async move {
+        let place = Arc::clone(&places).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection closed as it was accepted");
+                        continue;
+                    }
+                    return Some((Ok(Connection { stream, place }), (listener, places)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin port: accepting failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+/// A connection and the place it holds.
+struct Connection {
+    stream: TcpStream,
+    #[allow(dead_code, reason = "held until the connection ends")]
+    place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,180 @@
+//! Secrets of sources and endpoints: given or made, checked, sealed, and shown once.
+
+use std::time::Duration;
+
+use bowline_core::id::TenantId;
+use bowline_core::scheme::{CompiledScheme, Key, SignError, SignInput};
+use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::fault::Fault;
+use crate::validate::{Range, Violations};
+
+/// The one secret of an owner that signs and verifies.
+pub(crate) const DEFAULT_NAME: &str = "default";
+const SECRET_BYTES_MAX: usize = 4096;
+/// How long an old secret may stay valid beside the new one.
+pub(crate) const OVERLAP: Range =
+    Range { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * 3600), text: "0 s to 30 days" };
+
+/// What an owner does with a secret.
+#[derive(Clone, Copy)]
+pub(crate) enum Use<'a> {
+    /// It has no use for one.
+    None,
+    /// A source: it verifies.
+    Verify(&'a CompiledScheme),
+    /// An endpoint: it signs, unless it has no secret and its format allows that.
+    Sign { scheme: &'a CompiledScheme, optional: bool },
+}
+
+impl Use<'_> {
+    fn scheme(&self) -> Option<&CompiledScheme> {
+        match self {
+            Self::None => None,
+            Self::Verify(scheme) | Self::Sign { scheme, .. } => Some(scheme),
+        }
+    }
+
+    /// The given secret must be a key of the scheme.
+    pub(crate) fn check(&self, violations: &mut Violations, given: &str) {
+        if given.is_empty() {
+            return;
+        }
+        let Some(scheme) = self.scheme() else {
+            violations.add("secret", "must be empty: nothing is verified here");
+            return;
+        };
+        if given.len() > SECRET_BYTES_MAX {
+            violations.add("secret", format!("must be at most {SECRET_BYTES_MAX} bytes"));
+            return;
+        }
+        match scheme.key(&Secret::from(given)) {
+            Err(error) => violations.add("secret", error),
+            Ok(key) if matches!(self, Self::Sign { .. }) && !can_sign(scheme, &key) => {
+                violations.add("secret", "is a public key, which only verifies: give the private one");
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// For a new owner: the given secret, a fresh one, or none.
+    pub(crate) fn first(&self, given: &str) -> Option<Secret> {
+        match self {
+            Self::Sign { optional: true, .. } if given.is_empty() => None,
+            _ => self.next(given),
+        }
+    }
+
+    /// For a rotation: the given secret or a fresh one; `None` where there is no use for any.
+    pub(crate) fn next(&self, given: &str) -> Option<Secret> {
+        let scheme = self.scheme()?;
+        Some(if given.is_empty() { scheme.generate_secret().secret } else { Secret::from(given) })
+    }
+
+    /// Whether an owner with these secrets can go on under the scheme. A source without any may: it
+    /// refuses everything until it is given one.
+    pub(crate) fn fits(&self, vault: &Vault, secrets: &[StoredSecret]) -> Result<bool, Fault> {
+        let Some(scheme) = self.scheme() else { return Ok(true) };
+        for stored in secrets {
+            let Ok(key) = scheme.key(&*vault.open(stored, Purpose::Verify)?) else { return Ok(false) };
+            if matches!(self, Self::Sign { .. }) && !can_sign(scheme, &key) {
+                return Ok(false);
+            }
+        }
+        Ok(!(secrets.is_empty() && matches!(self, Self::Sign { optional: false, .. })))
+    }
+}
+
+/// A scheme may know keys that only verify.
+fn can_sign(scheme: &CompiledScheme, key: &Key) -> bool {
+    let trial = SignInput {
+        id: "trial",
+        timestamp: DateTime::UNIX_EPOCH,
+        method: "POST",
+        url: "https://localhost/",
+        headers: &http::HeaderMap::new(),
+        body: b"{}",
+    };
+    !matches!(scheme.sign(&trial, std::slice::from_ref(key)), Err(SignError::NoSigningKey))
+}
+
+/// Seals the one secret of an owner.
+pub(crate) fn seal(
+    vault: &Vault,
+    tenant_id: TenantId,
+    owner: Uuid,
+    value: Secret,
+) -> Result<StoredSecret, Fault> {
+    Ok(vault.seal(NewSecret { tenant_id, owner, name: DEFAULT_NAME.into(), value, expires_at: None })?)
+}
+
+/// The secret as it is shown, once. It was text when it came, or hex or base64 when it was made.
+pub(crate) fn shown(secret: Option<&Secret>) -> String {
+    secret.and_then(Secret::expose_str).unwrap_or_default().to_string()
+}
+
+/// Whether the secret of a repeated call is one that the first call could have brought. Opens what
+/// is stored: a fingerprint of a secret beside the database would be something to guess against.
+pub(crate) fn is_among(vault: &Vault, secrets: &[StoredSecret], given: &str) -> Result<bool, Fault> {
+    let given = Secret::from(given);
+    for stored in secrets {
+        if *vault.open(stored, Purpose::Verify)? == given {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Those that are still accepted.
+pub(crate) fn active(secrets: Vec<StoredSecret>, now: DateTime<Utc>) -> Vec<StoredSecret> {
+    secrets.into_iter().filter(|secret| secret.expires_at.is_none_or(|at| at > now)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bowline_core::preset;
+    use bowline_core::scheme::Algorithm;
+
+    fn faults(given: &str, used: Use<'_>) -> bool {
+        let mut violations = Violations::default();
+        used.check(&mut violations, given);
+        !violations.is_empty()
+    }
+
+    fn scheme(preset: &str) -> &'static CompiledScheme {
+        preset::find(preset).unwrap().scheme().unwrap()
+    }
+
+    #[test]
+    fn given_made_or_none() {
+        let (verify, sign) =
+            (Use::Verify(scheme("standard")), Use::Sign { scheme: scheme("rkt"), optional: true });
+        assert!(Use::None.first("").is_none() && Use::None.next("").is_none() && sign.first("").is_none());
+        let made = shown(verify.first("").as_ref());
+        assert!(made.starts_with("whsec_"), "{made}");
+        assert!(!faults(&made, verify));
+        assert_ne!(shown(sign.next("").as_ref()), "");
+        assert_eq!(shown(sign.first("bowline-test-secret").as_ref()), "bowline-test-secret");
+    }
+
+    #[test]
+    fn a_secret_must_be_a_key_of_the_scheme() {
+        assert!(faults("whsec_!!!", Use::Verify(scheme("standard"))));
+        assert!(faults("anything", Use::None));
+        assert!(faults(&"a".repeat(4097), Use::Verify(scheme("github"))));
+        assert!(!faults("bowline-test-secret", Use::Verify(scheme("github"))));
+    }
+
+    #[test]
+    fn a_public_key_signs_nothing() {
+        let standard = scheme("standard");
+        let pair = standard.generate_secret_for(Algorithm::Ed25519).unwrap();
+        let public = pair.public.unwrap();
+        assert!(!faults(&public, Use::Verify(standard)));
+        assert!(faults(&public, Use::Sign { scheme: standard, optional: false }));
+        assert!(!faults(&shown(Some(&pair.secret)), Use::Sign { scheme: standard, optional: false }));
+    }
+}

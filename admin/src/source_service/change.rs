@@ -1,0 +1,148 @@
+//! What changes a source that exists.
+
+use bowline_core::id::SourceId;
+use bowline_core::source::Source;
+use bowline_core::store::{sources, stored_secrets};
+use bowline_proto::v1;
+use chrono::Utc;
+
+use super::{Sources, fields, found, secret_use, taken};
+use crate::call::Call;
+use crate::change::{Act, begin};
+use crate::confirm::confirm;
+use crate::fault::{Fault, Kind};
+use crate::mask::Mask;
+use crate::present;
+use crate::signing::{self, Use};
+use crate::validate::{self, Violations};
+
+impl Sources {
+    pub(super) async fn update(
+        &self,
+        call: &Call,
+        request: v1::UpdateSourceRequest,
+    ) -> Result<v1::UpdateSourceResponse, Fault> {
+        let context = &*self.context;
+        let wire = request.source.unwrap_or_default();
+        let id: SourceId = validate::id("source.id", &wire.id)?;
+        let mask =
+            Mask::new(request.update_mask.as_ref(), &fields::WRITABLE, |field| fields::is_set(&wire, field))?;
+        let mut client = context.client().await?;
+        let change = begin(&mut client).await?;
+        let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
+        check_etag(&old, &wire.etag)?;
+        let merged = fields::merge(present::source(&old, &[], &context.public_url)?, wire, &mask);
+        let mut violations = Violations::default();
+        let draft = validate::source::check(&mut violations, &merged);
+        if draft.name.is_empty() {
+            violations.add("source.name", "must not be empty");
+        }
+        violations.finish()?;
+        let secrets = signing::active(stored_secrets::of_owner(&change.tx, id.0).await?, Utc::now());
+        if !secret_use(&draft).fits(&context.vault, &secrets)? {
+            return Err(Fault::field(
+                if mask.has("scheme") { "source.scheme" } else { "source.preset" },
+                "the secret of this source is no key of the new scheme: create a new source for it",
+            ));
+        }
+        // What was verified in the old way must be verified again before it is committed.
+        let verified_otherwise = old.spec.preset != draft.spec.preset
+            || old.spec.scheme != draft.spec.scheme
+            || old.spec.insecure != draft.spec.insecure
+            || old.enabled != draft.enabled;
+        let new = Source {
+            name: draft.name,
+            display_name: draft.display_name,
+            labels: draft.labels,
+            path: draft.path,
+            spec: draft.spec,
+            enabled: draft.enabled,
+            generation: old.generation + i64::from(verified_otherwise),
+            config_version: change.version,
+            update_time: Utc::now(),
+            ..old
+        };
+        sources::update(&change.tx, &new).await.map_err(|error| taken(error, &new))?;
+        let act = Act { tenant: Some(new.tenant_id), ..Act::new("UpdateSource", id.to_string()) };
+        change.commit(context, call, &act).await?;
+        drop(client);
+        Ok(v1::UpdateSourceResponse { source: Some(self.read(call.scope(), id).await?) })
+    }
+
+    pub(super) async fn delete(
+        &self,
+        call: &Call,
+        request: v1::DeleteSourceRequest,
+    ) -> Result<v1::DeleteSourceResponse, Fault> {
+        let context = &*self.context;
+        let id: SourceId = validate::id("id", &request.id)?;
+        let mut client = context.client().await?;
+        let change = begin(&mut client).await?;
+        let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
+        check_etag(&old, &request.etag)?;
+        sources::mark_deleted(&change.tx, id, change.version).await?;
+        stored_secrets::delete_of_owner(&change.tx, id.0).await?;
+        let act = Act { tenant: Some(old.tenant_id), ..Act::new("DeleteSource", id.to_string()) };
+        change.commit(context, call, &act).await?;
+        Ok(v1::DeleteSourceResponse {})
+    }
+
+    pub(super) async fn rotate(
+        &self,
+        call: &Call,
+        request: v1::RotateSourceSecretRequest,
+    ) -> Result<v1::RotateSourceSecretResponse, Fault> {
+        let context = &*self.context;
+        let id: SourceId = validate::id("id", &request.id)?;
+        let mut violations = Violations::default();
+        let overlap = request
+            .overlap
+            .as_ref()
+            .and_then(|overlap| validate::duration(&mut violations, "overlap", overlap, signing::OVERLAP))
+            .unwrap_or_default();
+        violations.finish()?;
+
+        let mut client = context.client().await?;
+        let change = begin(&mut client).await?;
+        let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
+        let mut violations = Violations::default();
+        let current = present::source(&old, &[], &context.public_url)?;
+        let draft = validate::source::check(&mut violations, &current);
+        let used = secret_use(&draft);
+        let no_use = || Fault::NoSecretUsed {
+            kind: Kind::Source,
+            id: id.to_string(),
+            hint: "it verifies nothing (insecure)",
+        };
+        if matches!(used, Use::None) {
+            return Err(no_use());
+        }
+        let mut violations = Violations::default();
+        used.check(&mut violations, &request.secret);
+        violations.finish()?;
+        let secret = used.next(&request.secret).ok_or_else(no_use)?;
+        stored_secrets::expire(&change.tx, id.0, overlap, change.version).await?;
+        let sealed = signing::seal(&context.vault, old.tenant_id, id.0, secret.clone())?;
+        stored_secrets::insert(&change.tx, &sealed, change.version).await?;
+        let at_once = overlap.is_zero();
+        sources::touch(&change.tx, id, change.version, at_once).await?;
+        let version = change.version;
+        let act = Act { tenant: Some(old.tenant_id), ..Act::new("RotateSourceSecret", id.to_string()) };
+        change.commit(context, call, &act).await?;
+        drop(client);
+        let behind = if at_once { confirm(&context.pool, version).await? } else { Vec::new() };
+        Ok(v1::RotateSourceSecretResponse {
+            source: Some(self.read(call.scope(), id).await?),
+            secret: signing::shown(Some(&secret)),
+            unconfirmed_replicas: behind.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+fn check_etag(source: &Source, given: &str) -> Result<(), Fault> {
+    if given.is_empty() || given == present::etag(source.config_version) {
+        Ok(())
+    } else {
+        Err(Fault::EtagMismatch { kind: Kind::Source, id: source.id.to_string() })
+    }
+}

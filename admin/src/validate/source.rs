@@ -1,0 +1,254 @@
+//! A source as a caller wants it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::preset;
+use bowline_core::scheme::{CompiledScheme, Scheme};
+use bowline_core::source::SourceSpec;
+use bowline_proto::v1;
+
+use super::{Range, Violations, excerpt};
+use crate::convert;
+
+const PATH_MAX: usize = 200;
+const SCHEME_JSON_BYTES_MAX: usize = 16 * 1024;
+const BODY_LIMIT_BYTES_MAX: i64 = 25 * 1024 * 1024;
+const DEDUP_TTL: Range =
+    Range { min: Duration::from_secs(1), max: Duration::from_secs(30 * 24 * 3600), text: "1 s to 30 days" };
+
+/// A checked source; `name` may still be empty, and is generated then.
+#[derive(Debug)]
+pub(crate) struct SourceDraft {
+    pub(crate) name: String,
+    pub(crate) display_name: String,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) path: Option<String>,
+    pub(crate) spec: SourceSpec,
+    pub(crate) enabled: bool,
+    /// What verifies; `None` only where the spec says `insecure`.
+    pub(crate) scheme: Option<Arc<CompiledScheme>>,
+}
+
+/// Checks a source; `field` is where it stands in the request. The draft is of use only if nothing
+/// was added to the violations.
+pub(crate) fn check(violations: &mut Violations, source: &v1::Source) -> SourceDraft {
+    if !source.name.is_empty() {
+        super::slug(violations, "source.name", &source.name);
+    }
+    super::display_name(violations, "source.display_name", &source.display_name);
+    super::labels(violations, "source.labels", &source.labels);
+    if !source.path.is_empty() {
+        check_path(violations, &source.path);
+    }
+    let (spec, scheme) = check_spec(violations, source);
+    SourceDraft {
+        name: source.name.clone(),
+        display_name: source.display_name.clone(),
+        labels: source.labels.clone(),
+        path: (!source.path.is_empty()).then(|| source.path.clone()),
+        spec,
+        enabled: source.enabled.unwrap_or(true),
+        scheme,
+    }
+}
+
+fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, Option<Arc<CompiledScheme>>) {
+    let (own, scheme) = check_scheme(violations, source);
+    if !source.event_type.is_empty() {
+        super::event_type(violations, "source.event_type", &source.event_type);
+    }
+    if !source.channel.is_empty() {
+        super::channel(violations, "source.channel", &source.channel);
+    }
+    let dedup_ttl = source
+        .dedup_ttl
+        .as_ref()
+        .and_then(|ttl| super::duration(violations, "source.dedup_ttl", ttl, DEDUP_TTL));
+    if !(0..=BODY_LIMIT_BYTES_MAX).contains(&source.body_limit_bytes) {
+        violations.add(
+            "source.body_limit_bytes",
+            format!("must be 1 to {BODY_LIMIT_BYTES_MAX} bytes, or 0 for the preset's limit"),
+        );
+    }
+    let spec = SourceSpec {
+        preset: preset_name(source).to_string(),
+        scheme: own,
+        insecure: source.insecure,
+        event_type: (!source.event_type.is_empty()).then(|| source.event_type.clone()),
+        channel: (!source.channel.is_empty()).then(|| source.channel.clone()),
+        dedup_ttl,
+        body_limit_bytes: u64::try_from(source.body_limit_bytes).ok().filter(|limit| *limit > 0),
+    };
+    (spec, scheme)
+}
+
+fn preset_name(source: &v1::Source) -> &str {
+    if source.preset.is_empty() { preset::CUSTOM } else { &source.preset }
+}
+
+/// The source's own scheme, and the one that verifies: its own or the preset's.
+fn check_scheme(
+    violations: &mut Violations,
+    source: &v1::Source,
+) -> (Option<Scheme>, Option<Arc<CompiledScheme>>) {
+    let preset = preset::find(preset_name(source));
+    if preset.is_none() {
+        let known: Vec<&str> = preset::all().iter().map(preset::Preset::name).collect();
+        violations.add(
+            "source.preset",
+            format!("`{}` is not one of {}", excerpt(&source.preset), known.join(", ")),
+        );
+    }
+    let own = source.scheme.as_ref().and_then(|scheme| read_scheme(violations, scheme));
+    let compiled = match &own {
+        Some((_, compiled)) => Some(Arc::clone(compiled)),
+        None => preset.and_then(preset::Preset::shared_scheme),
+    };
+    if source.insecure && source.scheme.is_some() {
+        violations.add("source.insecure", "must not be set beside a scheme: nothing would verify by it");
+    }
+    let nothing_verifies = compiled.is_none() && preset.is_some() && source.scheme.is_none();
+    if nothing_verifies && !source.insecure {
+        violations.add(
+            "source.insecure",
+            "must be true for a source with neither a scheme nor a preset that has one: it accepts \
+             requests from anyone",
+        );
+    }
+    let verifies = if source.insecure { None } else { compiled };
+    (own.map(|(scheme, _)| scheme), verifies)
+}
+
+fn read_scheme(
+    violations: &mut Violations,
+    wire: &prost_types::Struct,
+) -> Option<(Scheme, Arc<CompiledScheme>)> {
+    let Some(json) = convert::json_of_struct(wire) else {
+        violations.add("source.scheme", "holds a number that JSON does not have");
+        return None;
+    };
+    let text = json.to_string();
+    if text.len() > SCHEME_JSON_BYTES_MAX {
+        violations.add("source.scheme", format!("must be at most {SCHEME_JSON_BYTES_MAX} bytes as JSON"));
+        return None;
+    }
+    let scheme: Scheme =
+        serde_json::from_value(json).map_err(|error| violations.add("source.scheme", error)).ok()?;
+    match scheme.compile() {
+        Ok(compiled) => Some((scheme, Arc::new(compiled))),
+        Err(error) => {
+            for fault in error.faults {
+                violations.add(format!("source.scheme.{}", fault.field), fault.problem);
+            }
+            None
+        }
+    }
+}
+
+/// `/webhooks/stripe`: no empty segment, no dots that walk, not under `/in/`.
+fn check_path(violations: &mut Violations, path: &str) {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.~-".contains(&byte);
+    let well_formed = path.len() <= PATH_MAX
+        && path.bytes().all(known)
+        && path.strip_prefix('/').is_some_and(|rest| {
+            rest.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..")
+        });
+    if !well_formed {
+        violations.add(
+            "source.path",
+            format!(
+                "must begin with / and hold non-empty segments of letters, digits, `_`, `.`, `~` and `-`, at \
+                 most {PATH_MAX} characters"
+            ),
+        );
+    }
+    if path == "/in" || path.starts_with("/in/") {
+        violations.add("source.path", "must not be under /in/: those are the paths of source ids");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+    use serde_json::json;
+
+    fn faults(source: &v1::Source) -> Vec<String> {
+        let mut violations = Violations::default();
+        check(&mut violations, source);
+        match violations.finish() {
+            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn with_path(path: &str) -> v1::Source {
+        v1::Source { preset: "github".into(), path: path.into(), ..v1::Source::default() }
+    }
+
+    #[test]
+    fn paths() {
+        for good in ["", "/a", "/webhooks/stripe", "/a.b/c~d-_", "/inbound", "/in.x"] {
+            assert_eq!(faults(&with_path(good)), [""; 0], "{good}");
+        }
+        let long = format!("/{}", "a".repeat(200));
+        for bad in
+            ["a", "/", "/a/", "//a", "/a//b", "/../a", "/a/.", "/a?b", "/a%20", "/é", "/in", "/in/x", &long]
+        {
+            assert_eq!(faults(&with_path(bad)), ["source.path"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unverified_source_is_said_out_loud() {
+        let custom = v1::Source::default();
+        assert_eq!(faults(&custom), ["source.insecure"]);
+        assert_eq!(faults(&v1::Source { insecure: true, ..custom.clone() }), [""; 0]);
+        assert_eq!(faults(&v1::Source { preset: "github".into(), ..custom.clone() }), [""; 0]);
+        assert_eq!(faults(&v1::Source { preset: "nobody".into(), ..custom }), ["source.preset"]);
+    }
+
+    #[test]
+    fn schemes_compile_or_name_their_faults() {
+        let scheme = |value| convert::struct_of_json(value);
+        let good = json!({
+            "algorithm": "hmac-sha256", "content": "{timestamp}.{body}",
+            "signature": {"sources": ["header:x-signature"]},
+            "timestamp": {"sources": ["header:x-timestamp"], "unit": "s", "tolerance_past_s": 300}
+        });
+        let source = |value| v1::Source { scheme: scheme(value), ..v1::Source::default() };
+        assert_eq!(faults(&source(good.clone())), [""; 0]);
+        assert_eq!(faults(&v1::Source { insecure: true, ..source(good.clone()) }), ["source.insecure"]);
+        assert_eq!(faults(&source(json!({"algorithm": "rot13"}))), ["source.scheme"]);
+        let mut unknown_part = good;
+        unknown_part["content"] = json!("{timestamp}.{nothing}");
+        assert!(faults(&source(unknown_part)).contains(&"source.scheme.content".to_string()));
+    }
+
+    #[test]
+    fn every_fault_at_once() {
+        let source = v1::Source {
+            name: "Not A Slug".into(),
+            preset: "nobody".into(),
+            path: "x".into(),
+            event_type: "bowline.mine".into(),
+            channel: "a\0".into(),
+            dedup_ttl: Some(prost_types::Duration { seconds: 0, nanos: 1 }),
+            body_limit_bytes: -1,
+            ..v1::Source::default()
+        };
+        assert_eq!(
+            faults(&source),
+            [
+                "source.name",
+                "source.path",
+                "source.preset",
+                "source.event_type",
+                "source.channel",
+                "source.dedup_ttl",
+                "source.body_limit_bytes"
+            ]
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! Sealed secrets: several versions an owner, of which the older may be valid for a while.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use deadpool_postgres::GenericClient;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::Error;
+use crate::id::{SecretId, TenantId};
+use crate::secrets::{Sealed, StoredSecret};
+
+const COLUMNS: &str = "id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at";
+/// How long a version that is not valid any more is kept, to tell a repeated call by.
+const KEPT_AFTER_EXPIRY_DAYS: i32 = 30;
+
+fn read(row: &Row) -> Result<StoredSecret, Error> {
+    Ok(StoredSecret {
+        id: SecretId(row.try_get("id")?),
+        tenant_id: TenantId(row.try_get("tenant_id")?),
+        owner: row.try_get("owner_id")?,
+        name: row.try_get("name")?,
+        sealed: Sealed { key_id: row.try_get("key_id")?, bytes: row.try_get("sealed")? },
+        create_time: row.try_get("create_time")?,
+        expires_at: row.try_get("expires_at")?,
+    })
+}
+
+/// Needs the configuration lock ([`super::config_writes::begin`]), as every write here.
+pub async fn insert(
+    client: &impl GenericClient,
+    secret: &StoredSecret,
+    config_version: i64,
+) -> Result<(), Error> {
+    const SQL: &str = "
+        INSERT INTO secrets (id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, config_version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    client
+        .execute(
+            SQL,
+            &[
+                &secret.id.0,
+                &secret.tenant_id.0,
+                &secret.owner,
+                &secret.name,
+                &secret.sealed.key_id,
+                &secret.sealed.bytes,
+                &secret.create_time,
+                &secret.expires_at,
+                &config_version,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Every version of an owner's secrets, newest first, those that are expired too.
+pub async fn of_owner(client: &impl GenericClient, owner: Uuid) -> Result<Vec<StoredSecret>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM secrets WHERE owner_id = $1 ORDER BY id DESC");
+    client.query(&sql, &[&owner]).await?.iter().map(read).collect()
+}
+
+/// The same for many owners at once.
+pub async fn of_owners(
+    client: &impl GenericClient,
+    owners: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<StoredSecret>>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM secrets WHERE owner_id = ANY($1) ORDER BY owner_id, id DESC");
+    let mut found: HashMap<Uuid, Vec<StoredSecret>> = HashMap::new();
+    for row in client.query(&sql, &[&owners]).await? {
+        let secret = read(&row)?;
+        found.entry(secret.owner).or_default().push(secret);
+    }
+    Ok(found)
+}
+
+/// Lets what is valid now end after the overlap, by the database's clock; what would end before that
+/// keeps its time. Versions that ended long ago go.
+pub async fn expire(
+    client: &impl GenericClient,
+    owner: Uuid,
+    overlap: Duration,
+    config_version: i64,
+) -> Result<(), Error> {
+    const FORGET: &str = "
+        DELETE FROM secrets WHERE owner_id = $1 AND expires_at < now() - make_interval(days => $2)";
+    const EXPIRE: &str = "
+        UPDATE secrets
+           SET expires_at = now() + make_interval(secs => $2), config_version = $3
+         WHERE owner_id = $1 AND (expires_at IS NULL OR expires_at > now() + make_interval(secs => $2))";
+    client.execute(FORGET, &[&owner, &KEPT_AFTER_EXPIRY_DAYS]).await?;
+    client.execute(EXPIRE, &[&owner, &overlap.as_secs_f64(), &config_version]).await?;
+    Ok(())
+}
+
+/// The secrets of what is deleted: nothing needs them any more.
+pub async fn delete_of_owner(client: &impl GenericClient, owner: Uuid) -> Result<(), Error> {
+    client.execute("DELETE FROM secrets WHERE owner_id = $1", &[&owner]).await?;
+    Ok(())
+}
