@@ -1,0 +1,149 @@
+//! An endpoint: where outbound webhooks go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::defaults;
+use crate::id::{EndpointId, TenantId};
+
+/// An endpoint as it is stored; its signing secrets are apart, in [`crate::secrets`].
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub id: EndpointId,
+    pub tenant_id: TenantId,
+    /// A slug, unique per tenant.
+    pub name: String,
+    pub display_name: String,
+    pub labels: BTreeMap<String, String>,
+    pub spec: EndpointSpec,
+    pub state: EndpointState,
+    /// Why Bowline disabled it; empty otherwise.
+    pub disabled_reason: String,
+    pub config_version: i64,
+    /// The configuration version that brought it: older events do not go to it (invariant 11).
+    pub created_version: i64,
+    pub create_time: DateTime<Utc>,
+    pub update_time: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointState {
+    Enabled,
+    /// Set by a person: nothing is sent, the backlog is kept.
+    Paused,
+    /// Set by a person, by 410, or after too many failures: as paused.
+    Disabled,
+}
+
+impl EndpointState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "enabled" => Some(Self::Enabled),
+            "paused" => Some(Self::Paused),
+            "disabled" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
+
+/// What an endpoint wants and how it wants it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSpec {
+    pub url: String,
+    /// `order.created`, `order.*` or `*`; empty means all.
+    #[serde(default)]
+    pub event_types: Vec<String>,
+    /// Only events with one of these channels; empty means all, also those without.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// Name of the outbound format.
+    pub format: String,
+    /// Sent along with every attempt.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+    pub concurrency: u32,
+    pub disable: DisablePolicy,
+}
+
+/// When a failed delivery is tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included.
+    pub max_attempts: u32,
+    pub backoff: Backoff,
+    /// Older than this, a waiting delivery expires; `None`: the retention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Backoff {
+    /// The wait after the n-th failure is the n-th entry (the last one repeats), shifted by
+    /// up to `jitter` of itself.
+    Schedule { waits: Vec<Duration>, jitter: f64 },
+    /// Full jitter: uniform in `[0, min(max, initial * factor^(n-1))]`.
+    Exponential { initial: Duration, factor: f64, max: Duration },
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: defaults::RETRY_SCHEDULE.len() as u32 + 1,
+            backoff: Backoff::Schedule {
+                waits: defaults::RETRY_SCHEDULE.to_vec(),
+                jitter: defaults::RETRY_JITTER,
+            },
+            max_age: None,
+        }
+    }
+}
+
+/// When Bowline disables an endpoint by itself: both must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisablePolicy {
+    /// Consecutive failed attempts; 0 means never.
+    pub after_failures: u32,
+    /// For how long it has been failing.
+    pub after: Duration,
+}
+
+impl Default for DisablePolicy {
+    fn default() -> Self {
+        Self { after_failures: defaults::DISABLE_AFTER_FAILURES, after: defaults::DISABLE_AFTER }
+    }
+}
+
+impl EndpointSpec {
+    /// An endpoint with every default.
+    pub fn new(url: impl Into<String>, format: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            event_types: Vec::new(),
+            channels: Vec::new(),
+            format: format.into(),
+            headers: BTreeMap::new(),
+            timeout: defaults::ATTEMPT_TIMEOUT,
+            retry: RetryPolicy::default(),
+            concurrency: defaults::ENDPOINT_CONCURRENCY,
+            disable: DisablePolicy::default(),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What both services of Bowline stand on.
+//!
+//! A webhook becomes an *event* here and nowhere else. The way of the data through this crate:
+//!
+//! 1. [`scheme`] verifies what came in and signs what goes out, from one declarative description;
+//!    [`preset`] holds those descriptions for providers, [`format`] those of outbound bodies and headers.
+//! 2. [`journal`] commits events, deduplication keys and outbox rows in one transaction.
+//! 3. [`streams`] hints committed chunks to dispatchers over Redis.
+//! 4. [`store`] is all SQL; [`snapshot`] is the configuration each process keeps in memory;
+//!    [`replica`] is the life and death of a process as the others see it.
+//! 5. [`egress`] is the only door through which a request leaves.
+//! 6. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
+//!
+//! The nouns are in [`source`], [`endpoint`], [`event`] and [`delivery`]; every default is in [`defaults`].
+
+pub mod bootstrap;
+pub mod crash;
+pub mod defaults;
+pub mod delivery;
+pub mod egress;
+pub mod endpoint;
+pub mod event;
+pub mod format;
+pub mod id;
+pub mod journal;
+pub mod preset;
+pub mod replica;
+pub mod scheme;
+pub mod secrets;
+pub mod snapshot;
+pub mod source;
+pub mod store;
+pub mod streams;

@@ -1,0 +1,53 @@
+//! A source: where inbound webhooks come in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::id::{SourceId, TenantId};
+use crate::scheme::Scheme;
+
+/// A source as it is stored; its secrets are apart, in [`crate::secrets`].
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub id: SourceId,
+    pub tenant_id: TenantId,
+    /// A slug, unique per tenant.
+    pub name: String,
+    pub display_name: String,
+    pub labels: BTreeMap<String, String>,
+    /// Unique in the deployment; `/in/{id}` works besides.
+    pub path: Option<String>,
+    pub spec: SourceSpec,
+    pub enabled: bool,
+    /// Raised whenever what was verified before must be verified again.
+    pub generation: i64,
+    pub config_version: i64,
+    pub create_time: DateTime<Utc>,
+    pub update_time: DateTime<Utc>,
+}
+
+/// How a source verifies, names and deduplicates. What is `None` is the preset's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// Name of the preset; `custom` stands for none.
+    pub preset: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// Accept unverified requests; must be said out loud.
+    #[serde(default)]
+    pub insecure: bool,
+    /// A constant event type in place of the preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// A constant channel in place of the preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup_ttl: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_limit_bytes: Option<u64>,
+}

@@ -1,0 +1,168 @@
+//! All SQL of Bowline, one file a table group, and the pool it runs on.
+//!
+//! The hot path: [`journal`] writes events, [`chunks`] claims them, [`record`] writes what became of
+//! them, [`queue`] hands out what waits. [`replicas`] is who lives. The others are configuration and
+//! the lists of the admin API.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+
+pub mod api_keys;
+pub mod audit;
+pub mod chunks;
+pub mod config_writes;
+pub mod dead_letters;
+pub mod deliveries;
+pub mod endpoints;
+pub mod events;
+pub mod health;
+pub mod journal;
+pub mod partitions;
+pub mod queue;
+pub mod record;
+pub mod rejections;
+pub mod replicas;
+pub mod snapshots;
+pub mod sources;
+pub mod stored_secrets;
+pub mod unsealings;
+
+pub type Pool = deadpool_postgres::Pool;
+
+/// No statement of ours runs longer.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The oldest schema this build can work with.
+pub const MIN_SCHEMA: i32 = 1;
+/// Serialises migrations of one deployment.
+const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
+
+mod embedded {
+    refinery::embed_migrations!("src/store/migrations");
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("postgres: {}", describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("no connection to postgres: {0}")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    #[error("the postgres URL is not one: {0}")]
+    Url(String),
+    #[error("migration failed: {0}")]
+    Migration(#[from] refinery::Error),
+    #[error("the database has schema {found}, this build needs at least {needed}: run `bowline migrate`")]
+    Schema { found: i32, needed: i32 },
+    #[error("a row of {table} can't be read: {problem}")]
+    Row { table: &'static str, problem: String },
+    #[error("postgres did not answer within {0:?}")]
+    TimedOut(Duration),
+}
+
+/// tokio-postgres says only "db error"; the server's message is one level down.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+impl Error {
+    fn postgres(&self) -> Option<&tokio_postgres::Error> {
+        match self {
+            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub fn code(&self) -> Option<&SqlState> {
+        self.postgres().and_then(tokio_postgres::Error::code)
+    }
+
+    /// Postgres is away, shutting down, out of connections or too slow: the same call may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Pool(deadpool_postgres::PoolError::Backend(_)) | Self::Postgres(_) => match self.code() {
+                Some(code) => matches!(&code.code()[..2], "08" | "53" | "57"),
+                None => true,
+            },
+            Self::Pool(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Parses a URL and puts our session settings into it.
+pub fn connection_config(url: &str) -> Result<tokio_postgres::Config, Error> {
+    let mut config = tokio_postgres::Config::from_str(url).map_err(|error| Error::Url(error.to_string()))?;
+    if config.get_application_name().is_none() {
+        config.application_name("bowline");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    config.keepalives_idle(Duration::from_secs(10));
+    config.tcp_user_timeout(Duration::from_secs(10));
+    Ok(config)
+}
+
+/// A pool of connections; none is opened yet.
+pub fn connect(url: &str, size: usize) -> Result<Pool, Error> {
+    let manager = Manager::from_config(
+        connection_config(url)?,
+        NoTls,
+        ManagerConfig { recycling_method: RecyclingMethod::Fast },
+    );
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(5)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
+            Box::pin(async move {
+                let set = format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis());
+                client.batch_execute(&set).await.map_err(deadpool_postgres::HookError::Backend)
+            })
+        }))
+        .build()
+        .map_err(|error| Error::Url(error.to_string()))
+}
+
+/// Whether the database answers, has our schema, and commits durably (invariant 1).
+pub async fn check(pool: &Pool) -> Result<(), Error> {
+    let client = pool.get().await?;
+    let exists: bool = client
+        .query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[])
+        .await?
+        .get(0);
+    let found: i32 = if exists {
+        client
+            .query_one("SELECT coalesce(max(version), 0)::int FROM refinery_schema_history", &[])
+            .await?
+            .get(0)
+    } else {
+        0
+    };
+    if found < MIN_SCHEMA {
+        return Err(Error::Schema { found, needed: MIN_SCHEMA });
+    }
+    Ok(())
+}
+
+/// Brings the database to the newest schema; safe to call from several places at once.
+pub async fn migrate(url: &str) -> Result<(), Error> {
+    let (mut client, connection) = connection_config(url)?.connect(NoTls).await?;
+    let driver = tokio::spawn(connection);
+    client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
+    embedded::migrations::runner().run_async(&mut client).await?;
+    partitions::ensure(&client, chrono::Utc::now().date_naive() - chrono::Days::new(1), 5).await?;
+    client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await?;
+    drop(client);
+    driver.await.map_err(|error| Error::Url(error.to_string()))??;
+    Ok(())
+}
