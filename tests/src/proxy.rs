@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -76,7 +77,8 @@ impl Proxy {
         through
     }
 
-    /// Cuts the next connection that sends a statement holding `text`, once.
+    /// Cuts the next connection that sends a statement holding `text`, once. An answer is cut only where
+    /// the statement did something.
     pub fn cut_once(&self, text: &str, cut: Cut) {
         *lock(&self.shared.rule) = Some(Rule { text: text.to_owned(), cut });
     }
@@ -128,67 +130,82 @@ async fn pass(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     server.set_nodelay(true)?;
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
-    let (hold, held) = watch::channel(false);
-    let answers = answer(from_server, to_client, held);
+    let held = AtomicU64::new(0);
     let questions = async {
         let mut statements = Statements::default();
         let mut buffer = BytesMut::with_capacity(64 * 1024);
         while from_client.read_buf(&mut buffer).await? > 0 {
             let arrived = buffer.split().freeze();
             match statements.see(&arrived, &shared.rule) {
-                None => to_server.write_all(&arrived).await?,
+                None => {}
                 Some(Cut::Before) => {
+                    lock(&shared.rule).take();
                     shared.cuts.send_modify(|cuts| *cuts += 1);
                     return Ok(());
                 }
-                Some(Cut::Answer) => {
-                    hold.send_replace(true);
-                    to_server.write_all(&arrived).await?;
-                }
+                Some(Cut::Answer) => held.store(statements.answer, Ordering::SeqCst),
             }
+            to_server.write_all(&arrived).await?;
         }
         Ok(())
     };
     tokio::select! {
         ended = questions => ended,
-        ended = answers => {
-            if *hold.borrow() {
-                shared.cuts.send_modify(|cuts| *cuts += 1);
-            }
-            ended
-        }
+        ended = answer(from_server, to_client, &held, shared) => ended,
     }
 }
 
-/// Passes answers on; once held, waits until the server is ready again (the statement is over, and
-/// committed where it stood alone) and ends.
+/// Passes answers on. The one whose number is `held` is kept back until the server is ready again: the statement is
+/// over then, and committed where it stood alone. If it did something the connection ends here, and
+/// nobody knows; a statement that found nothing to do is not the one to cut at.
 async fn answer(
     mut from_server: OwnedReadHalf,
     mut to_client: OwnedWriteHalf,
-    held: watch::Receiver<bool>,
+    held: &AtomicU64,
+    shared: &Shared,
 ) -> std::io::Result<()> {
-    // ReadyForQuery: its tag, its length, the state of the transaction.
-    const READY: &[u8] = &[b'Z', 0, 0, 0, 5];
-    let mut buffer = BytesMut::with_capacity(64 * 1024);
-    let mut swallowed = BytesMut::new();
-    while from_server.read_buf(&mut buffer).await? > 0 {
-        let arrived = buffer.split();
-        if !*held.borrow() {
-            to_client.write_all(&arrived).await?;
-            continue;
+    let mut partial = BytesMut::with_capacity(64 * 1024);
+    let (mut kept, mut passed) = (BytesMut::new(), BytesMut::new());
+    // The first is the one to the startup message.
+    let mut number = 1;
+    let mut did_something = false;
+    while from_server.read_buf(&mut partial).await? > 0 {
+        while let Some(message) = next_message(&mut partial, 1) {
+            kept.extend_from_slice(&message);
+            // `UPDATE 0` found nothing; `COMMIT` has no number.
+            did_something |= message[0] == b'C' && !message.ends_with(b" 0\0");
+            let is_held = held.load(Ordering::SeqCst) == number;
+            if message[0] == b'Z' {
+                if is_held && did_something && lock(&shared.rule).take().is_some() {
+                    shared.cuts.send_modify(|cuts| *cuts += 1);
+                    return Ok(());
+                }
+                number += 1;
+                did_something = false;
+            }
+            if message[0] == b'Z' || !is_held {
+                passed.unsplit(kept.split());
+            }
         }
-        swallowed.extend_from_slice(&arrived);
-        if swallowed.windows(READY.len()).any(|window| window == READY) {
-            return Ok(());
-        }
+        to_client.write_all(&passed.split()).await?;
     }
     Ok(())
+}
+
+/// The next whole message, whose length stands after `head` bytes.
+fn next_message(arrived: &mut BytesMut, head: usize) -> Option<Bytes> {
+    let length = arrived.get(head..head + 4)?.get_u32() as usize;
+    (arrived.len() >= head + length).then(|| arrived.split_to(head + length).freeze())
 }
 
 /// The frontend messages of one connection, followed far enough to know which SQL is executed.
 #[derive(Debug, Default)]
 struct Statements {
     started: bool,
+    /// How many answers the server will have completed up to here, that to the startup included.
+    answers: u64,
+    /// Which of them is the one to the statement that fits the rule.
+    answer: u64,
     partial: BytesMut,
     by_name: HashMap<Bytes, Bytes>,
 }
@@ -198,26 +215,24 @@ impl Statements {
     fn see(&mut self, arrived: &[u8], rule: &Mutex<Option<Rule>>) -> Option<Cut> {
         self.partial.extend_from_slice(arrived);
         let mut cut = None;
-        loop {
-            let head = usize::from(self.started);
-            if self.partial.len() < head + 4 {
-                return cut;
-            }
-            let length = (&self.partial[head..]).get_u32() as usize;
-            if self.partial.len() < head + length {
-                return cut;
-            }
-            let message = self.partial.split_to(head + length).freeze();
+        while let Some(message) = next_message(&mut self.partial, usize::from(self.started)) {
             if !self.started {
                 self.started = true;
+                self.answers = 1;
                 continue;
             }
+            let number = self.answers + 1;
+            // Query and Sync: each is answered by one ReadyForQuery.
+            self.answers += u64::from(matches!(message[0], b'Q' | b'S'));
             let Some(sql) = self.executed(message[0], &message.slice(5..)) else { continue };
-            let mut rule = lock(rule);
-            if rule.as_ref().is_some_and(|rule| String::from_utf8_lossy(&sql).contains(&rule.text)) {
-                cut = rule.take().map(|rule| rule.cut);
+            let rule = lock(rule);
+            let fits = |rule: &&Rule| String::from_utf8_lossy(&sql).contains(&rule.text);
+            if let Some(rule) = rule.as_ref().filter(fits) {
+                self.answer = number;
+                cut = Some(rule.cut);
             }
         }
+        cut
     }
 
     /// The SQL that this message executes: a simple query, or a bound prepared statement.
@@ -254,6 +269,7 @@ mod tests {
         let bind = message(b'B', b"\0s1\0\0\0");
         assert_eq!(statements.see(&bind[..3], &rule), None);
         assert_eq!(statements.see(&bind[3..], &rule), Some(Cut::Answer));
+        rule.lock().unwrap().take();
         assert_eq!(statements.see(&bind, &rule), None, "once");
     }
 
@@ -268,7 +284,11 @@ mod tests {
         for (cut, expected) in [(Cut::Before, 0_i64), (Cut::Answer, 1)] {
             let client = crate::database::connect(&through).await.unwrap();
             let insert = client.prepare(&format!("INSERT INTO {table} VALUES (1)")).await.unwrap();
+            let nothing = format!("INSERT INTO {table} SELECT 1 WHERE false");
             proxy.cut_once("INSERT INTO cut_", cut);
+            if cut == Cut::Answer {
+                assert_eq!(client.execute(&nothing, &[]).await.unwrap(), 0, "it did nothing: no cut");
+            }
             client.execute(&insert, &[]).await.expect_err("the connection is gone");
             let count = direct.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
             assert_eq!(count.get::<_, i64>(0), expected, "{cut:?}");
