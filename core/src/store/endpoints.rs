@@ -42,10 +42,10 @@ pub struct EndpointQuery {
     pub limit: i64,
 }
 
-const COLUMNS: &str = "id, tenant_id, name, display_name, labels, spec, state, disabled_reason, \
+pub(super) const COLUMNS: &str = "id, tenant_id, name, display_name, labels, spec, state, disabled_reason, \
                        config_version, created_version, create_time, update_time";
 
-fn read(row: &Row) -> Result<Endpoint, Error> {
+pub(super) fn read(row: &Row) -> Result<Endpoint, Error> {
     let Json(labels) = row.try_get("labels")?;
     let Json(spec): Json<EndpointSpec> = row.try_get("spec")?;
     Ok(Endpoint {

@@ -49,10 +49,10 @@ pub struct SourceQuery {
     pub limit: i64,
 }
 
-const COLUMNS: &str = "id, tenant_id, name, display_name, labels, path, spec, enabled, generation, \
+pub(super) const COLUMNS: &str = "id, tenant_id, name, display_name, labels, path, spec, enabled, generation, \
                        config_version, create_time, update_time";
 
-fn read(row: &Row) -> Result<Source, Error> {
+pub(super) fn read(row: &Row) -> Result<Source, Error> {
     let Json(labels) = row.try_get("labels")?;
     let Json(spec): Json<SourceSpec> = row.try_get("spec")?;
     Ok(Source {

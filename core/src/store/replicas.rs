@@ -1,0 +1,58 @@
+//! Who lives. Only `dead_at`, or absence from the table, ends a life; every time is the database's.
+
+use deadpool_postgres::GenericClient;
+
+use super::Error;
+use crate::defaults::LEASE;
+use crate::id::ReplicaId;
+
+/// Begins a life with a whole lease ahead.
+pub async fn begin(
+    client: &impl GenericClient,
+    id: ReplicaId,
+    service: &str,
+    config_version: i64,
+) -> Result<(), Error> {
+    // A repeated insert, after a reply that was lost, is the same life.
+    const SQL: &str = "
+        INSERT INTO replicas (id, service, lease_until, config_version, started_at)
+        VALUES ($1, $2, now() + make_interval(secs => $3), $4, now())
+        ON CONFLICT (id) DO NOTHING";
+    client.execute(SQL, &[&id.0, &service, &LEASE.as_secs_f64(), &config_version]).await?;
+    Ok(())
+}
+
+/// Renews the lease and confirms the configuration in use; false: that life is over.
+pub async fn renew(client: &impl GenericClient, id: ReplicaId, config_version: i64) -> Result<bool, Error> {
+    const SQL: &str = "
+        UPDATE replicas SET lease_until = now() + make_interval(secs => $2), config_version = $3
+         WHERE id = $1 AND dead_at IS NULL
+        RETURNING id";
+    Ok(client.query_opt(SQL, &[&id.0, &LEASE.as_secs_f64(), &config_version]).await?.is_some())
+}
+
+/// Ends a life by its own wish: what it owns can be taken over at once.
+pub async fn release(client: &impl GenericClient, id: ReplicaId) -> Result<(), Error> {
+    client.execute("UPDATE replicas SET dead_at = now() WHERE id = $1 AND dead_at IS NULL", &[&id.0]).await?;
+    Ok(())
+}
+
+/// Ends the lives whose lease has run out, and names them. Only for a replica that stood for a lease
+/// itself ([`crate::replica::Replica::stood_for_a_lease`]); not within a larger transaction.
+///
+/// A renewal that holds the row meanwhile wins: the condition is looked at again after its commit.
+pub async fn bury(client: &impl GenericClient) -> Result<Vec<ReplicaId>, Error> {
+    const SQL: &str = "
+        UPDATE replicas SET dead_at = now() WHERE dead_at IS NULL AND lease_until < now() RETURNING id";
+    client.query(SQL, &[]).await?.iter().map(|row| Ok(ReplicaId(row.try_get(0)?))).collect()
+}
+
+/// Forgets lives that ended an hour ago and own nothing any more; returns how many.
+pub async fn sweep(client: &impl GenericClient) -> Result<u64, Error> {
+    const SQL: &str = "
+        DELETE FROM replicas AS r
+         WHERE r.dead_at < now() - interval '1 hour'
+           AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.owner = r.id)
+           AND NOT EXISTS (SELECT 1 FROM queue AS q WHERE q.owner = r.id)";
+    Ok(client.execute(SQL, &[]).await?)
+}
