@@ -1,1 +1,233 @@
-fn main() {}
+//! Bowline dispatcher: matches events to endpoints, signs, delivers, retries, dead-letters, and logs
+//! every attempt.
+//!
+//! The way of an event:
+//!
+//! 1. [`consume`] reads a chunk's hint from a stream, or [`claim`] finds it in Postgres; either claims
+//!    the chunk's row first.
+//! 2. [`match_endpoints`] makes deliveries of it.
+//! 3. [`lane`] queues each at its endpoint; [`breaker`] guards one that fails.
+//! 4. [`attempt`] sends, [`decide`] says what that means.
+//! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
+
+mod attempt;
+mod breaker;
+mod claim;
+mod consume;
+mod decide;
+mod job;
+mod lane;
+mod match_endpoints;
+mod record;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bowline_admin::AdminContext;
+use bowline_core::bootstrap::{self, Config, Process, Service, Shutdown, essential, listen, supervise, wait_for};
+use bowline_core::defaults::CONNECT_TIMEOUT;
+use bowline_core::egress::EgressGuard;
+use bowline_core::journal::Journal;
+use bowline_core::replica::Replica;
+use bowline_core::secrets::{Keyring, UnsealLog, Vault};
+use bowline_core::snapshot::Snapshot;
+use bowline_core::store::{self, Pool, partitions, unsealings};
+use bowline_core::streams::Streams;
+use clap::Parser;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use claim::Claims;
+use consume::{Consumer, Turn};
+use lane::{Lanes, Parts};
+use match_endpoints::Matcher;
+use record::Recorder;
+
+/// Delivers webhooks: signs, sends, retries, and logs every attempt.
+#[derive(Debug, Parser)]
+#[command(name = "bowline-dispatcher", version)]
+struct Cli {
+    #[command(flatten)]
+    args: bootstrap::Args,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    bootstrap::run(Service::Dispatcher, &cli.args, run)
+}
+
+async fn run(process: Process) -> anyhow::Result<()> {
+    let config = Arc::clone(&process.config);
+    let shutdown = process.shutdown.clone();
+    let pool = store::connect(config.postgres.url_str(), config.postgres.pool_size)?;
+    let postgres = process.readiness.condition("postgres");
+    let probe = || store::check(&pool);
+    if wait_for(&config.postgres.target(), &postgres, &shutdown, probe).await.is_err() {
+        return Ok(());
+    }
+    let (vault, unsealed) = Vault::new(Keyring::parse(&config.secrets.keyring)?);
+    let snapshot = Snapshot::load(pool.clone()).await?;
+    let streams = Streams::connect(&config.redis);
+    let admin = listen("admin.listen", config.admin.listen).await?;
+    let admin_addr = admin.local_addr()?;
+
+    // What serves until the last request that is out has been recorded.
+    let drained = Shutdown::new();
+    background(&config, &pool, &snapshot, unsealed, &shutdown);
+    let replica = Replica::start(pool.clone(), "dispatcher", Arc::clone(&snapshot), shutdown.token()).await?;
+    let journal = Journal::start(&config, streams.clone(), shutdown.clone()).await?;
+    let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
+    let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?;
+    let lanes = Lanes::new(Parts {
+        sender: attempt::Sender { guard, vault: vault.clone() },
+        recorder: recorder.clone(),
+        snapshot: Arc::clone(&snapshot),
+        replica: Arc::clone(&replica),
+        in_flight_max: config.dispatcher.in_flight_max,
+        park_after: config.dispatcher.park_after,
+    });
+    let claims = claims(&config, &pool, &snapshot, &replica, &lanes, &recorder, streams);
+    let intake = intake(&claims, &lanes, &shutdown, &drained);
+
+    let context = AdminContext {
+        pool,
+        journal: journal.clone(),
+        vault: Arc::new(vault),
+        snapshot,
+        egress: Arc::new(config.egress.clone()),
+        public_url: config.ingest.public_url_or(config.ingest.listen),
+        bootstrap_key: config.admin.bootstrap_key.clone(),
+        open_reflection: config.admin.open_reflection,
+    };
+    let admin_stop = CancellationToken::new();
+    let serving = essential("admin", &shutdown, bowline_admin::serve(admin, context, admin_stop.clone()));
+    process.announce(None, admin_addr).await?;
+
+    shutdown.requested().await;
+    tracing::info!("stopping: no more work is taken");
+    for worker in intake {
+        worker.await?;
+    }
+    admin_stop.cancel();
+    serving.await?;
+    lanes.empty().await;
+    lanes.tasks.close();
+    if tokio::time::timeout(config.dispatcher.drain_timeout, lanes.tasks.wait()).await.is_err() {
+        tracing::warn!("requests are still out after the drain bound: another dispatcher repeats them");
+    }
+    drained.request();
+    recorder.flush().await;
+    journal.flush().await;
+    replica.release().await?;
+    tracing::info!("stopped: what was out is recorded, what is owned is released");
+    Ok(())
+}
+
+/// What every process does beside its work.
+fn background(config: &Config, pool: &Pool, snapshot: &Arc<Snapshot>, unsealed: UnsealLog, shutdown: &Shutdown) {
+    essential("unsealings", shutdown, unsealings::write_unsealings(pool.clone(), unsealed, shutdown.token()));
+    let follow = Arc::clone(snapshot).follow(config.postgres.direct_url_str().map(str::to_owned), shutdown.token());
+    essential("configuration", shutdown, follow);
+    let (pool, token) = (pool.clone(), shutdown.clone());
+    supervise("partitions", shutdown, move || partitions::make_ahead(pool.clone(), token.clone()));
+}
+
+fn claims(
+    config: &Config,
+    pool: &Pool,
+    snapshot: &Arc<Snapshot>,
+    replica: &Arc<Replica>,
+    lanes: &Arc<Lanes>,
+    recorder: &Recorder,
+    streams: Option<Streams>,
+) -> Arc<Claims> {
+    let deliveries = Arc::new(Semaphore::new(config.dispatcher.deliveries_max));
+    let bodies_max = (config.dispatcher.bytes_max / 1024).min(u32::MAX as usize);
+    let matcher = Matcher {
+        pool: pool.clone(),
+        snapshot: Arc::clone(snapshot),
+        lanes: Arc::clone(lanes),
+        recorder: recorder.clone(),
+        deliveries: Arc::clone(&deliveries),
+        bodies: Arc::new(Semaphore::new(bodies_max)),
+        bodies_max,
+    };
+    Arc::new(Claims {
+        pool: pool.clone(),
+        replica: Arc::clone(replica),
+        matcher,
+        lanes: Arc::clone(lanes),
+        recorder: recorder.clone(),
+        streams,
+        deliveries,
+        taken: parking_lot::Mutex::default(),
+    })
+}
+
+/// Starts everything that takes work. It ends with the shutdown; parking goes on until all is drained.
+fn intake(
+    claims: &Arc<Claims>,
+    lanes: &Arc<Lanes>,
+    shutdown: &Shutdown,
+    drained: &Shutdown,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut workers = Vec::new();
+    let of = claims;
+    let (claims, token) = (Arc::clone(of), shutdown.clone());
+    workers.push(supervise("outbox", shutdown, move || until(token.clone(), Arc::clone(&claims).chunks_from_outbox())));
+    let (claims, token) = (Arc::clone(of), shutdown.clone());
+    workers.push(supervise("due", shutdown, move || until(token.clone(), Arc::clone(&claims).due_deliveries())));
+    let (claims, token) = (Arc::clone(of), shutdown.clone());
+    workers.push(supervise("owners", shutdown, move || until(token.clone(), Arc::clone(&claims).keep_order())));
+    let (lanes, token) = (Arc::clone(lanes), drained.clone());
+    supervise("parking", drained, move || {
+        let lanes = Arc::clone(&lanes);
+        until(token.clone(), async move {
+            lanes.park_the_late().await;
+            Ok(())
+        })
+    });
+    let Some(streams) = &of.streams else { return workers };
+    let mut turns: Vec<Arc<Turn>> = Vec::new();
+    for stream in streams.all() {
+        while turns.len() <= usize::from(stream.shard) {
+            turns.push(Arc::default());
+        }
+        let consumer = Arc::new(Consumer {
+            streams: streams.clone(),
+            stream,
+            turn: Arc::clone(&turns[usize::from(stream.shard)]),
+            claims: Arc::clone(of),
+        });
+        let (reading, token) = (Arc::clone(&consumer), shutdown.clone());
+        workers.push(supervise("consume", shutdown, move || {
+            let consumer = Arc::clone(&reading);
+            until(token.clone(), async move {
+                consumer.run().await;
+                Ok(())
+            })
+        }));
+        let token = shutdown.clone();
+        workers.push(supervise("reclaim", shutdown, move || {
+            let consumer = Arc::clone(&consumer);
+            until(token.clone(), async move {
+                consumer.reclaim().await;
+                Ok(())
+            })
+        }));
+    }
+    workers
+}
+
+/// Ends a worker with the shutdown. What it had claimed and not handed on is taken over by others
+/// when this life is released.
+async fn until<F>(shutdown: Shutdown, worker: F) -> Result<(), store::Error>
+where
+    F: Future<Output = Result<(), store::Error>>,
+{
+    tokio::select! {
+        ended = worker => ended,
+        () = shutdown.requested() => Ok(()),
+    }
+}

@@ -1,0 +1,150 @@
+//! Claims chunks and reads what is in them. A row of `outbox` has one owner at a time; only the end
+//! of that owner's life makes it free again (invariant 3).
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_postgres::{GenericClient, Row};
+use uuid::Uuid;
+
+use super::Error;
+use crate::event::Event;
+use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, SourceId, TenantId};
+
+/// A chunk that is ours now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedChunk {
+    pub id: ChunkId,
+    pub event_ids: Vec<EventId>,
+    /// Matching needs a configuration at least this new, and leaves out endpoints made later.
+    pub config_version: i64,
+    /// How often an owner died while it held this chunk.
+    pub takeovers: i32,
+}
+
+fn read(row: &Row) -> Result<ClaimedChunk, Error> {
+    Ok(ClaimedChunk {
+        id: ChunkId(row.try_get(0)?),
+        event_ids: row.try_get::<_, Vec<Uuid>>(1)?.into_iter().map(EventId).collect(),
+        config_version: row.try_get(2)?,
+        takeovers: row.try_get(3)?,
+    })
+}
+
+/// Claims the named chunks; what is not returned is settled or held by a live replica.
+pub async fn claim(
+    client: &impl GenericClient,
+    owner: ReplicaId,
+    ids: &[Uuid],
+) -> Result<Vec<ClaimedChunk>, Error> {
+    const SQL: &str = "
+        UPDATE outbox AS o
+           SET owner = $1, takeovers = o.takeovers + (o.owner IS NOT NULL)::int
+         WHERE o.id = ANY($2)
+           AND (o.owner IS NULL
+                OR NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
+        RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
+    let rows = client.query(SQL, &[&owner.0, &ids]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Claims up to `limit` chunks of a class that nobody has taken for `unowned_for`, oldest first.
+pub async fn claim_unowned(
+    client: &impl GenericClient,
+    owner: ReplicaId,
+    class: i16,
+    unowned_for: Duration,
+    limit: i64,
+) -> Result<Vec<ClaimedChunk>, Error> {
+    const SQL: &str = "
+        UPDATE outbox AS o SET owner = $1
+         WHERE o.id = ANY(ARRAY(
+               SELECT id FROM outbox
+                WHERE class = $2 AND owner IS NULL
+                  AND created_at <= now() - $3::float8 * interval '1 second'
+                ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED))
+        RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
+    let rows = client.query(SQL, &[&owner.0, &class, &unowned_for.as_secs_f64(), &limit]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Claims up to `limit` chunks whose owner is dead.
+pub async fn claim_orphaned(
+    client: &impl GenericClient,
+    owner: ReplicaId,
+    limit: i64,
+) -> Result<Vec<ClaimedChunk>, Error> {
+    const SQL: &str = "
+        UPDATE outbox AS o SET owner = $1, takeovers = o.takeovers + 1
+         WHERE o.id = ANY(ARRAY(
+               SELECT orphan.id FROM replicas AS r
+                 JOIN outbox AS orphan ON orphan.owner = r.id
+                WHERE r.dead_at IS NOT NULL
+                ORDER BY orphan.id LIMIT $2 FOR UPDATE OF orphan SKIP LOCKED))
+        RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
+    let rows = client.query(SQL, &[&owner.0, &limit]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Everything in `outbox` that this life owns, to be compared with what it has in memory.
+pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<ClaimedChunk>, Error> {
+    const SQL: &str =
+        "SELECT id, event_ids, config_version, takeovers FROM outbox WHERE owner = $1 ORDER BY id LIMIT 50000";
+    let rows = client.query(SQL, &[&owner.0]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Which first deliveries of these events are settled already: decided, waiting or dead.
+pub async fn settled(
+    client: &impl GenericClient,
+    events: &[EventId],
+) -> Result<HashSet<(EventId, EndpointId)>, Error> {
+    const SQL: &str = "
+        SELECT event_id, endpoint_id FROM attempts
+         WHERE event_id = ANY($1) AND event_id BETWEEN $2 AND $3 AND run = 0
+           AND decision IN ('delivered', 'dead', 'cancelled', 'expired')
+        UNION
+        SELECT event_id, endpoint_id FROM queue WHERE event_id = ANY($1) AND run = 0
+        UNION
+        SELECT event_id, endpoint_id FROM dead_letters WHERE event_id = ANY($1) AND run = 0";
+    let Some((ids, least, most)) = bounds(events) else { return Ok(HashSet::new()) };
+    let rows = client.query(SQL, &[&ids, &least, &most]).await?;
+    rows.iter().map(|row| Ok((EventId(row.try_get(0)?), EndpointId(row.try_get(1)?)))).collect()
+}
+
+/// The ids and their range: a plan prunes partitions by the range.
+fn bounds(events: &[EventId]) -> Option<(Vec<Uuid>, Uuid, Uuid)> {
+    let mut ids: Vec<Uuid> = events.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let (least, most) = (*ids.first()?, *ids.last()?);
+    Some((ids, least, most))
+}
+
+/// Reads events whole, also those kept from partitions that are gone.
+pub async fn load(client: &impl GenericClient, events: &[EventId]) -> Result<Vec<Event>, Error> {
+    const SQL: &str = "
+        SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+          FROM events WHERE id = ANY($1) AND id BETWEEN $2 AND $3
+        UNION ALL
+        SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+          FROM events_kept WHERE id = ANY($1)";
+    let Some((ids, least, most)) = bounds(events) else { return Ok(Vec::new()) };
+    let rows = client.query(SQL, &[&ids, &least, &most]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Event {
+                id: EventId(row.try_get(0)?),
+                tenant_id: TenantId(row.try_get(1)?),
+                source_id: row.try_get::<_, Option<Uuid>>(2)?.map(SourceId),
+                event_type: row.try_get(3)?,
+                channel: row.try_get(4)?,
+                content_type: row.try_get(5)?,
+                headers: Bytes::from(row.try_get::<_, Vec<u8>>(6)?),
+                body: Bytes::from(row.try_get::<_, Vec<u8>>(7)?),
+                time: row.try_get(8)?,
+            })
+        })
+        .collect()
+}

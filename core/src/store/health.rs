@@ -1,0 +1,95 @@
+//! Consecutive failures of endpoints, and disabling. Written after the record commit, in a
+//! transaction of its own, sorted by endpoint.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, GenericClient};
+use uuid::Uuid;
+
+use super::{Error, config_writes};
+use crate::id::EndpointId;
+
+/// What an endpoint has to show after a failure was added.
+#[derive(Debug, Clone, Copy)]
+pub struct Failing {
+    pub endpoint_id: EndpointId,
+    pub failures: i32,
+    pub failing_for: Duration,
+}
+
+/// A success ends the count.
+pub async fn succeeded(client: &impl GenericClient, endpoints: &[EndpointId]) -> Result<(), Error> {
+    let ids = sorted(endpoints);
+    const SQL: &str = "
+        WITH locked AS MATERIALIZED (
+            SELECT endpoint_id FROM endpoint_health WHERE endpoint_id = ANY($1) ORDER BY endpoint_id FOR UPDATE)
+        DELETE FROM endpoint_health AS h USING locked WHERE h.endpoint_id = locked.endpoint_id";
+    client.execute(SQL, &[&ids]).await?;
+    Ok(())
+}
+
+fn sorted(endpoints: &[EndpointId]) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Adds consecutive failures.
+pub async fn failed(
+    client: &impl GenericClient,
+    mut counts: Vec<(EndpointId, i32)>,
+) -> Result<Vec<Failing>, Error> {
+    const SQL: &str = "
+        INSERT INTO endpoint_health AS h (endpoint_id, failures, failing_since)
+        SELECT endpoint_id, failures, now() FROM unnest($1::uuid[], $2::int[]) AS f (endpoint_id, failures)
+         ORDER BY endpoint_id
+        ON CONFLICT (endpoint_id) DO UPDATE
+           SET failures = h.failures + excluded.failures,
+               failing_since = coalesce(h.failing_since, excluded.failing_since)
+        RETURNING endpoint_id, failures, extract(epoch FROM now() - failing_since)::float8";
+    counts.sort_unstable_by_key(|(id, _)| id.0);
+    let (ids, failures): (Vec<Uuid>, Vec<i32>) = counts.into_iter().map(|(id, n)| (id.0, n)).unzip();
+    let rows = client.query(SQL, &[&ids, &failures]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Failing {
+                endpoint_id: EndpointId(row.try_get(0)?),
+                failures: row.try_get(1)?,
+                failing_for: Duration::from_secs_f64(row.try_get::<_, f64>(2)?.max(0.0)),
+            })
+        })
+        .collect()
+}
+
+/// Disables an endpoint, unless it had a success meanwhile or is no longer enabled; returns whether
+/// it did. `failing_for` of `None` disables whatever the counts say (a 410).
+pub async fn disable(
+    client: &mut Client,
+    endpoint: EndpointId,
+    reason: &str,
+    failing_for: Option<Duration>,
+) -> Result<bool, Error> {
+    const SUCCESS_SINCE: &str = "
+        SELECT EXISTS (SELECT 1 FROM attempts AS a JOIN endpoint_health AS h USING (endpoint_id)
+                        WHERE a.endpoint_id = $1 AND a.decision = 'delivered'
+                          AND a.recorded_at > h.failing_since)";
+    const DISABLE: &str = "
+        UPDATE endpoints SET state = 'disabled', disabled_reason = $2, config_version = $3, update_time = now()
+         WHERE id = $1 AND state = 'enabled' AND deleted_at IS NULL";
+    let transaction = client.transaction().await?;
+    let version = config_writes::begin(&transaction).await?;
+    if failing_for.is_some() {
+        let healthy: bool = transaction.query_one(SUCCESS_SINCE, &[&endpoint.0]).await?.try_get(0)?;
+        if healthy {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+    }
+    let changed = transaction.execute(DISABLE, &[&endpoint.0, &reason, &version]).await?;
+    if changed == 0 {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    transaction.commit().await?;
+    Ok(true)
+}

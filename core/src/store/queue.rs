@@ -1,0 +1,170 @@
+//! Deliveries that wait in Postgres: hands them out, takes them back.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::GenericClient;
+use uuid::Uuid;
+
+use super::Error;
+use crate::delivery::DeliveryKey;
+use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, TenantId};
+
+/// A waiting delivery that is ours now.
+#[derive(Debug, Clone)]
+pub struct ClaimedDelivery {
+    pub key: DeliveryKey,
+    pub tenant_id: TenantId,
+    /// Attempts so far.
+    pub attempt: i32,
+    /// Attempts since the budget began (a redrive begins a new one).
+    pub used: i32,
+    pub due_at: DateTime<Utc>,
+}
+
+/// Endpoints with work that is due and unowned, at most `limit`, those after `after` first. A loose
+/// index scan: its cost is per endpoint that waits, not per row.
+pub async fn endpoints_with_due_work(
+    client: &impl GenericClient,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<EndpointId>, Error> {
+    const SQL: &str = "
+        WITH RECURSIVE waiting AS (
+            (SELECT endpoint_id, 1 AS n FROM queue
+              WHERE owner IS NULL AND endpoint_id > $1 ORDER BY endpoint_id LIMIT 1)
+            UNION ALL
+            SELECT next.endpoint_id, waiting.n + 1
+              FROM waiting
+             CROSS JOIN LATERAL (
+                   SELECT endpoint_id FROM queue
+                    WHERE owner IS NULL AND endpoint_id > waiting.endpoint_id
+                    ORDER BY endpoint_id LIMIT 1) AS next
+             WHERE waiting.n < $2
+        )
+        SELECT endpoint_id FROM waiting
+         WHERE EXISTS (SELECT 1 FROM queue AS q
+                        WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
+                          AND q.priority = 0 AND q.due_at <= now())
+            OR EXISTS (SELECT 1 FROM queue AS q
+                        WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
+                          AND q.priority = 1 AND q.due_at <= now())";
+    let rows = client.query(SQL, &[&after, &limit]).await?;
+    rows.iter().map(|row| Ok(EndpointId(row.try_get(0)?))).collect()
+}
+
+/// Claims due rows, up to each endpoint's own limit: parked first attempts before retries.
+pub async fn claim_due(
+    client: &impl GenericClient,
+    owner: ReplicaId,
+    endpoints: &[EndpointId],
+    limits: &[i64],
+) -> Result<Vec<ClaimedDelivery>, Error> {
+    const SQL: &str = "
+        WITH picked AS MATERIALIZED (
+            SELECT row.event_id, row.endpoint_id, row.run
+              FROM unnest($2::uuid[], $3::bigint[]) AS wanted (endpoint_id, most)
+             CROSS JOIN LATERAL (
+                   SELECT q.event_id, q.endpoint_id, q.run FROM queue AS q
+                    WHERE q.owner IS NULL AND q.endpoint_id = wanted.endpoint_id AND q.due_at <= now()
+                    ORDER BY q.priority, q.due_at LIMIT wanted.most
+                      FOR UPDATE SKIP LOCKED) AS row
+        )
+        UPDATE queue AS q SET owner = $1
+          FROM picked
+         WHERE q.event_id = picked.event_id AND q.endpoint_id = picked.endpoint_id AND q.run = picked.run
+           AND q.owner IS NULL
+        RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt, q.due_at,
+                  CASE WHEN q.attempt = 0 THEN 0 ELSE (
+                      SELECT count(*) FROM attempts AS a
+                       WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
+                         AND a.kind = 'request' AND a.decision <> 'stale'
+                         AND a.recorded_at >= q.budget_from)::int END";
+    let endpoints: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
+    let rows = client.query(SQL, &[&owner.0, &endpoints, &limits]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ClaimedDelivery {
+                key: DeliveryKey {
+                    event_id: EventId(row.try_get(0)?),
+                    endpoint_id: EndpointId(row.try_get(1)?),
+                    run: row.try_get(2)?,
+                },
+                tenant_id: TenantId(row.try_get(3)?),
+                attempt: row.try_get(4)?,
+                due_at: row.try_get(5)?,
+                used: row.try_get(6)?,
+            })
+        })
+        .collect()
+}
+
+/// Puts first attempts of a chunk that is ours straight into the queue; returns whether it still is
+/// ours.
+pub async fn enqueue(
+    client: &impl GenericClient,
+    owner: ReplicaId,
+    chunk: ChunkId,
+    tenant: TenantId,
+    deliveries: &[(EventId, EndpointId)],
+) -> Result<bool, Error> {
+    const SQL: &str = "
+        WITH held AS MATERIALIZED (SELECT id FROM outbox WHERE id = $1 AND owner = $2 FOR UPDATE),
+        added AS (
+            INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt)
+            SELECT d.event_id, d.endpoint_id, 0, $3, now(), 0
+              FROM held CROSS JOIN unnest($4::uuid[], $5::uuid[]) AS d (event_id, endpoint_id)
+             ORDER BY d.event_id, d.endpoint_id
+            ON CONFLICT DO NOTHING)
+        SELECT EXISTS (SELECT 1 FROM held)";
+    let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
+        deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
+    Ok(client.query_one(SQL, &[&chunk.0, &owner.0, &tenant.0, &events, &endpoints]).await?.try_get(0)?)
+}
+
+/// Frees rows whose owner is dead; returns how many.
+pub async fn free_orphaned(client: &impl GenericClient) -> Result<u64, Error> {
+    const SQL: &str = "
+        UPDATE queue AS q SET owner = NULL
+         WHERE (q.event_id, q.endpoint_id, q.run) IN (
+               SELECT orphan.event_id, orphan.endpoint_id, orphan.run
+                 FROM replicas AS r JOIN queue AS orphan ON orphan.owner = r.id
+                WHERE r.dead_at IS NOT NULL LIMIT 5000 FOR UPDATE OF orphan SKIP LOCKED)";
+    Ok(client.execute(SQL, &[]).await?)
+}
+
+/// The rows that this life owns, to be compared with what it has in memory.
+pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<DeliveryKey>, Error> {
+    const SQL: &str = "SELECT event_id, endpoint_id, run FROM queue WHERE owner = $1 LIMIT 50000";
+    client
+        .query(SQL, &[&owner.0])
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(DeliveryKey {
+                event_id: EventId(row.try_get(0)?),
+                endpoint_id: EndpointId(row.try_get(1)?),
+                run: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// Gives back rows of ours, as after a claim whose answer was lost.
+pub async fn free(client: &impl GenericClient, owner: ReplicaId, keys: &[DeliveryKey]) -> Result<(), Error> {
+    const SQL: &str = "
+        UPDATE queue AS q SET owner = NULL
+          FROM unnest($2::uuid[], $3::uuid[], $4::int[]) AS u (event_id, endpoint_id, run)
+         WHERE q.event_id = u.event_id AND q.endpoint_id = u.endpoint_id AND q.run = u.run AND q.owner = $1";
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let events: Vec<Uuid> = keys.iter().map(|key| key.event_id.0).collect();
+    let endpoints: Vec<Uuid> = keys.iter().map(|key| key.endpoint_id.0).collect();
+    let runs: Vec<i32> = keys.iter().map(|key| key.run).collect();
+    client.execute(SQL, &[&owner.0, &events, &endpoints, &runs]).await?;
+    Ok(())
+}
+
+/// How far in the future a wait may lie; later ones are shortened.
+pub const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

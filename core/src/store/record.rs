@@ -1,0 +1,255 @@
+//! The record commit: what became of deliveries, in one statement. Every other effect joins the rows
+//! of `attempts` that this statement inserted, so that a repeated commit changes nothing.
+
+use tokio_postgres::GenericClient;
+use uuid::Uuid;
+
+use super::Error;
+use crate::delivery::{Decision, DeliveryKey};
+use crate::id::{AttemptId, ChunkId, EndpointId, EventId, ReplicaId, TenantId};
+
+/// A decision about a delivery, with or without a request.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub key: DeliveryKey,
+    pub attempt_id: AttemptId,
+    pub tenant_id: TenantId,
+    /// The number of this attempt, from 1; 0 where none was made.
+    pub attempt: i32,
+    /// `request`, `refused`, `cancelled` or `expired`.
+    pub kind: &'static str,
+    pub decision: Decision,
+    pub started_at: chrono::DateTime<chrono::Utc>,
+    pub duration_us: Option<i64>,
+    pub url: Option<String>,
+    pub request_headers: Option<Vec<u8>>,
+    pub status: Option<i16>,
+    pub response_headers: Option<Vec<u8>>,
+    pub response_body: Option<Vec<u8>>,
+    pub error_kind: Option<&'static str>,
+    pub error_message: Option<String>,
+    /// The chunk it came from, if it did not come from the queue.
+    pub chunk: Option<ChunkId>,
+    /// The life that made it.
+    pub life: ReplicaId,
+    /// For a retry: when, from now.
+    pub due_in_ms: i64,
+    pub dead_reason: Option<&'static str>,
+}
+
+/// A delivery of a chunk that goes to the queue without a decision.
+#[derive(Debug, Clone)]
+pub struct Park {
+    pub key: DeliveryKey,
+    pub tenant_id: TenantId,
+    pub chunk: ChunkId,
+    pub life: ReplicaId,
+    /// Its request is out: the row stays ours.
+    pub keep: bool,
+    pub due_in_ms: i64,
+}
+
+/// A row of the queue that is given back without a decision.
+#[derive(Debug, Clone)]
+pub struct Release {
+    pub key: DeliveryKey,
+    pub life: ReplicaId,
+    pub due_in_ms: i64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub outcomes: Vec<Outcome>,
+    pub parks: Vec<Park>,
+    pub releases: Vec<Release>,
+    /// Chunks of which nothing is left.
+    pub settled: Vec<(ChunkId, ReplicaId)>,
+    /// An earlier commit of this batch may have happened.
+    pub repeated: bool,
+}
+
+const SQL: &str = "
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::uuid[], $6::int[], $7::text[],
+                         $8::text[], $9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[],
+                         $13::smallint[], $14::bytea[], $15::bytea[], $16::text[], $17::text[], $18::uuid[],
+                         $19::uuid[], $20::bigint[], $21::text[])
+      AS i (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at,
+            duration_us, url, request_headers, status, response_headers, response_body, error_kind,
+            error_message, chunk, life, due_in_ms, dead_reason)
+),
+parked AS MATERIALIZED (
+    SELECT * FROM unnest($22::uuid[], $23::uuid[], $24::int[], $25::uuid[], $26::uuid[], $27::uuid[],
+                         $28::bool[], $29::bigint[])
+      AS p (event_id, endpoint_id, run, tenant_id, chunk, life, keep, due_in_ms)
+),
+held AS MATERIALIZED (
+    SELECT id, owner FROM outbox
+     WHERE id = ANY($18) OR id = ANY($26) ORDER BY id FOR UPDATE
+),
+waiting AS MATERIALIZED (
+    SELECT q.event_id, q.endpoint_id, q.run, q.owner
+      FROM queue AS q JOIN input USING (event_id, endpoint_id, run)
+     ORDER BY q.event_id, q.endpoint_id, q.run FOR UPDATE OF q
+),
+judged AS MATERIALIZED (
+    SELECT i.*, coalesce(w.owner = i.life, false) AS from_queue,
+           coalesce(h.owner = i.life, false) AND w.event_id IS NULL AS from_chunk
+      FROM input AS i
+      LEFT JOIN held AS h ON h.id = i.chunk
+      LEFT JOIN waiting AS w USING (event_id, endpoint_id, run)
+),
+logged AS (
+    INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision,
+                          started_at, duration_us, url, request_headers, status, response_headers,
+                          response_body, error_kind, error_message)
+    SELECT event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind,
+           CASE WHEN decision = 'delivered' OR from_queue OR from_chunk THEN decision ELSE 'stale' END,
+           started_at, duration_us, url, request_headers, status, response_headers, response_body,
+           error_kind, error_message
+      FROM judged ORDER BY event_id, endpoint_id, run, attempt_id
+    ON CONFLICT DO NOTHING
+    RETURNING event_id, endpoint_id, run, attempt_id, decision
+),
+effect AS (
+    SELECT j.event_id, j.endpoint_id, j.run, j.tenant_id, j.attempt, j.life, j.due_in_ms, j.dead_reason,
+           j.from_queue, j.from_chunk, l.decision
+      FROM judged AS j JOIN logged AS l USING (event_id, endpoint_id, run, attempt_id)
+),
+retried AS (
+    UPDATE queue AS q
+       SET owner = NULL, attempt = e.attempt, priority = 1, due_at = now() + e.due_in_ms * interval '1 millisecond'
+      FROM effect AS e
+     WHERE q.event_id = e.event_id AND q.endpoint_id = e.endpoint_id AND q.run = e.run
+       AND e.decision = 'retry' AND e.from_queue
+),
+queued AS (
+    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority)
+    SELECT event_id, endpoint_id, run, tenant_id, now() + due_in_ms * interval '1 millisecond', attempt, 1
+      FROM effect WHERE decision = 'retry' AND from_chunk
+     ORDER BY event_id, endpoint_id, run
+    ON CONFLICT DO NOTHING
+),
+finished AS (
+    DELETE FROM queue AS q USING effect AS e
+     WHERE q.event_id = e.event_id AND q.endpoint_id = e.endpoint_id AND q.run = e.run
+       AND (e.decision = 'delivered' OR (e.decision IN ('dead', 'cancelled', 'expired') AND e.from_queue))
+),
+buried AS (
+    INSERT INTO dead_letters (event_id, endpoint_id, run, tenant_id, reason, attempt, died_at)
+    SELECT event_id, endpoint_id, run, tenant_id, coalesce(dead_reason, 'attempts_exhausted'), attempt, now()
+      FROM effect WHERE decision = 'dead'
+     ORDER BY event_id, endpoint_id, run
+    ON CONFLICT DO NOTHING
+),
+risen AS (
+    DELETE FROM dead_letters AS d USING effect AS e
+     WHERE d.event_id = e.event_id AND d.endpoint_id = e.endpoint_id AND d.run = e.run
+       AND e.decision = 'delivered'
+),
+put AS (
+    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, owner, attempt)
+    SELECT p.event_id, p.endpoint_id, p.run, p.tenant_id, now() + p.due_in_ms * interval '1 millisecond',
+           CASE WHEN p.keep THEN p.life END, 0
+      FROM parked AS p JOIN held AS h ON h.id = p.chunk AND h.owner = p.life
+     WHERE NOT $34 OR NOT EXISTS (
+           SELECT 1 FROM attempts AS a
+            WHERE a.event_id = p.event_id AND a.endpoint_id = p.endpoint_id AND a.run = p.run
+              AND a.decision IN ('delivered', 'dead', 'cancelled', 'expired'))
+     ORDER BY p.event_id, p.endpoint_id, p.run
+    ON CONFLICT DO NOTHING
+),
+released AS (
+    UPDATE queue AS q SET owner = NULL, due_at = now() + r.due_in_ms * interval '1 millisecond'
+      FROM unnest($30::uuid[], $31::uuid[], $32::int[], $33::uuid[], $35::bigint[])
+        AS r (event_id, endpoint_id, run, life, due_in_ms)
+     WHERE q.event_id = r.event_id AND q.endpoint_id = r.endpoint_id AND q.run = r.run AND q.owner = r.life
+),
+settled AS (
+    DELETE FROM outbox AS o
+     USING unnest($36::uuid[], $37::uuid[]) AS s (id, life)
+     WHERE o.id = s.id AND o.owner = s.life
+)
+SELECT event_id, endpoint_id, run, decision FROM effect";
+
+/// Commits a batch; returns the decisions as they were written (some may have become `stale`).
+#[allow(clippy::too_many_lines, reason = "a column a line; splitting it would hide the order of the parameters")]
+pub async fn commit(
+    client: &impl GenericClient,
+    statement: &tokio_postgres::Statement,
+    batch: &Batch,
+) -> Result<Vec<(DeliveryKey, Decision)>, Error> {
+    let outcomes = &batch.outcomes;
+    let column = |pick: fn(&Outcome) -> Uuid| outcomes.iter().map(pick).collect::<Vec<Uuid>>();
+    let events = column(|o| o.key.event_id.0);
+    let endpoints = column(|o| o.key.endpoint_id.0);
+    let runs: Vec<i32> = outcomes.iter().map(|o| o.key.run).collect();
+    let attempt_ids = column(|o| o.attempt_id.0);
+    let tenants = column(|o| o.tenant_id.0);
+    let attempts: Vec<i32> = outcomes.iter().map(|o| o.attempt).collect();
+    let kinds: Vec<&str> = outcomes.iter().map(|o| o.kind).collect();
+    let decisions: Vec<&str> = outcomes.iter().map(|o| o.decision.as_str()).collect();
+    let started: Vec<_> = outcomes.iter().map(|o| o.started_at).collect();
+    let durations: Vec<Option<i64>> = outcomes.iter().map(|o| o.duration_us).collect();
+    let urls: Vec<Option<&str>> = outcomes.iter().map(|o| o.url.as_deref()).collect();
+    let request_headers: Vec<Option<&[u8]>> = outcomes.iter().map(|o| o.request_headers.as_deref()).collect();
+    let statuses: Vec<Option<i16>> = outcomes.iter().map(|o| o.status).collect();
+    let response_headers: Vec<Option<&[u8]>> = outcomes.iter().map(|o| o.response_headers.as_deref()).collect();
+    let bodies: Vec<Option<&[u8]>> = outcomes.iter().map(|o| o.response_body.as_deref()).collect();
+    let error_kinds: Vec<Option<&str>> = outcomes.iter().map(|o| o.error_kind).collect();
+    let errors: Vec<Option<&str>> = outcomes.iter().map(|o| o.error_message.as_deref()).collect();
+    let chunks: Vec<Option<Uuid>> = outcomes.iter().map(|o| o.chunk.map(|id| id.0)).collect();
+    let lives = column(|o| o.life.0);
+    let due: Vec<i64> = outcomes.iter().map(|o| o.due_in_ms).collect();
+    let reasons: Vec<Option<&str>> = outcomes.iter().map(|o| o.dead_reason).collect();
+
+    let parks = &batch.parks;
+    let park = |pick: fn(&Park) -> Uuid| parks.iter().map(pick).collect::<Vec<Uuid>>();
+    let park_events = park(|p| p.key.event_id.0);
+    let park_endpoints = park(|p| p.key.endpoint_id.0);
+    let park_runs: Vec<i32> = parks.iter().map(|p| p.key.run).collect();
+    let park_tenants = park(|p| p.tenant_id.0);
+    let park_chunks = park(|p| p.chunk.0);
+    let park_lives = park(|p| p.life.0);
+    let keep: Vec<bool> = parks.iter().map(|p| p.keep).collect();
+    let park_due: Vec<i64> = parks.iter().map(|p| p.due_in_ms).collect();
+
+    let releases = &batch.releases;
+    let release_events: Vec<Uuid> = releases.iter().map(|r| r.key.event_id.0).collect();
+    let release_endpoints: Vec<Uuid> = releases.iter().map(|r| r.key.endpoint_id.0).collect();
+    let release_runs: Vec<i32> = releases.iter().map(|r| r.key.run).collect();
+    let release_lives: Vec<Uuid> = releases.iter().map(|r| r.life.0).collect();
+    let release_due: Vec<i64> = releases.iter().map(|r| r.due_in_ms).collect();
+
+    let (settled, settled_lives): (Vec<Uuid>, Vec<Uuid>) =
+        batch.settled.iter().map(|(chunk, life)| (chunk.0, life.0)).unzip();
+
+    let rows = client
+        .query(
+            statement,
+            &[
+                &events, &endpoints, &runs, &attempt_ids, &tenants, &attempts, &kinds, &decisions, &started,
+                &durations, &urls, &request_headers, &statuses, &response_headers, &bodies, &error_kinds,
+                &errors, &chunks, &lives, &due, &reasons, &park_events, &park_endpoints, &park_runs,
+                &park_tenants, &park_chunks, &park_lives, &keep, &park_due, &release_events,
+                &release_endpoints, &release_runs, &release_lives, &batch.repeated, &release_due, &settled,
+                &settled_lives,
+            ],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let key = DeliveryKey {
+                event_id: EventId(row.try_get(0)?),
+                endpoint_id: EndpointId(row.try_get(1)?),
+                run: row.try_get(2)?,
+            };
+            let decision = Decision::parse(row.try_get(3)?).unwrap_or(Decision::Stale);
+            Ok((key, decision))
+        })
+        .collect()
+}
+
+pub async fn prepare(client: &tokio_postgres::Client) -> Result<tokio_postgres::Statement, Error> {
+    Ok(client.prepare(SQL).await?)
+}

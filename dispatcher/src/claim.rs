@@ -1,0 +1,229 @@
+//! Claims work straight from Postgres: chunks that nobody took or whose owner died, and deliveries
+//! that are due. This is the truth behind the streams' hints (invariant 2).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::delivery::DeliveryKey;
+use bowline_core::id::{ChunkId, EndpointId, EventId, ReplicaId};
+use bowline_core::replica::Replica;
+use bowline_core::store::chunks::{self, ClaimedChunk};
+use bowline_core::store::{self, Pool, queue, replicas};
+use bowline_core::streams::Streams;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::job::{Job, NewJob};
+use crate::lane::Lanes;
+use crate::match_endpoints::{Matcher, Taken};
+use crate::record::{Entry, Recorder};
+
+/// A chunk that no stream reader took for this long is claimed from the outbox.
+const UNOWNED_FOR: Duration = Duration::from_secs(5);
+const CHUNKS_PER_SCAN: i64 = 64;
+const SCAN: Duration = Duration::from_millis(500);
+/// While Redis is away the outbox is the only way.
+const SCAN_WITHOUT_REDIS: Duration = Duration::from_millis(20);
+const DUE_SCAN: Duration = Duration::from_secs(1);
+const DUE_ENDPOINTS: i64 = 10_000;
+const DUE_ROWS_PER_CLAIM: usize = 2048;
+/// Bodies that are gone for now (their partition is being moved) are asked for again after this.
+const BODY_MISSING_RETRY: Duration = Duration::from_secs(60);
+const RECONCILE: Duration = Duration::from_secs(5);
+
+/// Owned in Postgres and unknown in memory at the last look.
+#[derive(Debug, Default)]
+struct Suspects {
+    chunks: HashSet<ChunkId>,
+    deliveries: HashSet<DeliveryKey>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Claims {
+    pub(crate) pool: Pool,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) matcher: Matcher,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) recorder: Recorder,
+    pub(crate) streams: Option<Streams>,
+    pub(crate) deliveries: Arc<Semaphore>,
+    /// Chunks on their way or in the lanes, to be compared with what Postgres says is ours.
+    pub(crate) taken: Mutex<HashSet<ChunkId>>,
+}
+
+impl Claims {
+    fn redis_is_away(&self) -> bool {
+        self.streams.as_ref().is_none_or(Streams::is_away)
+    }
+
+    /// Hands a claimed chunk on, and remembers it while it is on its way.
+    pub(crate) async fn take(&self, mut taken: Taken) {
+        let (id, life) = (taken.chunk.id, taken.life);
+        self.taken.lock().insert(id);
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let chunk = taken.chunk.clone();
+            let Err(error) = self.matcher.dispatch(taken).await else { return };
+            if !self.replica.is_current(life) {
+                tracing::warn!(%error, chunk = %id, "a chunk is left to its next owner");
+                self.taken.lock().remove(&id);
+                return;
+            }
+            tracing::warn!(%error, chunk = %id, "a claimed chunk waits");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+            // What was put into the queue before the fault is found by comparing.
+            taken = Taken { chunk, life, events: Vec::new(), compare: true };
+        }
+    }
+
+    /// Chunks that nobody took, and those of the dead.
+    pub(crate) async fn chunks_from_outbox(self: Arc<Self>) -> Result<(), store::Error> {
+        loop {
+            let away = self.redis_is_away();
+            let found = if self.replica.may_start() { self.scan_outbox(away).await? } else { 0 };
+            if found < CHUNKS_PER_SCAN as usize {
+                tokio::time::sleep(if away { SCAN_WITHOUT_REDIS } else { SCAN }).await;
+            }
+        }
+    }
+
+    async fn scan_outbox(&self, away: bool) -> Result<usize, store::Error> {
+        let life = self.replica.id();
+        let unowned_for = if away { Duration::ZERO } else { UNOWNED_FOR };
+        let claimed = {
+            let client = self.pool.get().await?;
+            let mut claimed = Vec::new();
+            for class in [0, 1] {
+                claimed.extend(chunks::claim_unowned(&**client, life, class, unowned_for, CHUNKS_PER_SCAN).await?);
+            }
+            claimed.extend(chunks::claim_orphaned(&**client, life, CHUNKS_PER_SCAN).await?);
+            claimed
+        };
+        let found = claimed.len();
+        self.take_from_postgres(claimed, life).await;
+        Ok(found)
+    }
+
+    async fn take_from_postgres(&self, claimed: Vec<ClaimedChunk>, life: ReplicaId) {
+        for chunk in claimed {
+            self.take(Taken { chunk, life, events: Vec::new(), compare: true }).await;
+        }
+    }
+
+    /// Buries those whose lease ran out, frees what they held in the queue, and looks for claims of
+    /// ours whose answer was lost.
+    pub(crate) async fn keep_order(self: Arc<Self>) -> Result<(), store::Error> {
+        let mut reconciled = Instant::now();
+        let mut suspects = Suspects::default();
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let client = self.pool.get().await?;
+            if self.replica.stood_for_a_lease() {
+                for dead in replicas::bury(&**client).await? {
+                    tracing::warn!(replica = %dead, "a replica's lease ran out: its work is taken over");
+                }
+            }
+            if !self.replica.may_start() {
+                continue;
+            }
+            while queue::free_orphaned(&**client).await? > 0 {}
+            if reconciled.elapsed() >= RECONCILE {
+                reconciled = Instant::now();
+                self.reconcile(&client, &mut suspects).await?;
+            }
+        }
+    }
+
+    /// What Postgres says is ours and memory lacks at two looks in a row was claimed without our
+    /// hearing of it.
+    async fn reconcile(
+        &self,
+        client: &tokio_postgres::Client,
+        suspects: &mut Suspects,
+    ) -> Result<(), store::Error> {
+        let life = self.replica.id();
+        let owned = chunks::owned(client, life).await?;
+        let owned_ids: HashSet<ChunkId> = owned.iter().map(|chunk| chunk.id).collect();
+        let unknown: Vec<ClaimedChunk> = {
+            let mut taken = self.taken.lock();
+            let unknown = owned.into_iter().filter(|chunk| !taken.contains(&chunk.id)).collect();
+            taken.retain(|id| owned_ids.contains(id));
+            unknown
+        };
+        let (lost, fresh): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|chunk| suspects.chunks.contains(&chunk.id));
+        suspects.chunks = fresh.into_iter().map(|chunk| chunk.id).collect();
+        self.take_from_postgres(lost, life).await;
+        let known = self.lanes.held();
+        let unknown: HashSet<DeliveryKey> =
+            queue::owned(client, life).await?.into_iter().filter(|key| !known.contains(key)).collect();
+        let lost: Vec<DeliveryKey> = unknown.intersection(&suspects.deliveries).copied().collect();
+        queue::free(client, life, &lost).await?;
+        suspects.deliveries = unknown;
+        Ok(())
+    }
+
+    /// Deliveries that are due, a fair share of each endpoint's lane.
+    pub(crate) async fn due_deliveries(self: Arc<Self>) -> Result<(), store::Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let mut full = false;
+            if self.replica.may_start() {
+                let client = self.pool.get().await?;
+                let endpoints = queue::endpoints_with_due_work(&**client, after, DUE_ENDPOINTS).await?;
+                after = match endpoints.last() {
+                    Some(last) if endpoints.len() as i64 == DUE_ENDPOINTS => last.0,
+                    _ => Uuid::nil(),
+                };
+                full = self.claim_due(&client, &endpoints).await?;
+            }
+            tokio::time::sleep(if full { SCAN_WITHOUT_REDIS } else { DUE_SCAN }).await;
+        }
+    }
+
+    /// Returns whether an endpoint had more than was taken.
+    async fn claim_due(&self, client: &tokio_postgres::Client, endpoints: &[EndpointId]) -> Result<bool, store::Error> {
+        let room = self.deliveries.available_permits().min(DUE_ROWS_PER_CLAIM);
+        if endpoints.is_empty() || room == 0 {
+            return Ok(false);
+        }
+        let share = (room / endpoints.len()).max(1);
+        let (ids, limits): (Vec<EndpointId>, Vec<i64>) = endpoints
+            .iter()
+            .map(|id| (*id, self.lanes.room_for_due(*id).min(share) as i64))
+            .filter(|(_, most)| *most > 0)
+            .take(room)
+            .unzip();
+        let life = self.replica.id();
+        let claimed = queue::claim_due(client, life, &ids, &limits).await?;
+        let full = claimed.len() as i64 >= limits.iter().sum::<i64>() && !claimed.is_empty();
+        let event_ids: Vec<EventId> = claimed.iter().map(|row| row.key.event_id).collect();
+        let mut events = HashMap::new();
+        for event in chunks::load(client, &event_ids).await? {
+            events.insert(event.id, self.matcher.hold(event).await);
+        }
+        for row in claimed {
+            let Some(event) = events.get(&row.key.event_id) else {
+                let entry = Entry::Release { key: row.key, life, due_in: BODY_MISSING_RETRY };
+                self.recorder.send(entry).await;
+                continue;
+            };
+            let permit = Arc::clone(&self.deliveries).acquire_owned().await.ok();
+            let job = Job::new(NewJob {
+                key: row.key,
+                tenant_id: row.tenant_id,
+                event: Arc::clone(event),
+                chunk: None,
+                life,
+                attempt: row.attempt as u32,
+                used: row.used as u32,
+                permit,
+            });
+            self.lanes.submit(job).await;
+        }
+        Ok(full)
+    }
+}

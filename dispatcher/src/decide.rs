@@ -1,0 +1,123 @@
+//! Where a retry is decided: a pure function from what came back to what happens next.
+
+use std::time::Duration;
+
+use bowline_core::defaults::RETRY_AFTER_CAP;
+use bowline_core::delivery::DeadReason;
+use bowline_core::endpoint::{Backoff, RetryPolicy};
+
+/// What came back of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Status { status: u16, retry_after: Option<Duration> },
+    /// Timeout, connect, TLS, DNS or protocol error.
+    NoAnswer,
+    /// No retry can help: refused by the egress guard, secret missing, not to be formatted.
+    Impossible(DeadReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Next {
+    Done,
+    Retry { after: Duration },
+    Dead { reason: DeadReason, disable: bool },
+}
+
+/// Decides about the `used`-th attempt (1 for the first) of a budget. `random` is uniform in [0, 1).
+pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f64) -> Next {
+    let asked = match answer {
+        Answer::Status { status: 200..=299, .. } => return Next::Done,
+        Answer::Status { status: 410, .. } => return Next::Dead { reason: DeadReason::Gone, disable: true },
+        Answer::Impossible(reason) => return Next::Dead { reason, disable: false },
+        Answer::Status { status: 429 | 503, retry_after } => retry_after,
+        Answer::Status { .. } | Answer::NoAnswer => None,
+    };
+    if used >= policy.max_attempts {
+        return Next::Dead { reason: DeadReason::AttemptsExhausted, disable: false };
+    }
+    let wait = wait(used, &policy.backoff, random);
+    let asked = asked.unwrap_or_default().min(RETRY_AFTER_CAP);
+    Next::Retry { after: wait.max(asked) }
+}
+
+/// The wait after the `used`-th failure.
+fn wait(used: u32, backoff: &Backoff, random: f64) -> Duration {
+    match backoff {
+        Backoff::Schedule { waits, jitter } => {
+            let at = (used.saturating_sub(1) as usize).min(waits.len().saturating_sub(1));
+            let base = waits.get(at).copied().unwrap_or_default();
+            base.mul_f64((1.0 + jitter * (2.0 * random - 1.0)).max(0.0))
+        }
+        Backoff::Exponential { initial, factor, max } => {
+            let steps = i32::try_from(used.saturating_sub(1)).unwrap_or(i32::MAX);
+            let grown = initial.as_secs_f64() * factor.powi(steps);
+            Duration::from_secs_f64(grown.clamp(0.0, max.as_secs_f64()) * random)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16) -> Answer {
+        Answer::Status { status, retry_after: None }
+    }
+
+    fn seconds(next: Next) -> f64 {
+        match next {
+            Next::Retry { after } => after.as_secs_f64(),
+            other => panic!("expected a retry, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_status_means() {
+        let policy = RetryPolicy::default();
+        for ok in [200, 201, 204, 299] {
+            assert_eq!(decide(status(ok), 1, &policy, 0.5), Next::Done);
+        }
+        assert_eq!(decide(status(410), 1, &policy, 0.5), Next::Dead { reason: DeadReason::Gone, disable: true });
+        for retried in [100, 301, 302, 400, 401, 404, 429, 500, 503] {
+            assert!((seconds(decide(status(retried), 1, &policy, 0.5)) - 5.0).abs() < 1e-9, "{retried}");
+        }
+        assert!((seconds(decide(Answer::NoAnswer, 2, &policy, 0.5)) - 300.0).abs() < 1e-9);
+        let refused = Answer::Impossible(DeadReason::EgressRefused);
+        assert_eq!(decide(refused, 1, &policy, 0.5), Next::Dead { reason: DeadReason::EgressRefused, disable: false });
+    }
+
+    #[test]
+    fn attempts_are_used_up_after_ten() {
+        let policy = RetryPolicy::default();
+        assert!(matches!(decide(status(500), 9, &policy, 0.5), Next::Retry { .. }));
+        assert_eq!(
+            decide(status(500), 10, &policy, 0.5),
+            Next::Dead { reason: DeadReason::AttemptsExhausted, disable: false }
+        );
+    }
+
+    #[test]
+    fn retry_after_is_a_floor_and_capped() {
+        let policy = RetryPolicy::default();
+        let asked = |status, seconds| Answer::Status { status, retry_after: Some(Duration::from_secs(seconds)) };
+        assert!((seconds(decide(asked(429, 60), 1, &policy, 0.5)) - 60.0).abs() < 1e-9);
+        assert!((seconds(decide(asked(503, 1), 1, &policy, 0.5)) - 5.0).abs() < 1e-9);
+        assert!((seconds(decide(asked(503, 10_000_000), 1, &policy, 0.5)) - 86_400.0).abs() < 1e-9);
+        assert!((seconds(decide(asked(500, 60), 1, &policy, 0.5)) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn jitter_stays_in_its_bounds() {
+        let policy = RetryPolicy::default();
+        assert!((seconds(decide(status(500), 1, &policy, 0.0)) - 4.0).abs() < 1e-9);
+        assert!(seconds(decide(status(500), 1, &policy, 0.999_999)) <= 6.0);
+        let backoff = Backoff::Exponential {
+            initial: Duration::from_secs(1),
+            factor: 2.0,
+            max: Duration::from_secs(10),
+        };
+        let policy = RetryPolicy { max_attempts: 100, backoff, max_age: None };
+        assert!((seconds(decide(status(500), 3, &policy, 0.5)) - 2.0).abs() < 1e-9);
+        assert!(seconds(decide(status(500), 90, &policy, 0.999)) <= 10.0);
+    }
+}

@@ -1,0 +1,171 @@
+//! From a claimed chunk to deliveries: matches each event to endpoints by a configuration no older
+//! than the event's commit, leaving out endpoints made after it (invariant 11).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
+use bowline_core::event::Event;
+use bowline_core::id::{EndpointId, EventId, ReplicaId};
+use bowline_core::snapshot::Snapshot;
+use bowline_core::store::chunks::{self, ClaimedChunk};
+use bowline_core::store::{self, Pool, queue};
+use tokio::sync::Semaphore;
+
+use crate::job::{Chunk, HeldEvent, Job, NewJob};
+use crate::lane::{Lanes, without_request};
+use crate::record::{Entry, Recorder};
+
+/// More matches of one event than this go to the queue by INSERT.
+const FAN_OUT_IN_MEMORY: usize = 256;
+const ENQUEUE_ROWS: usize = 1000;
+/// From this many takeovers on a chunk is processed alone.
+const SUSPECT_TAKEOVERS: i32 = 3;
+/// From this many on its events are poison: something in them kills dispatchers.
+const POISON_TAKEOVERS: i32 = 6;
+const KIB: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Matcher {
+    pub(crate) pool: Pool,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) recorder: Recorder,
+    /// Bounds the deliveries in memory.
+    pub(crate) deliveries: Arc<Semaphore>,
+    /// Bounds their bodies, in KiB.
+    pub(crate) bodies: Arc<Semaphore>,
+    pub(crate) bodies_max: usize,
+}
+
+/// A chunk on its way into the lanes.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) chunk: ClaimedChunk,
+    pub(crate) life: ReplicaId,
+    /// What the stream entry carried; the rest is read from Postgres.
+    pub(crate) events: Vec<Event>,
+    /// Not from a first stream read: compare with what Postgres knows before anything is sent.
+    pub(crate) compare: bool,
+}
+
+impl Matcher {
+    /// Puts every delivery of a chunk that is ours into its lane or the queue.
+    pub(crate) async fn dispatch(&self, mut taken: Taken) -> Result<(), store::Error> {
+        self.snapshot.catch_up(taken.chunk.config_version).await?;
+        self.complete(&mut taken).await?;
+        let settled = if taken.compare || taken.chunk.takeovers > 0 {
+            let client = self.pool.get().await?;
+            chunks::settled(&**client, &taken.chunk.event_ids).await?
+        } else {
+            HashSet::new()
+        };
+        let mut near = Vec::new();
+        for event in &taken.events {
+            let matches = self.matches(event, taken.chunk.config_version, &settled);
+            if matches.len() <= FAN_OUT_IN_MEMORY {
+                near.extend(matches);
+            } else if !self.enqueue(&taken, event, &matches).await? {
+                return Ok(());
+            }
+        }
+        let chunk = Arc::new(Chunk::new(taken.chunk.id, taken.life, near.len()));
+        if near.is_empty() {
+            self.recorder.send(Entry::Settled(chunk)).await;
+            return Ok(());
+        }
+        self.submit(taken, &chunk, near).await;
+        Ok(())
+    }
+
+    /// Reads what the stream entry did not carry. An event that is gone everywhere has no deliveries.
+    async fn complete(&self, taken: &mut Taken) -> Result<(), store::Error> {
+        let have: HashSet<EventId> = taken.events.iter().map(|event| event.id).collect();
+        // The row says what was committed; an entry may carry more.
+        let listed: HashSet<EventId> = taken.chunk.event_ids.iter().copied().collect();
+        taken.events.retain(|event| listed.contains(&event.id));
+        let missing: Vec<EventId> = taken.chunk.event_ids.iter().copied().filter(|id| !have.contains(id)).collect();
+        if !missing.is_empty() {
+            let client = self.pool.get().await?;
+            taken.events.extend(chunks::load(&**client, &missing).await?);
+        }
+        Ok(())
+    }
+
+    fn matches(
+        &self,
+        event: &Event,
+        config_version: i64,
+        settled: &HashSet<(EventId, EndpointId)>,
+    ) -> Vec<(EventId, EndpointId)> {
+        self.snapshot
+            .endpoints_of(event.tenant_id)
+            .matching(&event.event_type, event.channel.as_deref())
+            .filter(|live| live.endpoint.created_version <= config_version)
+            .map(|live| (event.id, live.endpoint.id))
+            .filter(|pair| !settled.contains(pair))
+            .collect()
+    }
+
+    /// Returns false if the chunk is no longer ours.
+    async fn enqueue(
+        &self,
+        taken: &Taken,
+        event: &Event,
+        matches: &[(EventId, EndpointId)],
+    ) -> Result<bool, store::Error> {
+        let client = self.pool.get().await?;
+        for rows in matches.chunks(ENQUEUE_ROWS) {
+            if !queue::enqueue(&**client, taken.life, taken.chunk.id, event.tenant_id, rows).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn submit(&self, taken: Taken, chunk: &Arc<Chunk>, pairs: Vec<(EventId, EndpointId)>) {
+        let mut by_event: Vec<(EventId, Vec<EndpointId>)> = Vec::new();
+        for (event, endpoint) in pairs {
+            match by_event.last_mut() {
+                Some((last, endpoints)) if *last == event => endpoints.push(endpoint),
+                _ => by_event.push((event, vec![endpoint])),
+            }
+        }
+        let mut events: Vec<Event> = taken.events;
+        for (event_id, endpoints) in by_event {
+            let Some(at) = events.iter().position(|event| event.id == event_id) else { continue };
+            let held = self.hold(events.swap_remove(at)).await;
+            for endpoint_id in endpoints {
+                let permit = Arc::clone(&self.deliveries).acquire_owned().await.ok();
+                let job = Job::new(NewJob {
+                    key: DeliveryKey { event_id, endpoint_id, run: 0 },
+                    tenant_id: held.event.tenant_id,
+                    event: Arc::clone(&held),
+                    chunk: Some(Arc::clone(chunk)),
+                    life: taken.life,
+                    attempt: 0,
+                    used: 0,
+                    permit,
+                });
+                if taken.chunk.takeovers >= POISON_TAKEOVERS {
+                    let mut outcome =
+                        without_request(&job, "refused", Decision::Dead, "its chunk outlived six dispatchers");
+                    outcome.dead_reason = Some(DeadReason::Poison.as_str());
+                    self.recorder.send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false }).await;
+                } else {
+                    self.lanes.submit(job).await;
+                }
+            }
+        }
+        if taken.chunk.takeovers >= SUSPECT_TAKEOVERS {
+            chunk.settled.notified().await;
+        }
+    }
+
+    /// Counts an event's body against the bound.
+    pub(crate) async fn hold(&self, event: Event) -> Arc<HeldEvent> {
+        let kib = (event.body.len() + event.headers.len()).div_ceil(KIB).clamp(1, self.bodies_max) as u32;
+        let bytes = Arc::clone(&self.bodies).acquire_many_owned(kib).await.ok().map(Arc::new);
+        Arc::new(HeldEvent { event, _bytes: bytes })
+    }
+}

@@ -1,0 +1,301 @@
+//! Writes what became of deliveries, in group commits. Park and outcome of one delivery pass through
+//! one recorder, in order. What can't be committed now is kept and tried again: unrecorded work is
+//! never acknowledged.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bowline_core::delivery::{Decision, DeliveryKey};
+use bowline_core::id::{EndpointId, ReplicaId};
+use bowline_core::snapshot::Snapshot;
+use bowline_core::store::record::{Batch, Outcome, Park, Release, commit, prepare};
+use bowline_core::store::{self, Pool, health};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::job::{Chunk, Job};
+
+const BATCH_MAX: usize = 1024;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Something to be written about a delivery or a chunk.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Outcome { job: Arc<Job>, outcome: Box<Outcome>, disable: bool },
+    /// To the queue, without a decision. `keep`: its request is out, the row stays ours.
+    Park { job: Arc<Job>, keep: bool, due_in: Duration },
+    /// A row of the queue goes back unused.
+    Release { key: DeliveryKey, life: ReplicaId, due_in: Duration },
+    /// A chunk of which nothing matches, or whose deliveries are all in Postgres already.
+    Settled(Arc<Chunk>),
+    /// Answered when all that came before it is in Postgres.
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way to the recorders.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    lanes: Arc<Vec<mpsc::Sender<Entry>>>,
+    hash: RandomState,
+}
+
+impl Recorder {
+    /// Starts `count` recorders. They end when every sender is gone and all is written.
+    pub(crate) fn start(pool: &Pool, snapshot: &Arc<Snapshot>, count: usize) -> Self {
+        let mut lanes = Vec::new();
+        for _ in 0..count {
+            let (sender, receiver) = mpsc::channel(8192);
+            lanes.push(sender);
+            let writer = Writer { pool: pool.clone(), snapshot: Arc::clone(snapshot) };
+            tokio::spawn(writer.run(receiver));
+        }
+        Self { lanes: Arc::new(lanes), hash: RandomState::new() }
+    }
+
+    pub(crate) async fn send(&self, entry: Entry) {
+        let of_job = |job: &Job| match &job.chunk {
+            Some(chunk) => self.hash.hash_one(chunk.id),
+            None => self.hash.hash_one(job.key),
+        };
+        let hash = match &entry {
+            Entry::Outcome { job, .. } | Entry::Park { job, .. } => of_job(job),
+            Entry::Release { key, .. } => self.hash.hash_one(key),
+            Entry::Settled(chunk) => self.hash.hash_one(chunk.id),
+            Entry::Flush(_) => 0,
+        };
+        let lane = &self.lanes[hash as usize % self.lanes.len()];
+        if lane.send(entry).await.is_err() {
+            tracing::error!("a recorder is gone: its work will be taken over after this process ends");
+        }
+    }
+}
+
+impl Recorder {
+    /// Waits until all that was sent is in Postgres.
+    pub(crate) async fn flush(&self) {
+        for lane in self.lanes.iter() {
+            let (done, written) = oneshot::channel();
+            if lane.send(Entry::Flush(done)).await.is_ok() {
+                // An error means that the recorder is gone, which it has said itself.
+                let _ = written.await;
+            }
+        }
+    }
+}
+
+struct Writer {
+    pool: Pool,
+    snapshot: Arc<Snapshot>,
+}
+
+/// What has to follow the commit.
+#[derive(Default)]
+struct After {
+    chunks: Vec<Arc<Chunk>>,
+    disable: Vec<EndpointId>,
+    flushed: Vec<oneshot::Sender<()>>,
+}
+
+impl Writer {
+    async fn run(self, mut entries: mpsc::Receiver<Entry>) {
+        let mut gathered = Vec::with_capacity(BATCH_MAX);
+        while entries.recv_many(&mut gathered, BATCH_MAX).await > 0 {
+            let (batch, after) = fold(gathered.drain(..));
+            let decisions = self.commit(batch).await;
+            for chunk in &after.chunks {
+                chunk.settled.notify_waiters();
+                chunk.settled.notify_one();
+            }
+            self.count_failures(&decisions, &after.disable).await;
+            for done in after.flushed {
+                // Nobody waits any more: nothing to tell.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Commits until it is done; a batch that Postgres refuses is halved until the row that it
+    /// refuses stands alone (invariant 12).
+    async fn commit(&self, batch: Batch) -> Vec<(DeliveryKey, Decision)> {
+        let mut open = vec![batch];
+        let mut written = Vec::new();
+        let mut pause = RETRY_PAUSE;
+        while let Some(mut batch) = open.pop() {
+            match self.try_commit(&batch).await {
+                Ok(decisions) => {
+                    written.extend(decisions);
+                    pause = RETRY_PAUSE;
+                }
+                Err(error) if refused(&error) => match halve(batch) {
+                    Ok((first, second)) => open.extend([second, first]),
+                    Err(alone) => {
+                        tracing::error!(%error, outcome = ?alone.outcomes.first().map(|o| o.key), "Postgres refuses to record an outcome");
+                        metrics::counter!("bowline_dispatcher_refused_records_total").increment(1);
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "outcomes wait to be recorded");
+                    batch.repeated = true;
+                    open.push(batch);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
+                }
+            }
+        }
+        written
+    }
+
+    async fn try_commit(&self, batch: &Batch) -> Result<Vec<(DeliveryKey, Decision)>, store::Error> {
+        let client = self.pool.get().await?;
+        let statement = prepare(&client).await?;
+        commit(&**client, &statement, batch).await
+    }
+
+    async fn count_failures(&self, decisions: &[(DeliveryKey, Decision)], gone: &[EndpointId]) {
+        let mut failures: HashMap<EndpointId, i32> = HashMap::new();
+        let mut successes = Vec::new();
+        for (key, decision) in decisions {
+            match decision {
+                Decision::Delivered => {
+                    failures.remove(&key.endpoint_id);
+                    successes.push(key.endpoint_id);
+                }
+                Decision::Retry | Decision::Dead => *failures.entry(key.endpoint_id).or_default() += 1,
+                Decision::Cancelled | Decision::Expired | Decision::Stale => {}
+            }
+        }
+        if let Err(error) = self.write_health(successes, failures, gone).await {
+            tracing::warn!(%error, "failure counts of endpoints were not written");
+        }
+    }
+
+    async fn write_health(
+        &self,
+        mut successes: Vec<EndpointId>,
+        failures: HashMap<EndpointId, i32>,
+        gone: &[EndpointId],
+    ) -> Result<(), store::Error> {
+        successes.sort_unstable();
+        successes.dedup();
+        let mut client = self.pool.get().await?;
+        if !successes.is_empty() {
+            health::succeeded(&**client, &successes).await?;
+        }
+        for endpoint in gone {
+            self.disable(&mut client, *endpoint, "gone: the receiver answered 410", None).await?;
+        }
+        if failures.is_empty() {
+            return Ok(());
+        }
+        for failing in health::failed(&**client, failures.into_iter().collect()).await? {
+            let Some(live) = self.snapshot.endpoint(failing.endpoint_id) else { continue };
+            let policy = live.endpoint.spec.disable;
+            if policy.after_failures > 0
+                && failing.failures >= policy.after_failures as i32
+                && failing.failing_for >= policy.after
+            {
+                let reason = format!("{} consecutive attempts failed", failing.failures);
+                self.disable(&mut client, failing.endpoint_id, &reason, Some(failing.failing_for)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn disable(
+        &self,
+        client: &mut tokio_postgres::Client,
+        endpoint: EndpointId,
+        reason: &str,
+        failing_for: Option<Duration>,
+    ) -> Result<(), store::Error> {
+        if health::disable(client, endpoint, reason, failing_for).await? {
+            tracing::warn!(%endpoint, reason, "endpoint disabled");
+            self.snapshot.refresh().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Not for want of Postgres, but because of what is in the batch.
+fn refused(error: &store::Error) -> bool {
+    error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23"))
+}
+
+fn halve(mut batch: Batch) -> Result<(Batch, Batch), Batch> {
+    if batch.outcomes.len() <= 1 {
+        return Err(batch);
+    }
+    let rest = batch.outcomes.split_off(batch.outcomes.len() / 2);
+    // A chunk is settled only with its last half.
+    let settled = std::mem::take(&mut batch.settled);
+    let second = Batch { outcomes: rest, settled, repeated: batch.repeated, ..Batch::default() };
+    Ok((batch, second))
+}
+
+fn millis(duration: Duration) -> i64 {
+    duration.min(store::queue::WAIT_MAX).as_millis() as i64
+}
+
+/// Makes one batch of what has gathered. A delivery that was parked and decided in the same batch was
+/// never parked.
+fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
+    let mut batch = Batch::default();
+    let mut after = After::default();
+    let mut parks: HashMap<DeliveryKey, (Arc<Job>, Park)> = HashMap::new();
+    let mut settle = |job: &Job, batch: &mut Batch, after: &mut After| {
+        if let Some(chunk) = &job.chunk
+            && !job.queued.swap(true, Ordering::AcqRel)
+            && chunk.settle_one()
+        {
+            batch.settled.push((chunk.id, chunk.life));
+            after.chunks.push(Arc::clone(chunk));
+        }
+    };
+    for entry in entries {
+        match entry {
+            Entry::Outcome { job, mut outcome, disable } => {
+                job.decided.store(true, Ordering::Release);
+                let parked_now = parks.remove(&job.key).is_some();
+                if job.queued.load(Ordering::Acquire) && !parked_now {
+                    outcome.chunk = None;
+                }
+                settle(&job, &mut batch, &mut after);
+                if disable {
+                    after.disable.push(job.key.endpoint_id);
+                }
+                batch.outcomes.push(*outcome);
+            }
+            Entry::Park { job, keep, due_in } => {
+                let Some(chunk) = &job.chunk else { continue };
+                if job.decided.load(Ordering::Acquire) || job.queued.load(Ordering::Acquire) {
+                    continue;
+                }
+                let park = Park {
+                    key: job.key,
+                    tenant_id: job.tenant_id,
+                    chunk: chunk.id,
+                    life: job.life,
+                    keep,
+                    due_in_ms: millis(due_in),
+                };
+                settle(&job, &mut batch, &mut after);
+                parks.insert(job.key, (job, park));
+            }
+            Entry::Release { key, life, due_in } => {
+                batch.releases.push(Release { key, life, due_in_ms: millis(due_in) });
+            }
+            Entry::Flush(done) => after.flushed.push(done),
+            Entry::Settled(chunk) => {
+                batch.settled.push((chunk.id, chunk.life));
+                after.chunks.push(chunk);
+            }
+        }
+    }
+    batch.parks = parks.into_values().map(|(_, park)| park).collect();
+    metrics::counter!("bowline_dispatcher_parked_total").increment(batch.parks.len() as u64);
+    (batch, after)
+}
