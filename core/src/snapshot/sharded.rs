@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_copy_keeps_what_it_had() {
         let mut map: Sharded<u32, u32> = Sharded::default();
-        assert_eq!((map.get(&1), map.remove(&1), map.len()), (None, None, 0));
+        assert_eq!((map.remove(&1), map.get(&1), map.len()), (None, None, 0));
         for n in 0..10_000 {
             map.insert(n, n);
         }

@@ -76,10 +76,16 @@ pub async fn changes(client: &mut Object, applied: i64) -> Result<Option<Changes
     Ok(Some(Changes { version, complete: since == 0, sources, endpoints, secrets }))
 }
 
-/// A changed secret changes its owner. Tombstones are of no use to who knows nothing yet.
-const CHANGED: &str = "(deleted_at IS NULL OR $1 > 0)
-            AND (config_version > $1
-                 OR id = ANY (ARRAY(SELECT owner_id FROM secrets WHERE config_version > $1)))";
+/// A changed secret changes its owner.
+const CHANGED: &str = "config_version > $1::bigint
+             OR id = ANY (ARRAY(SELECT owner_id FROM secrets WHERE config_version > $1::bigint))";
+/// The first look takes every row, also one that no configuration write brought. Tombstones are of no
+/// use to who knows nothing yet.
+const LIVE: &str = "deleted_at IS NULL AND $1::bigint = 0";
+
+fn wanted(since: i64) -> &'static str {
+    if since == 0 { LIVE } else { CHANGED }
+}
 
 async fn changed_sources(
     transaction: &Transaction<'_>,
@@ -88,7 +94,7 @@ async fn changed_sources(
     let sql = format!(
         "SELECT {}, deleted_at IS NOT NULL AS deleted FROM sources WHERE {}",
         sources::COLUMNS,
-        everything_or_changed(since)
+        wanted(since)
     );
     let read = |row: &Row| {
         let id = SourceId(row.try_get("id")?);
@@ -104,18 +110,13 @@ async fn changed_endpoints(
     let sql = format!(
         "SELECT {}, deleted_at IS NOT NULL AS deleted FROM endpoints WHERE {}",
         endpoints::COLUMNS,
-        everything_or_changed(since)
+        wanted(since)
     );
     let read = |row: &Row| {
         let id = EndpointId(row.try_get("id")?);
         Ok((id, reading(row, endpoints::read, held_endpoint)?))
     };
     query(transaction, &sql, since).await?.iter().map(read).collect()
-}
-
-/// The first look takes every live row: also those that were not written by a configuration write.
-fn everything_or_changed(since: i64) -> &'static str {
-    if since == 0 { "deleted_at IS NULL AND $1 >= 0::bigint" } else { CHANGED }
 }
 
 async fn query(transaction: &Transaction<'_>, sql: &str, since: i64) -> Result<Vec<Row>, Error> {
