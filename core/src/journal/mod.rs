@@ -1,0 +1,188 @@
+//! The one way an event comes into being: ingest, `PublishEvent` and Bowline itself come through here.
+//!
+//! 1. [`admit`] takes a request in, or sheds it at once: a share of the count and bytes in flight.
+//! 2. [`Journal::commit`] puts the event into a bounded channel and waits for the answer.
+//! 3. [`write`] takes all that has gathered, has it folded by key ([`fold`]) and cut into chunks
+//!    ([`chunk`], with the class of [`fair`]), and commits it as one statement.
+//! 4. The waiters get their answers, after the commit and never before (invariant 1).
+//! 5. [`publish`] hints the chunks to the dispatchers over Redis; what it skips, they find by
+//!    themselves.
+//!
+//! The workers live as long as a [`Journal`] does, past the stop of the intake: see [`Journal::flush`].
+
+mod admit;
+mod chunk;
+mod fair;
+mod fold;
+mod pending;
+mod publish;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::bootstrap::{Config, Shutdown, supervise};
+use crate::event::Event;
+use crate::id::{EventId, TenantId};
+use crate::store;
+use crate::streams::Streams;
+use admit::Admission;
+pub use admit::Permit;
+use fold::Request;
+use pending::Pending;
+use publish::Publisher;
+use write::Writing;
+
+/// Load passes quickly.
+const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A failover takes a few seconds.
+const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// An event to be stored.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub event: Event,
+    /// Of the source when the request was verified; 0 without a source.
+    pub generation: i64,
+    pub key: Option<DedupKey>,
+}
+
+/// Two events with one key within `ttl` are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DedupKey {
+    /// The source, or the tenant for a published event.
+    pub scope: Uuid,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    pub ttl: Duration,
+    /// SHA-256 over what is published: the same key with another one is [`JournalError::KeyReused`].
+    pub fingerprint: Option<[u8; 32]>,
+}
+
+/// What has been committed, now or, for a duplicate, before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub id: EventId,
+    pub duplicate: bool,
+}
+
+/// Why an event was not stored, or is not known to have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    #[error("too much is in flight: try again in {} s", .retry_after.as_secs())]
+    Overloaded { retry_after: Duration },
+    #[error("Postgres did not confirm the event in time: try again in {} s", .retry_after.as_secs())]
+    Unavailable { retry_after: Duration },
+    /// Verify again, with a fresh configuration.
+    #[error("the source has changed since the request was verified")]
+    Stale,
+    /// This event cannot be stored, however often it is tried.
+    #[error("the event cannot be stored: {message}")]
+    Poison { message: String },
+    #[error("the key was used for another event before")]
+    KeyReused,
+}
+
+impl JournalError {
+    fn overloaded() -> Self {
+        Self::Overloaded { retry_after: OVERLOADED_RETRY_AFTER }
+    }
+
+    fn unavailable() -> Self {
+        Self::Unavailable { retry_after: UNAVAILABLE_RETRY_AFTER }
+    }
+}
+
+/// The handle on the journal; clones share it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    admission: Arc<Admission>,
+    requests: mpsc::Sender<Request>,
+    writing: Arc<Writing>,
+    pending: Pending,
+    request_timeout: Duration,
+    /// Ends the workers when the last handle goes.
+    end: Shutdown,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end.request();
+    }
+}
+
+impl Journal {
+    /// Starts the writers and, with streams, the publisher; they connect by themselves. Needs a
+    /// tokio runtime.
+    pub fn start(config: &Config, streams: Option<Streams>) -> Result<Self, store::Error> {
+        let ingest = &config.ingest;
+        // Session settings do not survive a pooler that hands connections from one to the next.
+        let url = config.postgres.direct_url_str();
+        store::connection_config(url)?;
+        let end = Shutdown::new();
+        let publisher = streams.map(|streams| Publisher::start(streams, &end));
+        let (requests, receiver) = mpsc::channel(ingest.in_flight_max);
+        let writing = Arc::new(Writing::new(config, url, receiver, publisher));
+        for _ in 0..ingest.journal_writers {
+            let (writing, token) = (Arc::clone(&writing), end.token());
+            supervise("journal writer", &end, move || write::run(Arc::clone(&writing), token.clone()));
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                admission: Arc::new(Admission::new(ingest)),
+                requests,
+                writing,
+                pending: Pending::default(),
+                request_timeout: ingest.request_timeout,
+                end,
+            }),
+        })
+    }
+
+    /// Takes a request in, or says at once that there is no room or no Postgres for it.
+    pub fn admit(&self, tenant: TenantId) -> Result<Permit, JournalError> {
+        if self.inner.writing.is_away() {
+            return Err(JournalError::unavailable());
+        }
+        Admission::admit(&self.inner.admission, tenant)
+    }
+
+    /// Resolves after the commit. When the future is dropped the event may be stored or not.
+    pub async fn commit(&self, permit: &Permit, event: NewEvent) -> Result<Committed, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + self.inner.request_timeout;
+        let request = Request {
+            new: event,
+            deadline,
+            answer,
+            // The bytes stay counted for as long as the request waits, even if its sender has left.
+            _permit: permit.clone(),
+            _pending: self.inner.pending.enter(),
+        };
+        self.inner.requests.try_send(request).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => JournalError::overloaded(),
+            mpsc::error::TrySendError::Closed(_) => JournalError::unavailable(),
+        })?;
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            // The writer died with it, or it took too long: whether it is stored is not known.
+            Ok(Err(_)) | Err(_) => Err(JournalError::unavailable()),
+        }
+    }
+
+    /// For the shutdown, once the intake has stopped: waits until what is queued is committed, and
+    /// published or skipped. The caller bounds it.
+    pub async fn flush(&self) {
+        self.inner.pending.none().await;
+        self.inner.writing.flush().await;
+    }
+}

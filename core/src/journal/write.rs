@@ -1,0 +1,480 @@
+//! The writers: each takes what has gathered since the last commit and commits it as one statement.
+//! The busier it is, the larger the batches; idle, an event is committed at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::{NaiveDate, Utc};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::chunk::{self, Placement};
+use super::fair::Rates;
+use super::fold::{Group, Outcome, Request, fold, same_event};
+use super::publish::Publisher;
+use crate::bootstrap::Config;
+use crate::crash;
+use crate::id::{EventId, TenantId};
+use crate::store;
+use crate::store::journal::{Connection, Row, Written};
+use crate::store::partitions;
+use crate::streams::Class;
+
+/// A little more than what the server allows a statement.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(35);
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Ids are minted here and now: another day than one of these is a mistake, not a missing partition.
+const DAYS_OFF_MAX: i64 = 2;
+
+/// What the writers share.
+#[derive(Debug)]
+pub(super) struct Writing {
+    url: String,
+    requests: tokio::sync::Mutex<mpsc::Receiver<Request>>,
+    events_max: usize,
+    bytes_max: usize,
+    shards: u16,
+    rates: Mutex<Rates>,
+    publisher: Option<Publisher>,
+    connected: AtomicUsize,
+    away: AtomicBool,
+}
+
+impl Writing {
+    pub(super) fn new(
+        config: &Config,
+        url: &str,
+        requests: mpsc::Receiver<Request>,
+        publisher: Option<Publisher>,
+    ) -> Self {
+        Self {
+            url: url.to_owned(),
+            requests: tokio::sync::Mutex::new(requests),
+            events_max: config.ingest.batch_events_max,
+            bytes_max: config.ingest.batch_bytes_max,
+            shards: u16::try_from(config.redis.shards).unwrap_or(u16::MAX),
+            rates: Mutex::new(Rates::new(Instant::now())),
+            publisher,
+            connected: AtomicUsize::new(0),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// No writer has a connection, and the last try to get one failed.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn flush(&self) {
+        if let Some(publisher) = &self.publisher {
+            publisher.flush().await;
+        }
+    }
+
+    /// All that has gathered, up to the limits; `None` when nothing will come any more.
+    async fn take(&self) -> Option<Vec<Request>> {
+        let mut requests = self.requests.lock().await;
+        let first = requests.recv().await?;
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
+        while batch.len() < self.events_max && bytes < self.bytes_max {
+            let Ok(request) = requests.try_recv() else { break };
+            bytes += request.bytes();
+            batch.push(request);
+        }
+        Some(batch)
+    }
+
+    fn classes(&self, groups: &[Group]) -> HashMap<TenantId, Class> {
+        let mut counts: HashMap<TenantId, u64> = HashMap::new();
+        for group in groups {
+            *counts.entry(group.event().tenant_id).or_default() += 1;
+        }
+        let (mut rates, now) = (self.rates.lock(), Instant::now());
+        counts.into_iter().map(|(tenant, events)| (tenant, rates.classify(tenant, events, now))).collect()
+    }
+}
+
+/// A connection that counts as long as it is kept.
+#[derive(Debug)]
+struct Link {
+    connection: Connection,
+    writing: Arc<Writing>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.writing.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    writing: Arc<Writing>,
+    link: Option<Link>,
+    pause: Duration,
+}
+
+/// What a round has brought about each group, and whether to wait before the next.
+struct Round {
+    outcomes: Vec<Outcome>,
+    troubled: bool,
+}
+
+/// Why a statement was not, or may not have been, committed.
+enum Failure {
+    /// Something in the rows.
+    Data(String),
+    Partition,
+    /// Not the rows' fault: the same rows may pass later.
+    Passing,
+}
+
+/// One writer, for the life of the journal.
+pub(super) async fn run(writing: Arc<Writing>, end: CancellationToken) -> Result<(), Infallible> {
+    let mut writer = Writer { writing: Arc::clone(&writing), link: None, pause: PAUSE_MIN };
+    loop {
+        let Some(lost) = writer.connect().await else {
+            tokio::select! {
+                () = end.cancelled() => return Ok(()),
+                () = writer.wait() => continue,
+            }
+        };
+        tokio::select! {
+            // A connection that ended while idle is made anew before anyone needs it.
+            () = lost.cancelled() => writer.link = None,
+            batch = writing.take() => match batch {
+                Some(requests) => writer.settle(requests).await,
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+impl Writer {
+    /// Makes sure there is a connection; gives what tells of its end.
+    async fn connect(&mut self) -> Option<CancellationToken> {
+        if self.link.as_ref().is_some_and(|link| link.connection.is_closed()) {
+            self.link = None;
+        }
+        if let Some(link) = &self.link {
+            return Some(link.connection.lost());
+        }
+        let opened = tokio::time::timeout(REPLY_TIMEOUT, Connection::open(&self.writing.url)).await;
+        match opened.unwrap_or(Err(store::Error::TimedOut(REPLY_TIMEOUT))) {
+            Ok(connection) => {
+                self.writing.connected.fetch_add(1, Ordering::Relaxed);
+                if self.writing.away.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the journal has a connection to postgres again");
+                }
+                self.pause = PAUSE_MIN;
+                let lost = connection.lost();
+                self.link = Some(Link { connection, writing: Arc::clone(&self.writing) });
+                Some(lost)
+            }
+            Err(error) => {
+                if self.writing.connected.load(Ordering::Relaxed) == 0
+                    && !self.writing.away.swap(true, Ordering::Relaxed)
+                {
+                    tracing::warn!(%error, "the journal has no connection to postgres: requests are shed");
+                }
+                None
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+
+    /// Brings each request to its answer: committed, refused, or out of time.
+    async fn settle(&mut self, requests: Vec<Request>) {
+        let mut groups = fold(requests);
+        let classes = self.writing.classes(&groups);
+        loop {
+            let now = Instant::now();
+            groups = groups.into_iter().filter_map(|group| group.still_waiting(now)).collect();
+            if groups.is_empty() {
+                return;
+            }
+            if self.connect().await.is_none() {
+                self.wait().await;
+                continue;
+            }
+            let round = self.round(&groups, &classes).await;
+            groups = groups
+                .into_iter()
+                .zip(round.outcomes)
+                .filter_map(|(group, outcome)| {
+                    count(&outcome);
+                    group.settle(outcome)
+                })
+                .collect();
+            if round.troubled {
+                self.wait().await;
+            } else {
+                self.pause = PAUSE_MIN;
+            }
+        }
+    }
+
+    /// Tries every group once; bisects where rows are at fault, so that one fails alone
+    /// (invariant 12).
+    async fn round(&mut self, groups: &[Group], classes: &HashMap<TenantId, Class>) -> Round {
+        let mut round = Round { outcomes: vec![Outcome::Again; groups.len()], troubled: false };
+        let mut held = Vec::new();
+        let mut spans = vec![0..groups.len()];
+        let mut partitions_made = false;
+        while let Some(span) = spans.pop() {
+            let rows = &groups[span.clone()];
+            let failure = match self.write(rows, classes).await {
+                Ok(written) => {
+                    read_back(rows, &written, &span, &mut round.outcomes, &mut held);
+                    continue;
+                }
+                Err(Failure::Partition) => {
+                    if self.make_partitions(rows).await && !partitions_made {
+                        partitions_made = true;
+                        spans.push(span);
+                        continue;
+                    }
+                    if all_near(rows) {
+                        Failure::Passing
+                    } else {
+                        Failure::Data("its id is of another time than now".into())
+                    }
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Data(message) if rows.len() == 1 => {
+                    tracing::warn!(message, event = %rows[0].event().id, "an event cannot be stored");
+                    round.outcomes[span.start] = Outcome::Poison(message);
+                }
+                Failure::Data(_) => {
+                    let middle = span.start + span.len() / 2;
+                    spans.extend([middle..span.end, span.start..middle]);
+                }
+                Failure::Partition | Failure::Passing => {
+                    round.troubled = true;
+                    if self.link.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        if !held.is_empty() && self.link.is_some() {
+            self.ask_holders(groups, &held, &mut round).await;
+        }
+        round
+    }
+
+    /// One statement, one commit, and its chunks on their way.
+    async fn write(
+        &mut self,
+        groups: &[Group],
+        classes: &HashMap<TenantId, Class>,
+    ) -> Result<Vec<Written>, Failure> {
+        let Some(link) = &self.link else { return Err(Failure::Passing) };
+        let connection = &link.connection;
+        let class_of = |tenant: TenantId| classes.get(&tenant).copied().unwrap_or(Class::Events);
+        let placements = chunk::place(groups.iter().map(Group::event), self.writing.shards, class_of);
+        let rows: Vec<Row<'_>> =
+            groups.iter().zip(&placements).map(|(group, place)| row(group, place)).collect();
+        let began = Instant::now();
+        let mut result = answered(connection.insert(&rows)).await;
+        if let Ok(written) = &result
+            && written.iter().any(|row| row.claimed && row.fresh && !row.inserted)
+        {
+            // Stored by a commit whose outcome was unknown: make sure that it is durable.
+            if let Err(error) = answered(connection.barrier()).await {
+                result = Err(error);
+            }
+        }
+        if connection.take_warning() {
+            // Committed here, perhaps not on the standby: that is not known yet.
+            count_failure("standby");
+            return Err(Failure::Passing);
+        }
+        let closed = connection.is_closed();
+        match result {
+            Ok(written) => {
+                metrics::histogram!("bowline_journal_commit_seconds").record(began.elapsed().as_secs_f64());
+                metrics::histogram!("bowline_journal_batch_events").record(rows.len() as f64);
+                crash::point("journal_after_commit_before_xadd");
+                self.publish(groups, &placements, &written);
+                Ok(written)
+            }
+            Err(error) => {
+                let failure = classify(&error, closed);
+                if closed || matches!(error, store::Error::TimedOut(_)) {
+                    self.link = None;
+                }
+                if matches!(failure, Failure::Passing) {
+                    tracing::warn!(%error, events = groups.len(), "a journal commit failed, trying it again");
+                    count_failure("passing");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn publish(&self, groups: &[Group], placements: &[Placement], written: &[Written]) {
+        let Some(publisher) = &self.writing.publisher else { return };
+        let inserted: BTreeSet<Uuid> = written.iter().filter(|row| row.inserted).map(|row| row.id).collect();
+        let Some(version) = written.first().map(|row| row.config_version) else { return };
+        let stored = groups
+            .iter()
+            .map(Group::event)
+            .zip(placements.iter().copied())
+            .filter(|(event, _)| inserted.contains(&event.id.0));
+        for (stream, entry) in chunk::entries(stored, version) {
+            publisher.offer(stream, entry);
+        }
+    }
+
+    /// Makes the partitions of these rows' days; whether all of them are there now.
+    async fn make_partitions(&mut self, groups: &[Group]) -> bool {
+        if !all_near(groups) {
+            return false;
+        }
+        let days: BTreeSet<NaiveDate> = groups.iter().filter_map(day).collect();
+        for day in days {
+            let Some(link) = &self.link else { return false };
+            let made = answered(partitions::ensure(link.connection.client(), day, 1)).await;
+            if let Err(error) = made {
+                tracing::error!(%error, %day, "a partition is missing and cannot be made");
+                // It may be in the middle of a transaction.
+                self.link = None;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Which events hold the keys that could not be claimed.
+    async fn ask_holders(&mut self, groups: &[Group], held: &[usize], round: &mut Round) {
+        let Some(link) = &self.link else { return };
+        let asked: Vec<_> = held.iter().filter_map(|at| groups[*at].key().map(|key| (*at, key))).collect();
+        let keys: Vec<_> = asked.iter().map(|(_, key)| *key).collect();
+        match answered(link.connection.holders(&keys)).await {
+            Ok(holders) => {
+                let mut by_key: HashMap<(Uuid, Vec<u8>), _> =
+                    holders.into_iter().map(|holder| ((holder.scope, holder.hash.clone()), holder)).collect();
+                for (at, key) in asked {
+                    // One that is free by now is tried as new.
+                    let holder =
+                        by_key.remove(&(key.scope, key.hash.to_vec())).filter(|found| !found.expired);
+                    let Some(holder) = holder else { continue };
+                    let fingerprint = holder.fingerprint.and_then(|bytes| bytes.try_into().ok());
+                    round.outcomes[at] = if same_event(key.fingerprint, fingerprint) {
+                        Outcome::Duplicate(EventId(holder.event_id))
+                    } else {
+                        Outcome::KeyReused
+                    };
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, keys = keys.len(), "holders of keys could not be read, trying again");
+                round.troubled = true;
+                if link.connection.is_closed() || matches!(error, store::Error::TimedOut(_)) {
+                    self.link = None;
+                }
+            }
+        }
+    }
+}
+
+fn row<'a>(group: &'a Group, place: &Placement) -> Row<'a> {
+    Row {
+        event: group.event(),
+        generation: group.generation(),
+        key: group.key(),
+        chunk: place.chunk,
+        shard: place.stream.shard,
+        class: place.stream.class,
+    }
+}
+
+/// Takes over what the statement said of the rows of a span.
+fn read_back(
+    rows: &[Group],
+    written: &[Written],
+    span: &Range<usize>,
+    outcomes: &mut [Outcome],
+    held: &mut Vec<usize>,
+) {
+    let by_id: HashMap<Uuid, &Written> = written.iter().map(|row| (row.id, row)).collect();
+    for (at, group) in span.clone().zip(rows) {
+        // Every row of the input comes back; one that did not would be tried again.
+        let Some(row) = by_id.get(&group.event().id.0) else { continue };
+        if !row.fresh {
+            outcomes[at] = Outcome::Stale;
+        } else if row.claimed {
+            outcomes[at] = Outcome::Stored;
+        } else {
+            held.push(at);
+        }
+    }
+}
+
+async fn answered<T>(reply: impl Future<Output = Result<T, store::Error>>) -> Result<T, store::Error> {
+    tokio::time::timeout(REPLY_TIMEOUT, reply).await.unwrap_or(Err(store::Error::TimedOut(REPLY_TIMEOUT)))
+}
+
+fn day(group: &Group) -> Option<NaiveDate> {
+    partitions::day_of(group.event().id.0)
+}
+
+fn all_near(groups: &[Group]) -> bool {
+    let today = Utc::now().date_naive();
+    groups.iter().all(|group| day(group).is_some_and(|day| (day - today).num_days().abs() <= DAYS_OFF_MAX))
+}
+
+fn classify(error: &store::Error, closed: bool) -> Failure {
+    let store::Error::Postgres(error) = error else { return Failure::Passing };
+    let Some(db) = error.as_db_error() else {
+        // Without an answer of the server: the connection, or a value that could not be sent.
+        let io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+        return if closed || error.is_closed() || io {
+            Failure::Passing
+        } else {
+            Failure::Data(error.to_string())
+        };
+    };
+    // No row of `events` breaks a CHECK of its own: without a constraint's name it is the partition.
+    if *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none() {
+        return Failure::Partition;
+    }
+    match db.code().code().get(..2) {
+        // Data exception, integrity violation, a limit of the server passed by a value.
+        Some("22" | "23" | "54") => Failure::Data(db.message().to_owned()),
+        _ => Failure::Passing,
+    }
+}
+
+fn count(outcome: &Outcome) {
+    let outcome = match outcome {
+        Outcome::Stored => "stored",
+        Outcome::Duplicate(_) => "duplicate",
+        Outcome::KeyReused => "key_reused",
+        Outcome::Stale => "stale",
+        Outcome::Poison(_) => "poison",
+        Outcome::Again => "again",
+    };
+    metrics::counter!("bowline_journal_events_total", "outcome" => outcome).increment(1);
+}
+
+fn count_failure(reason: &'static str) {
+    metrics::counter!("bowline_journal_failures_total", "reason" => reason).increment(1);
+}
