@@ -43,7 +43,7 @@ impl Events {
     ) -> Result<v1::PublishEventResponse, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
         check(&request)?;
-        let mut permit = self.context.journal.admit(tenant)?;
+        let permit = self.context.journal.admit(tenant)?;
         permit.grow(request.body.len())?;
         let key = dedup_key(tenant, &request);
         let event = Event {

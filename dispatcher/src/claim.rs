@@ -123,7 +123,7 @@ impl Claims {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let client = self.pool.get().await?;
             if self.replica.stood_for_a_lease() {
-                for dead in replicas::bury(&**client).await? {
+                for dead in replicas::bury(&client).await? {
                     tracing::warn!(replica = %dead, "a replica's lease ran out: its work is taken over");
                 }
             }

@@ -76,7 +76,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let drained = Shutdown::new();
     background(&config, &pool, &snapshot, unsealed, &shutdown);
     let replica = Replica::start(pool.clone(), "dispatcher", Arc::clone(&snapshot), shutdown.token()).await?;
-    let journal = Journal::start(&config, streams.clone(), shutdown.clone()).await?;
+    let journal = Journal::start(&config, streams.clone())?;
     let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?;
     let lanes = Lanes::new(Parts {
@@ -127,7 +127,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
 /// What every process does beside its work.
 fn background(config: &Config, pool: &Pool, snapshot: &Arc<Snapshot>, unsealed: UnsealLog, shutdown: &Shutdown) {
     essential("unsealings", shutdown, unsealings::write_unsealings(pool.clone(), unsealed, shutdown.token()));
-    let follow = Arc::clone(snapshot).follow(config.postgres.direct_url_str().map(str::to_owned), shutdown.token());
+    let follow = Arc::clone(snapshot).follow(Some(config.postgres.direct_url_str().to_owned()), shutdown.token());
     essential("configuration", shutdown, follow);
     let (pool, token) = (pool.clone(), shutdown.clone());
     supervise("partitions", shutdown, move || partitions::make_ahead(pool.clone(), token.clone()));

@@ -246,7 +246,7 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
     let mut batch = Batch::default();
     let mut after = After::default();
     let mut parks: HashMap<DeliveryKey, (Arc<Job>, Park)> = HashMap::new();
-    let mut settle = |job: &Job, batch: &mut Batch, after: &mut After| {
+    let settle = |job: &Job, batch: &mut Batch, after: &mut After| {
         if let Some(chunk) = &job.chunk
             && !job.queued.swap(true, Ordering::AcqRel)
             && chunk.settle_one()

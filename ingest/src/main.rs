@@ -1,1 +1,160 @@
-fn main() {}
+//! Bowline ingest: takes webhooks, verifies them, and acknowledges what is committed.
+//!
+//! The way of a request:
+//!
+//! 1. [`server`] accepts the connection, and [`intake`] walks the request through the rest.
+//! 2. [`route`] finds the source that its path names.
+//! 3. [`receive`] reads the body within the source's limit.
+//! 4. [`verify`] checks it by the source's scheme and makes the event; [`handshake`] knows requests
+//!    that only ask for proof.
+//! 5. The journal of `bowline_core` commits the event.
+//! 6. [`answer`] says so, or what [`reject`] has against it, which is kept for whoever mends it.
+
+mod answer;
+mod handshake;
+mod intake;
+mod receive;
+mod reject;
+mod route;
+mod server;
+mod verify;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_admin::AdminContext;
+use bowline_core::bootstrap::{self, Process, Service, Shutdown, essential, listen, supervise, wait_for};
+use bowline_core::journal::Journal;
+use bowline_core::replica::Replica;
+use bowline_core::secrets::{Keyring, Vault};
+use bowline_core::snapshot::Snapshot;
+use bowline_core::store::{self, partitions, unsealings};
+use bowline_core::streams::Streams;
+use clap::Parser;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use intake::Intake;
+use reject::Rejections;
+use server::ServerLimits;
+
+/// Takes webhooks in, verifies and stores them.
+#[derive(Debug, Parser)]
+#[command(name = "bowline-ingest", version)]
+struct Cli {
+    #[command(flatten)]
+    args: bootstrap::Args,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    bootstrap::run(Service::Ingest, &cli.args, run)
+}
+
+/// What must be done with by the end of a shutdown, once nothing comes in any more.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn run(process: Process) -> anyhow::Result<()> {
+    let (config, shutdown) = (Arc::clone(&process.config), &process.shutdown);
+    let postgres = process.readiness.condition("postgres");
+    let serving = process.readiness.condition("serving");
+    let pool = store::connect(config.postgres.url_str(), config.postgres.pool_size)?;
+    if wait_for(&config.postgres.target(), &postgres, shutdown, || store::check(&pool)).await.is_err() {
+        return Ok(());
+    }
+    let snapshot = Snapshot::load(pool.clone()).await?;
+
+    // What stands behind the intake ends after it: requests that are in still need it.
+    let behind = Shutdown::new();
+    let (vault, unseal_log) = Vault::new(Keyring::parse(&config.secrets.keyring)?);
+    let vault = Arc::new(vault);
+    let (rejections, writer) = Rejections::new(pool.clone());
+    let direct_url =
+        config.postgres.direct_url.is_some().then(|| config.postgres.direct_url_str().to_owned());
+    let write_rejections = {
+        let token = behind.token();
+        move || writer.clone().run(token.clone())
+    };
+    let make_partitions = {
+        let (pool, behind) = (pool.clone(), behind.clone());
+        move || partitions::make_ahead(pool.clone(), behind.clone())
+    };
+    let tell_unsealings = unsealings::write_unsealings(pool.clone(), unseal_log, behind.token());
+    let workers = [
+        essential("snapshot", shutdown, Arc::clone(&snapshot).follow(direct_url, behind.token())),
+        essential("unsealings", shutdown, tell_unsealings),
+        supervise("rejections", &behind, write_rejections),
+        supervise("partitions", &behind, make_partitions),
+    ];
+    let replica =
+        Replica::start(pool.clone(), Service::Ingest.as_str(), Arc::clone(&snapshot), shutdown.token())
+            .await?;
+    let journal = Journal::start(&config, Streams::connect(&config.redis))?;
+
+    let http = listen("ingest.listen", config.ingest.listen).await?;
+    let admin = listen("admin.listen", config.admin.listen).await?;
+    let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
+    let public_url = config.ingest.public_url_or(http_address);
+    let intake = Arc::new(Intake {
+        journal: journal.clone(),
+        snapshot: Arc::clone(&snapshot),
+        vault: Arc::clone(&vault),
+        rejections,
+        public_url: public_url.clone(),
+        body_timeout: config.ingest.body_timeout,
+        request_timeout: config.ingest.request_timeout,
+    });
+    let context = AdminContext {
+        pool,
+        journal: journal.clone(),
+        vault,
+        snapshot,
+        egress: Arc::new(config.egress.clone()),
+        public_url,
+        bootstrap_key: config.admin.bootstrap_key.clone(),
+        open_reflection: config.admin.open_reflection,
+    };
+    let limits = ServerLimits::of(&config.ingest);
+    let servers = [
+        essential("http", shutdown, server::serve(http, intake, limits, shutdown.token())),
+        essential("admin", shutdown, bowline_admin::serve(admin, context, shutdown.token())),
+    ];
+    serving.set_ready();
+    process.announce(Some(http_address), admin_address).await?;
+
+    shutdown.requested().await;
+    join("server", servers).await;
+    finish(&journal, &replica, behind, workers).await;
+    Ok(())
+}
+
+/// The end of a shutdown: nothing comes in any more.
+async fn finish(
+    journal: &Journal,
+    replica: &Replica,
+    behind: Shutdown,
+    workers: impl IntoIterator<Item = JoinHandle<()>>,
+) {
+    if timeout(FLUSH_TIMEOUT, journal.flush()).await.is_err() {
+        tracing::warn!("the journal was not flushed: what was not acknowledged will be sent again");
+    }
+    behind.request();
+    if timeout(FLUSH_TIMEOUT, join("worker", workers)).await.is_err() {
+        tracing::warn!("workers were cut at shutdown");
+    }
+    match timeout(RELEASE_TIMEOUT, replica.release()).await {
+        Ok(Ok(())) => tracing::info!("replica released"),
+        Ok(Err(error)) => tracing::warn!(%error, "the replica's life ends with its lease"),
+        Err(_) => tracing::warn!("the replica's life ends with its lease: Postgres does not answer"),
+    }
+}
+
+async fn join(kind: &'static str, tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(kind, %error, "a task ended by a panic");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! 1. [`admit`] takes a request in, or sheds it at once: a share of the count and bytes in flight.
 //! 2. [`Journal::commit`] puts the event into a bounded channel and waits for the answer.
-//! 3. [`write`] takes all that has gathered, has it folded by key ([`fold`]) and cut into chunks
+//! 3. [`write`] takes all that has gathered ([`gather`]), has it folded by key ([`fold`]) and cut into chunks
 //!    ([`chunk`], with the class of [`fair`]), and commits it as one statement.
 //! 4. The waiters get their answers, after the commit and never before (invariant 1).
 //! 5. [`publish`] hints the chunks to the dispatchers over Redis; what it skips, they find by
@@ -12,8 +12,10 @@
 
 mod admit;
 mod chunk;
+mod failure;
 mod fair;
 mod fold;
+mod gather;
 mod pending;
 mod publish;
 mod write;
@@ -33,9 +35,9 @@ use crate::streams::Streams;
 use admit::Admission;
 pub use admit::Permit;
 use fold::Request;
+use gather::Writing;
 use pending::Pending;
 use publish::Publisher;
-use write::Writing;
 
 /// Load passes quickly.
 const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -5,22 +5,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::chunk::{self, Placement};
-use super::fair::Rates;
+use super::failure::{Failure, classify};
 use super::fold::{Group, Outcome, Request, fold, same_event};
-use super::publish::Publisher;
-use crate::bootstrap::Config;
+use super::gather::Writing;
 use crate::crash;
 use crate::id::{EventId, TenantId};
 use crate::store;
@@ -35,75 +30,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Ids are minted here and now: another day than one of these is a mistake, not a missing partition.
 const DAYS_OFF_MAX: i64 = 2;
 
-/// What the writers share.
-#[derive(Debug)]
-pub(super) struct Writing {
-    url: String,
-    requests: tokio::sync::Mutex<mpsc::Receiver<Request>>,
-    events_max: usize,
-    bytes_max: usize,
-    shards: u16,
-    rates: Mutex<Rates>,
-    publisher: Option<Publisher>,
-    connected: AtomicUsize,
-    away: AtomicBool,
-}
-
-impl Writing {
-    pub(super) fn new(
-        config: &Config,
-        url: &str,
-        requests: mpsc::Receiver<Request>,
-        publisher: Option<Publisher>,
-    ) -> Self {
-        Self {
-            url: url.to_owned(),
-            requests: tokio::sync::Mutex::new(requests),
-            events_max: config.ingest.batch_events_max,
-            bytes_max: config.ingest.batch_bytes_max,
-            shards: u16::try_from(config.redis.shards).unwrap_or(u16::MAX),
-            rates: Mutex::new(Rates::new(Instant::now())),
-            publisher,
-            connected: AtomicUsize::new(0),
-            away: AtomicBool::new(false),
-        }
-    }
-
-    /// No writer has a connection, and the last try to get one failed.
-    pub(super) fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
-    }
-
-    pub(super) async fn flush(&self) {
-        if let Some(publisher) = &self.publisher {
-            publisher.flush().await;
-        }
-    }
-
-    /// All that has gathered, up to the limits; `None` when nothing will come any more.
-    async fn take(&self) -> Option<Vec<Request>> {
-        let mut requests = self.requests.lock().await;
-        let first = requests.recv().await?;
-        let mut bytes = first.bytes();
-        let mut batch = vec![first];
-        while batch.len() < self.events_max && bytes < self.bytes_max {
-            let Ok(request) = requests.try_recv() else { break };
-            bytes += request.bytes();
-            batch.push(request);
-        }
-        Some(batch)
-    }
-
-    fn classes(&self, groups: &[Group]) -> HashMap<TenantId, Class> {
-        let mut counts: HashMap<TenantId, u64> = HashMap::new();
-        for group in groups {
-            *counts.entry(group.event().tenant_id).or_default() += 1;
-        }
-        let (mut rates, now) = (self.rates.lock(), Instant::now());
-        counts.into_iter().map(|(tenant, events)| (tenant, rates.classify(tenant, events, now))).collect()
-    }
-}
-
 /// A connection that counts as long as it is kept.
 #[derive(Debug)]
 struct Link {
@@ -113,7 +39,7 @@ struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.writing.connected.fetch_sub(1, Ordering::Relaxed);
+        self.writing.has_lost_connection();
     }
 }
 
@@ -128,15 +54,6 @@ struct Writer {
 struct Round {
     outcomes: Vec<Outcome>,
     troubled: bool,
-}
-
-/// Why a statement was not, or may not have been, committed.
-enum Failure {
-    /// Something in the rows.
-    Data(String),
-    Partition,
-    /// Not the rows' fault: the same rows may pass later.
-    Passing,
 }
 
 /// One writer, for the life of the journal.
@@ -172,21 +89,14 @@ impl Writer {
         let opened = tokio::time::timeout(REPLY_TIMEOUT, Connection::open(&self.writing.url)).await;
         match opened.unwrap_or(Err(store::Error::TimedOut(REPLY_TIMEOUT))) {
             Ok(connection) => {
-                self.writing.connected.fetch_add(1, Ordering::Relaxed);
-                if self.writing.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the journal has a connection to postgres again");
-                }
+                self.writing.has_connected();
                 self.pause = PAUSE_MIN;
                 let lost = connection.lost();
                 self.link = Some(Link { connection, writing: Arc::clone(&self.writing) });
                 Some(lost)
             }
             Err(error) => {
-                if self.writing.connected.load(Ordering::Relaxed) == 0
-                    && !self.writing.away.swap(true, Ordering::Relaxed)
-                {
-                    tracing::warn!(%error, "the journal has no connection to postgres: requests are shed");
-                }
+                self.writing.has_failed_to_connect(&error);
                 None
             }
         }
@@ -292,6 +202,8 @@ impl Writer {
         let rows: Vec<Row<'_>> =
             groups.iter().zip(&placements).map(|(group, place)| row(group, place)).collect();
         let began = Instant::now();
+        // What was said before is not about this commit.
+        connection.take_warning();
         let mut result = answered(connection.insert(&rows)).await;
         if let Ok(written) = &result
             && written.iter().any(|row| row.claimed && row.fresh && !row.inserted)
@@ -439,28 +351,6 @@ fn day(group: &Group) -> Option<NaiveDate> {
 fn all_near(groups: &[Group]) -> bool {
     let today = Utc::now().date_naive();
     groups.iter().all(|group| day(group).is_some_and(|day| (day - today).num_days().abs() <= DAYS_OFF_MAX))
-}
-
-fn classify(error: &store::Error, closed: bool) -> Failure {
-    let store::Error::Postgres(error) = error else { return Failure::Passing };
-    let Some(db) = error.as_db_error() else {
-        // Without an answer of the server: the connection, or a value that could not be sent.
-        let io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
-        return if closed || error.is_closed() || io {
-            Failure::Passing
-        } else {
-            Failure::Data(error.to_string())
-        };
-    };
-    // No row of `events` breaks a CHECK of its own: without a constraint's name it is the partition.
-    if *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none() {
-        return Failure::Partition;
-    }
-    match db.code().code().get(..2) {
-        // Data exception, integrity violation, a limit of the server passed by a value.
-        Some("22" | "23" | "54") => Failure::Data(db.message().to_owned()),
-        _ => Failure::Passing,
-    }
 }
 
 fn count(outcome: &Outcome) {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use url::Url;
 
-use super::keys::{KeyCache, KeysError};
+use super::keys::{self, KeyCache, KeysError};
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
 use crate::format::{self, Format};
 use crate::preset::{self, Preset};
@@ -50,7 +50,9 @@ impl LiveSource {
     /// The keys that are valid now, newest first; empty where nothing is verified.
     pub fn keys(&self, vault: &Vault, now: DateTime<Utc>) -> Result<Arc<[Key]>, KeysError> {
         let Some(scheme) = &self.scheme else { return Ok(Arc::default()) };
-        self.keys.get(&self.secrets, vault, Purpose::Verify, now, |secret| scheme.key(secret))
+        let open =
+            |stored: &StoredSecret| keys::open(vault, stored, Purpose::Verify, |secret| scheme.key(secret));
+        self.keys.get(&self.secrets, now, open)
     }
 }
 
@@ -98,7 +100,10 @@ impl LiveEndpoint {
 
     /// The keys that sign now, newest first; empty where it has no secret.
     pub fn keys(&self, vault: &Vault, now: DateTime<Utc>) -> Result<Arc<[Key]>, KeysError> {
-        self.keys.get(&self.secrets, vault, Purpose::Sign, now, |secret| self.format.key(secret))
+        let open = |stored: &StoredSecret| {
+            keys::open(vault, stored, Purpose::Sign, |secret| self.format.key(secret))
+        };
+        self.keys.get(&self.secrets, now, open)
     }
 
     pub(super) fn wants_channel(&self, channel: Option<&str>) -> bool {

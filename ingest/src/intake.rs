@@ -1,0 +1,168 @@
+//! The way of one request: route, admit, receive, verify, commit, answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::journal::{Journal, Permit};
+use bowline_core::secrets::Vault;
+use bowline_core::snapshot::{LiveSource, Snapshot};
+use bytes::Bytes;
+use chrono::Utc;
+use http::Request;
+use http::request::Parts;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::answer::{self, Reply};
+use crate::receive::{self, BodyLimits};
+use crate::reject::{RETRY_LATER, Refusal, Rejections, refuse_journal};
+use crate::route::{self, Route};
+use crate::verify::{Judge, Received, Verdict};
+
+/// A source that changes while a request is verified has it verified again, so often.
+const VERIFICATIONS_MAX: usize = 3;
+/// From here on verifying takes so long that the other requests of the thread are moved away first.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
+
+/// What requests are taken with.
+pub(crate) struct Intake {
+    pub(crate) journal: Journal,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) rejections: Rejections,
+    pub(crate) public_url: String,
+    pub(crate) body_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+}
+
+/// What is known of a request so far: what is needed to refuse it well.
+#[derive(Default)]
+struct Seen {
+    live: Option<Arc<LiveSource>>,
+    /// The body was asked for.
+    reading: bool,
+    body: Bytes,
+}
+
+/// A request apart from its body.
+struct Asked {
+    head: Parts,
+    /// A proxy's address, where one stands before.
+    remote: IpAddr,
+}
+
+impl Asked {
+    fn with<'a>(&'a self, body: &'a Bytes) -> Received<'a> {
+        Received {
+            method: &self.head.method,
+            path_and_query: self.head.uri.path_and_query().map_or("/", |path| path.as_str()),
+            headers: &self.head.headers,
+            body,
+            remote: self.remote,
+        }
+    }
+}
+
+/// A request that ends well: the name of its outcome in the metrics, and its answer.
+type Taken = (&'static str, Reply);
+
+impl Intake {
+    /// Answers any request; never fails.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, remote: IpAddr) -> Reply {
+        let began = Instant::now();
+        let awaits_continue = receive::awaits_continue(&request);
+        let (head, mut body) = request.into_parts();
+        let asked = Asked { head, remote };
+        let mut seen = Seen::default();
+        let (outcome, reply) = match self.take(&asked, &mut body, &mut seen).await {
+            Ok(taken) => taken,
+            Err(refusal) => {
+                if !awaits_continue || seen.reading {
+                    receive::drain(body, asked.head.version);
+                }
+                self.refuse(&refusal, &asked, &seen)
+            }
+        };
+        metrics::counter!("bowline_ingest_requests_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("bowline_ingest_request_seconds").record(began.elapsed());
+        reply
+    }
+
+    async fn take(&self, asked: &Asked, body: &mut Incoming, seen: &mut Seen) -> Result<Taken, Refusal> {
+        let route = Route::of(asked.head.uri.path()).ok_or_else(route::unknown_source)?;
+        let live = self.in_time(route.find(&self.snapshot)).await?;
+        seen.live = Some(Arc::clone(&live));
+        route::check_method(&asked.head.method, live.preset)?;
+        let limits = BodyLimits::of(&live.source.spec, live.preset, self.body_timeout);
+        limits.check_announced(body)?;
+        let permit = self.journal.admit(live.source.tenant_id).map_err(refuse_journal)?;
+        seen.reading = true;
+        seen.body = receive::receive(body, limits, &permit).await?;
+        self.in_time(self.commit(&route, asked, seen, &permit)).await
+    }
+
+    /// Verifies and commits; once more, where the source changed in between.
+    async fn commit(
+        &self,
+        route: &Route,
+        asked: &Asked,
+        seen: &mut Seen,
+        permit: &Permit,
+    ) -> Result<Taken, Refusal> {
+        use bowline_core::journal::JournalError::Stale;
+
+        for _ in 0..VERIFICATIONS_MAX {
+            let live = match seen.live.take() {
+                Some(live) => live,
+                None => route.find(&self.snapshot).await?,
+            };
+            let live = Arc::clone(seen.live.insert(live));
+            let event = match self.judge(asked.with(&seen.body), &live)? {
+                Verdict::Handshake(answer) => return Ok(("handshake", answer::handshake(answer))),
+                Verdict::Event(event) => event,
+            };
+            match self.journal.commit(permit, *event).await {
+                Ok(committed) => {
+                    let outcome = if committed.duplicate { "duplicate" } else { "accepted" };
+                    let answers = live.preset.answers();
+                    return Ok((outcome, answer::accepted(answers, committed.id, committed.duplicate)));
+                }
+                Err(Stale) => {
+                    seen.live = None;
+                    self.snapshot.refresh().await.map_err(|error| route::unreadable_source(&error))?;
+                }
+                Err(error) => return Err(refuse_journal(error)),
+            }
+        }
+        Err(refuse_journal(Stale))
+    }
+
+    fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
+        let judge = Judge { vault: &self.vault, public_url: &self.public_url, now: Utc::now() };
+        if received.body.len() < LARGE_BODY_BYTES {
+            return judge.judge(received, live);
+        }
+        tokio::task::block_in_place(|| judge.judge(received, live))
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        match tokio::time::timeout(self.request_timeout, work).await {
+            Ok(done) => done,
+            // The event may be committed all the same: the sender's next attempt is then a duplicate.
+            Err(_) => Err(Refusal::unavailable(
+                "request_timeout",
+                format!("no answer within {} s; send it again later", self.request_timeout.as_secs()),
+                RETRY_LATER,
+            )),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, asked: &Asked, seen: &Seen) -> Taken {
+        if let Some(live) = &seen.live {
+            self.rejections.refuse(refusal, asked.with(&seen.body), live);
+        }
+        let answers = seen.live.as_ref().map(|live| live.preset.answers());
+        (refusal.code, answer::refused(refusal, answers))
+    }
+}

@@ -1,0 +1,231 @@
+//! From a received request to the event it is, or the check it fails. Nothing here waits.
+
+use std::net::IpAddr;
+
+use bowline_core::defaults;
+use bowline_core::event::{Event, encode_headers};
+use bowline_core::id::EventId;
+use bowline_core::journal::{DedupKey, NewEvent};
+use bowline_core::preset::{HandshakeAnswer, MissingDedupKey, RequirementError};
+use bowline_core::scheme::{InboundRequest, Scheme, Source, StatusHint, VerifyError};
+use bowline_core::secrets::Vault;
+use bowline_core::snapshot::LiveSource;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::reject::{RETRY_LATER, Refusal};
+use crate::{handshake, route};
+
+/// Headers kept with an event or a rejection.
+pub(crate) const HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
+const CONTENT_TYPE_BYTES_MAX: usize = 256;
+
+/// A request that is all there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) path_and_query: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a Bytes,
+    /// Who sent it; a proxy's, where one stands before.
+    pub(crate) remote: IpAddr,
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Handshake(HandshakeAnswer),
+    Event(Box<NewEvent>),
+}
+
+/// What a request is judged by, apart from the source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    pub(crate) vault: &'a Vault,
+    pub(crate) public_url: &'a str,
+    pub(crate) now: DateTime<Utc>,
+}
+
+impl Judge<'_> {
+    /// The checks in their order: handshake, required headers, signature, body, deduplication key.
+    pub(crate) fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
+        let preset = live.preset;
+        let request = InboundRequest::new(
+            received.method.as_str(),
+            received.path_and_query,
+            received.headers,
+            received.body,
+        )
+        .with_public_url(self.public_url)
+        .with_pointers(preset.pointers());
+
+        if let Some(answer) = handshake::unverified(preset, &request) {
+            return Ok(Verdict::Handshake(answer));
+        }
+        if received.method != Method::POST && !handshake::awaits_verification(preset, &request) {
+            return Err(route::method_not_allowed(preset));
+        }
+        preset.check(&request).map_err(|fault| refuse_requirement(&fault))?;
+        if !live.source.spec.insecure {
+            self.verify(&request, live)?;
+        }
+        preset.check_body(&request).map_err(|fault| refuse_requirement(&fault))?;
+        if let Some(answer) = handshake::verified(preset, &request) {
+            return Ok(Verdict::Handshake(answer));
+        }
+        let event = self.event(received, &request, live)?;
+        Ok(Verdict::Event(Box::new(event)))
+    }
+
+    fn verify(&self, request: &InboundRequest<'_>, live: &LiveSource) -> Result<(), Refusal> {
+        let Some(scheme) = live.scheme.as_deref() else {
+            return Err(Refusal::unavailable(
+                "no_scheme",
+                "this source has no scheme to verify with: give it one",
+                RETRY_LATER,
+            ));
+        };
+        let keys = live.keys(self.vault, self.now).map_err(|error| {
+            // What is wrong with a secret is for the log of the deployment alone.
+            tracing::error!(source_id = %live.source.id, %error, "the secrets of a source cannot be used");
+            refuse_verification(&VerifyError::NoUsableSecret, None)
+        })?;
+        scheme
+            .verify(request, &keys, self.now)
+            .map(|_| ())
+            .map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
+    }
+
+    fn event(
+        &self,
+        received: Received<'_>,
+        request: &InboundRequest<'_>,
+        live: &LiveSource,
+    ) -> Result<NewEvent, Refusal> {
+        let (source, preset) = (&live.source, live.preset);
+        let spec = &source.spec;
+        let key = preset.dedup_key(request).map_err(|fault| refuse_dedup_key(&fault))?.map(|key| DedupKey {
+            scope: source.id.0,
+            hash: Sha256::digest(&key).into(),
+            ttl: spec.dedup_ttl.unwrap_or(defaults::DEDUP_TTL),
+            fingerprint: None,
+        });
+        let event_type = spec.event_type.clone().or_else(|| preset.event_type(request));
+        let event = Event {
+            id: EventId::new(),
+            tenant_id: source.tenant_id,
+            source_id: Some(source.id),
+            event_type: event_type.unwrap_or_else(|| format!("{}.event", preset.name())),
+            channel: spec.channel.clone().or_else(|| preset.channel(request)),
+            content_type: content_type(received.headers),
+            headers: headers_kept(received.headers, live, &[CONTENT_TYPE]),
+            body: received.body.clone(),
+            time: self.now,
+        };
+        Ok(NewEvent { event, generation: source.generation, key })
+    }
+}
+
+/// Empty for none, and for one that is no plain text.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if value.len() <= CONTENT_TYPE_BYTES_MAX { value.to_owned() } else { String::new() }
+}
+
+/// The headers fit to be kept: those that carry a secret are left out, and `apart` are kept elsewhere.
+pub(crate) fn headers_kept(headers: &HeaderMap, live: &LiveSource, apart: &[HeaderName]) -> Bytes {
+    let sent = secret_sources(live);
+    let secret = |name: &HeaderName| {
+        [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
+            || sent.iter().any(|source| source.as_header() == Some(name))
+    };
+    let kept = headers.iter().filter(|(name, _)| !secret(name) && !apart.contains(name));
+    encode_headers(kept.map(|(name, value)| (name.as_str(), value.as_bytes())), HEADERS_KEPT_BYTES_MAX)
+}
+
+/// Where the sender writes the secret itself, if it does.
+pub(crate) fn secret_sources(live: &LiveSource) -> &[Source] {
+    let own = live.source.spec.scheme.as_ref();
+    secrets_of(own.or(live.preset.description().scheme.as_ref()))
+}
+
+fn secrets_of(scheme: Option<&Scheme>) -> &[Source] {
+    match scheme {
+        Some(scheme) if scheme.algorithm.sends_the_secret() => &scheme.signature.sources,
+        _ => &[],
+    }
+}
+
+fn refuse_requirement(fault: &RequirementError) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, fault.code(), fault.to_string())
+}
+
+fn refuse_dedup_key(fault: &MissingDedupKey) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, fault.code(), fault.to_string())
+}
+
+fn refuse_verification(fault: &VerifyError, www_authenticate: Option<&'static str>) -> Refusal {
+    let status = match fault.status_hint() {
+        StatusHint::BadRequest => StatusCode::BAD_REQUEST,
+        StatusHint::Unauthorized => StatusCode::UNAUTHORIZED,
+        StatusHint::Unavailable => {
+            return Refusal::unavailable(fault.code(), fault.to_string(), RETRY_LATER);
+        }
+    };
+    let mut refusal = Refusal::new(status, fault.code(), fault.to_string());
+    refusal.www_authenticate = www_authenticate.filter(|_| status == StatusCode::UNAUTHORIZED);
+    refusal.is_of_verification = true;
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_check_has_the_status_of_its_kind() {
+        let at = || Source::header(AUTHORIZATION);
+        let ask = Some("Bearer realm=\"webhooks\"");
+        for (fault, status, asked) in [
+            (VerifyError::Missing { at: at() }, 401, ask),
+            (VerifyError::WrongToken { at: at() }, 401, ask),
+            (VerifyError::Missing { at: Source::header(CONTENT_TYPE) }, 400, None),
+            (VerifyError::UnexpectedHeader { name: "x".into() }, 400, None),
+            (VerifyError::TimestampTooOld { age_s: 301, window_s: 300 }, 401, ask),
+        ] {
+            let refusal = refuse_verification(&fault, ask);
+            assert_eq!((refusal.status.as_u16(), refusal.www_authenticate), (status, asked), "{fault}");
+            assert!(refusal.is_of_verification);
+        }
+        let refusal = refuse_verification(&VerifyError::NoUsableSecret, ask);
+        assert_eq!((refusal.status.as_u16(), refusal.retry_after), (503, Some(RETRY_LATER)));
+        assert!(!refusal.is_of_verification, "the sender did nothing wrong");
+    }
+
+    #[test]
+    fn a_content_type_is_plain_text_of_bounded_length() {
+        let of = |value: &[u8]| {
+            let value = http::HeaderValue::from_bytes(value).unwrap();
+            content_type(&HeaderMap::from_iter([(CONTENT_TYPE, value)]))
+        };
+        assert_eq!(of(b"application/json; charset=utf-8"), "application/json; charset=utf-8");
+        assert_eq!(of(b"text/\xff"), "");
+        assert_eq!(of(&[b'a'; CONTENT_TYPE_BYTES_MAX + 1]), "");
+        assert_eq!(content_type(&HeaderMap::new()), "");
+    }
+
+    #[test]
+    fn only_schemes_that_send_the_secret_have_something_to_hide() {
+        let scheme = |algorithm: &str| -> Scheme {
+            let signature = serde_json::json!({"sources": ["header:x-token", "query:token"]});
+            serde_json::from_value(serde_json::json!({"algorithm": algorithm, "signature": signature}))
+                .unwrap()
+        };
+        assert_eq!(secrets_of(Some(&scheme("token"))).len(), 2);
+        assert_eq!(secrets_of(Some(&scheme("hmac-sha256"))), []);
+        assert_eq!(secrets_of(None), []);
+    }
+}
