@@ -117,7 +117,8 @@ impl Builder {
     }
 }
 
-fn base_settings(database: &Database, redis_url: &str) -> Settings {
+/// What every service of a stack is told.
+pub fn base_settings(database: &Database, redis_url: &str) -> Settings {
     [
         ("BOWLINE_POSTGRES_URL", database.url.as_str()),
         ("BOWLINE_POSTGRES_POOL_SIZE", "4"),

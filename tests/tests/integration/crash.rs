@@ -7,6 +7,11 @@ use bowline_tests::service::Kind;
 use bowline_tests::{Provider, Receiver, Stack, admin, stores};
 
 const CRASH_AT: &str = "BOWLINE_CRASH_AT";
+/// In every statement that claims chunks.
+const CLAIM: &str = "UPDATE outbox";
+/// Only in the claim of a chunk that was read from a stream: that one always has something to claim.
+const CLAIM_FROM_STREAM: &str = "takeovers = o.takeovers + (o.owner IS NOT NULL)";
+const RECORD: &str = "INSERT INTO attempts";
 
 #[tokio::test]
 async fn ingest_dies_between_commit_and_stream() {
@@ -102,20 +107,20 @@ async fn a_lost_reply(statement: &str, cut: Cut, sql_is: &str) {
 
 #[tokio::test]
 async fn a_claim_whose_reply_is_lost_is_found_again() {
-    a_lost_reply("UPDATE outbox", Cut::Answer, "claimed, and nobody knows").await;
+    a_lost_reply(CLAIM, Cut::Answer, "claimed, and nobody knows").await;
 }
 
 #[tokio::test]
 async fn a_claim_that_never_arrived_is_made_again() {
-    a_lost_reply("UPDATE outbox", Cut::Before, "not claimed").await;
+    a_lost_reply(CLAIM_FROM_STREAM, Cut::Before, "not claimed").await;
 }
 
 #[tokio::test]
 async fn a_record_whose_reply_is_lost_changes_nothing_twice() {
-    a_lost_reply("INSERT INTO attempts", Cut::Answer, "recorded, and nobody knows").await;
+    a_lost_reply(RECORD, Cut::Answer, "recorded, and nobody knows").await;
 }
 
 #[tokio::test]
 async fn a_record_that_never_arrived_is_made_again() {
-    a_lost_reply("INSERT INTO attempts", Cut::Before, "not recorded").await;
+    a_lost_reply(RECORD, Cut::Before, "not recorded").await;
 }

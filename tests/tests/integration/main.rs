@@ -11,6 +11,7 @@ mod endpoints;
 mod failures;
 mod formats;
 mod inbound;
+mod journal;
 mod parity;
 mod pause;
 mod presets;
