@@ -23,7 +23,7 @@ struct Open {
     inline_bytes: usize,
 }
 
-/// The shard of a tenant: the same in every process. A UUIDv7 ends in random bits.
+/// The shard of a tenant: the same in every process. A `UUIDv7` ends in random bits.
 pub(super) fn shard_of(tenant: TenantId, shards: u16) -> u16 {
     (tenant.0.as_u128() % u128::from(shards.max(1))) as u16
 }

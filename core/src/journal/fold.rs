@@ -215,6 +215,7 @@ mod tests {
         (request, id, answered)
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "an answer as it is sent")]
     fn stored(id: EventId, duplicate: bool) -> Result<Committed, JournalError> {
         Ok(Committed { id, duplicate })
     }

@@ -143,6 +143,7 @@ impl Writer {
     async fn round(&mut self, groups: &[Group], classes: &HashMap<TenantId, Class>) -> Round {
         let mut round = Round { outcomes: vec![Outcome::Again; groups.len()], troubled: false };
         let mut held = Vec::new();
+        #[allow(clippy::single_range_in_vec_init, reason = "a list of spans, the whole first")]
         let mut spans = vec![0..groups.len()];
         let mut partitions_made = false;
         while let Some(span) = spans.pop() {

@@ -27,7 +27,7 @@ fn first_id_of(day: NaiveDate) -> Uuid {
     Uuid::from_u128(u128::try_from(unix_ms).unwrap_or(0) << 80)
 }
 
-/// The day inside an id; `None` where it is no UUIDv7.
+/// The day inside an id; `None` where it is no `UUIDv7`.
 pub fn day_of(id: Uuid) -> Option<NaiveDate> {
     if id.get_version_num() != 7 {
         return None;

@@ -219,13 +219,12 @@ impl Streams {
     /// Keeps the connection while it works, gives it up when it does not.
     async fn judge<T>(&self, reply: Result<T, StreamError>) -> Result<T, StreamError> {
         match &reply {
-            Ok(_) => self.mark_back(),
             Err(error) if error.is_loss() => {
                 *self.shared.connection.lock().await = None;
                 self.mark_away(error);
             }
-            // It answered.
-            Err(_) => self.mark_back(),
+            // It answered, if only with an error.
+            Ok(_) | Err(_) => self.mark_back(),
         }
         reply
     }

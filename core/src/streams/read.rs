@@ -108,19 +108,12 @@ impl Streams {
             command.arg("BLOCK").arg((block.as_millis() as u64).max(1));
         }
         command.arg("STREAMS").arg(self.key(reader.stream)).arg(">");
-        let mut connection = match reader.connection.take() {
-            Some(connection) => connection,
-            None => {
-                // The shared connection paces how often a server that is away is asked.
-                self.connection().await?;
-                match self.open(BLOCK_MAX + BLOCK_SLACK).await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        self.mark_away(&error);
-                        return Err(error);
-                    }
-                }
-            }
+        let mut connection = if let Some(connection) = reader.connection.take() {
+            connection
+        } else {
+            // The shared connection paces how often a server that is away is asked.
+            self.connection().await?;
+            self.open(BLOCK_MAX + BLOCK_SLACK).await.inspect_err(|error| self.mark_away(error))?
         };
         let reply: Result<Option<StreamReadReply>, _> =
             within(block + BLOCK_SLACK, command.query_async(&mut connection)).await;
