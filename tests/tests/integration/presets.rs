@@ -73,7 +73,8 @@ fn cases() -> Vec<Case> {
             secret: text("connectgain"),
             body: r#"{"event":"contact.created","timestamp":"2026-01-01T00:00:00Z","data":{}}"#,
             headers: |secret, body| {
-                sign::connectgain(secret, "contact.created", "2026-01-01T00:00:00Z", body.as_bytes())
+                let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+                sign::connectgain(secret, "contact.created", &now, body.as_bytes())
             },
             event_type: "contact.created",
             channel: "",
