@@ -71,7 +71,10 @@ mod tests {
         assert_eq!((BREAKER_FAILURES, BREAKER_PAUSE_MIN.as_secs(), BREAKER_PAUSE_MAX.as_secs()), (5, 5, 300));
         assert_eq!((DISABLE_AFTER_FAILURES, DISABLE_AFTER.as_secs()), (10, 86_400));
         assert_eq!(RESPONSE_CAPTURE_BYTES, 16_384);
-        assert_eq!((DEDUP_TTL.as_secs(), RETENTION.as_secs(), BODY_LIMIT_BYTES), (86_400, 2_592_000, 1_048_576));
+        assert_eq!(
+            (DEDUP_TTL.as_secs(), RETENTION.as_secs(), BODY_LIMIT_BYTES),
+            (86_400, 2_592_000, 1_048_576)
+        );
         assert_eq!((CHUNK_EVENTS_MAX, CHUNK_INLINE_BYTES_MAX), (64, 262_144));
         assert_eq!((LEASE.as_secs(), LEASE_RENEWAL.as_secs(), LEASE_CONFIDENCE.as_secs()), (6, 2, 4));
     }

@@ -24,7 +24,10 @@ pub struct Event {
 
 /// Headers kept as `name: value\n` lines of raw bytes: neither name nor value can hold a line feed.
 /// Stops before the line that would pass `limit_bytes`.
-pub fn encode_headers<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>, limit_bytes: usize) -> Bytes {
+pub fn encode_headers<'a>(
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    limit_bytes: usize,
+) -> Bytes {
     let mut out = Vec::new();
     for (name, value) in headers {
         if out.len() + name.len() + value.len() + 3 > limit_bytes {

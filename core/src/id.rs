@@ -141,8 +141,16 @@ mod tests {
 
     #[test]
     fn every_fault_is_named() {
-        assert_eq!("src_01h2xcejqtf2nbrexx3vqjhp41".parse::<EventId>(), Err(IdError::Prefix { expected: "evt" }));
-        for bad in ["evt_", "evt_81h2xcejqtf2nbrexx3vqjhp41", "evt_01h2xcejqtf2nbrexx3vqjhp4u", "evt_01H2XCEJQTF2NBREXX3VQJHP41"] {
+        assert_eq!(
+            "src_01h2xcejqtf2nbrexx3vqjhp41".parse::<EventId>(),
+            Err(IdError::Prefix { expected: "evt" })
+        );
+        for bad in [
+            "evt_",
+            "evt_81h2xcejqtf2nbrexx3vqjhp41",
+            "evt_01h2xcejqtf2nbrexx3vqjhp4u",
+            "evt_01H2XCEJQTF2NBREXX3VQJHP41",
+        ] {
             assert_eq!(bad.parse::<EventId>(), Err(IdError::Suffix { expected: "evt" }), "{bad}");
         }
     }

@@ -153,7 +153,8 @@ fn failed(attempted: &mut Attempted, error: EgressSendError) {
 }
 
 fn kept(headers: &HeaderMap) -> Vec<u8> {
-    encode_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), HEADERS_KEPT_BYTES).to_vec()
+    encode_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), HEADERS_KEPT_BYTES)
+        .to_vec()
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).

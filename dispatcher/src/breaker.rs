@@ -51,11 +51,8 @@ impl Breaker {
         if self.open_until.is_some() && !self.probing {
             return;
         }
-        self.pause = if self.pause.is_zero() {
-            BREAKER_PAUSE_MIN
-        } else {
-            (self.pause * 2).min(BREAKER_PAUSE_MAX)
-        };
+        self.pause =
+            if self.pause.is_zero() { BREAKER_PAUSE_MIN } else { (self.pause * 2).min(BREAKER_PAUSE_MAX) };
         self.probing = false;
         self.open_until = Some(now + self.pause);
     }

@@ -98,7 +98,9 @@ impl Claims {
             let client = self.pool.get().await?;
             let mut claimed = Vec::new();
             for class in [0, 1] {
-                claimed.extend(chunks::claim_unowned(&**client, life, class, unowned_for, CHUNKS_PER_SCAN).await?);
+                claimed.extend(
+                    chunks::claim_unowned(&**client, life, class, unowned_for, CHUNKS_PER_SCAN).await?,
+                );
             }
             claimed.extend(chunks::claim_orphaned(&**client, life, CHUNKS_PER_SCAN).await?);
             claimed
@@ -154,7 +156,8 @@ impl Claims {
             taken.retain(|id| owned_ids.contains(id));
             unknown
         };
-        let (lost, fresh): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|chunk| suspects.chunks.contains(&chunk.id));
+        let (lost, fresh): (Vec<_>, Vec<_>) =
+            unknown.into_iter().partition(|chunk| suspects.chunks.contains(&chunk.id));
         suspects.chunks = fresh.into_iter().map(|chunk| chunk.id).collect();
         self.take_from_postgres(lost, life).await;
         let known = self.lanes.held();
@@ -185,7 +188,11 @@ impl Claims {
     }
 
     /// Returns whether an endpoint had more than was taken.
-    async fn claim_due(&self, client: &tokio_postgres::Client, endpoints: &[EndpointId]) -> Result<bool, store::Error> {
+    async fn claim_due(
+        &self,
+        client: &tokio_postgres::Client,
+        endpoints: &[EndpointId],
+    ) -> Result<bool, store::Error> {
         let room = self.deliveries.available_permits().min(DUE_ROWS_PER_CLAIM);
         if endpoints.is_empty() || room == 0 {
             return Ok(false);

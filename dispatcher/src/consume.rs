@@ -89,8 +89,10 @@ impl Consumer {
             tokio::time::sleep(AUTOCLAIM_IDLE / 4).await;
             let life = self.claims.replica.id();
             let mut from: Option<String> = None;
-            while let Ok(found) =
-                self.streams.autoclaim(self.stream, &life.to_string(), from.as_deref(), ENTRIES_PER_READ).await
+            while let Ok(found) = self
+                .streams
+                .autoclaim(self.stream, &life.to_string(), from.as_deref(), ENTRIES_PER_READ)
+                .await
             {
                 self.claim(found.entries, life).await;
                 from = found.next;
@@ -108,10 +110,13 @@ impl Consumer {
             entry_ids.push(entry.id);
             match entry.chunk {
                 Ok(chunk) => {
-                    let events = chunk.events.into_iter().filter(|event| event.inline).map(|event| event.event);
+                    let events =
+                        chunk.events.into_iter().filter(|event| event.inline).map(|event| event.event);
                     inline.insert(chunk.id, events.collect());
                 }
-                Err(error) => tracing::warn!(%error, "a stream entry is no chunk; its outbox row brings the events"),
+                Err(error) => {
+                    tracing::warn!(%error, "a stream entry is no chunk; its outbox row brings the events")
+                }
             }
         }
         if entry_ids.is_empty() {

@@ -9,7 +9,10 @@ use bowline_core::endpoint::{Backoff, RetryPolicy};
 /// What came back of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Status { status: u16, retry_after: Option<Duration> },
+    Status {
+        status: u16,
+        retry_after: Option<Duration>,
+    },
     /// Timeout, connect, TLS, DNS or protocol error.
     NoAnswer,
     /// No retry can help: refused by the egress guard, secret missing, not to be formatted.
@@ -77,13 +80,19 @@ mod tests {
         for ok in [200, 201, 204, 299] {
             assert_eq!(decide(status(ok), 1, &policy, 0.5), Next::Done);
         }
-        assert_eq!(decide(status(410), 1, &policy, 0.5), Next::Dead { reason: DeadReason::Gone, disable: true });
+        assert_eq!(
+            decide(status(410), 1, &policy, 0.5),
+            Next::Dead { reason: DeadReason::Gone, disable: true }
+        );
         for retried in [100, 301, 302, 400, 401, 404, 429, 500, 503] {
             assert!((seconds(decide(status(retried), 1, &policy, 0.5)) - 5.0).abs() < 1e-9, "{retried}");
         }
         assert!((seconds(decide(Answer::NoAnswer, 2, &policy, 0.5)) - 300.0).abs() < 1e-9);
         let refused = Answer::Impossible(DeadReason::EgressRefused);
-        assert_eq!(decide(refused, 1, &policy, 0.5), Next::Dead { reason: DeadReason::EgressRefused, disable: false });
+        assert_eq!(
+            decide(refused, 1, &policy, 0.5),
+            Next::Dead { reason: DeadReason::EgressRefused, disable: false }
+        );
     }
 
     #[test]
@@ -99,7 +108,8 @@ mod tests {
     #[test]
     fn retry_after_is_a_floor_and_capped() {
         let policy = RetryPolicy::default();
-        let asked = |status, seconds| Answer::Status { status, retry_after: Some(Duration::from_secs(seconds)) };
+        let asked =
+            |status, seconds| Answer::Status { status, retry_after: Some(Duration::from_secs(seconds)) };
         assert!((seconds(decide(asked(429, 60), 1, &policy, 0.5)) - 60.0).abs() < 1e-9);
         assert!((seconds(decide(asked(503, 1), 1, &policy, 0.5)) - 5.0).abs() < 1e-9);
         assert!((seconds(decide(asked(503, 10_000_000), 1, &policy, 0.5)) - 86_400.0).abs() < 1e-9);

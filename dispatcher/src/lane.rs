@@ -238,15 +238,22 @@ impl Lanes {
     async fn deliver(&self, lane: &Lane, job: Arc<Job>) {
         let Some(live) = self.snapshot.endpoint(job.key.endpoint_id) else {
             let outcome = without_request(&job, "cancelled", Decision::Cancelled, "the endpoint was deleted");
-            return self.recorder.send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false }).await;
+            return self
+                .recorder
+                .send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false })
+                .await;
         };
         if live.endpoint.state != EndpointState::Enabled {
             return self.give_back_out(job, PAUSED_RECHECK).await;
         }
         let age = (Utc::now() - job.event.event.time).to_std().unwrap_or_default();
         if age > live.endpoint.spec.retry.max_age.unwrap_or(RETENTION) {
-            let outcome = without_request(&job, "expired", Decision::Expired, "older than the retry policy allows");
-            return self.recorder.send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false }).await;
+            let outcome =
+                without_request(&job, "expired", Decision::Expired, "older than the retry policy allows");
+            return self
+                .recorder
+                .send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false })
+                .await;
         }
         crash::point("dispatcher_after_claim_before_attempt");
         let attempted = self.sender.attempt(&job, &live).await;
@@ -278,7 +285,9 @@ impl Lanes {
         let (decision, due_in, dead_reason, disable) = match next {
             Next::Done => (Decision::Delivered, Duration::ZERO, None, false),
             Next::Retry { after } => (Decision::Retry, after, None, false),
-            Next::Dead { reason, disable } => (Decision::Dead, Duration::ZERO, Some(reason.as_str()), disable),
+            Next::Dead { reason, disable } => {
+                (Decision::Dead, Duration::ZERO, Some(reason.as_str()), disable)
+            }
         };
         tracing::info!(
             event_id = %job.key.event_id,
@@ -291,7 +300,8 @@ impl Lanes {
             "attempt"
         );
         metrics::counter!("bowline_dispatcher_attempts_total", "decision" => decision.as_str()).increment(1);
-        metrics::histogram!("bowline_dispatcher_attempt_duration_seconds").record(attempted.duration.as_secs_f64());
+        metrics::histogram!("bowline_dispatcher_attempt_duration_seconds")
+            .record(attempted.duration.as_secs_f64());
         let sent = attempted.request_headers.is_some() && !matches!(attempted.answer, Answer::Impossible(_));
         let outcome = Outcome {
             key: job.key,

@@ -25,7 +25,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bowline_admin::AdminContext;
-use bowline_core::bootstrap::{self, Config, Process, Service, Shutdown, essential, listen, supervise, wait_for};
+use bowline_core::bootstrap::{
+    self, Config, Process, Service, Shutdown, essential, listen, supervise, wait_for,
+};
 use bowline_core::defaults::CONNECT_TIMEOUT;
 use bowline_core::egress::EgressGuard;
 use bowline_core::journal::Journal;
@@ -125,9 +127,16 @@ async fn run(process: Process) -> anyhow::Result<()> {
 }
 
 /// What every process does beside its work.
-fn background(config: &Config, pool: &Pool, snapshot: &Arc<Snapshot>, unsealed: UnsealLog, shutdown: &Shutdown) {
+fn background(
+    config: &Config,
+    pool: &Pool,
+    snapshot: &Arc<Snapshot>,
+    unsealed: UnsealLog,
+    shutdown: &Shutdown,
+) {
     essential("unsealings", shutdown, unsealings::write_unsealings(pool.clone(), unsealed, shutdown.token()));
-    let follow = Arc::clone(snapshot).follow(Some(config.postgres.direct_url_str().to_owned()), shutdown.token());
+    let follow =
+        Arc::clone(snapshot).follow(Some(config.postgres.direct_url_str().to_owned()), shutdown.token());
     essential("configuration", shutdown, follow);
     let (pool, token) = (pool.clone(), shutdown.clone());
     supervise("partitions", shutdown, move || partitions::make_ahead(pool.clone(), token.clone()));
@@ -175,11 +184,15 @@ fn intake(
     let mut workers = Vec::new();
     let of = claims;
     let (claims, token) = (Arc::clone(of), shutdown.clone());
-    workers.push(supervise("outbox", shutdown, move || until(token.clone(), Arc::clone(&claims).chunks_from_outbox())));
+    workers.push(supervise("outbox", shutdown, move || {
+        until(token.clone(), Arc::clone(&claims).chunks_from_outbox())
+    }));
     let (claims, token) = (Arc::clone(of), shutdown.clone());
-    workers.push(supervise("due", shutdown, move || until(token.clone(), Arc::clone(&claims).due_deliveries())));
+    workers
+        .push(supervise("due", shutdown, move || until(token.clone(), Arc::clone(&claims).due_deliveries())));
     let (claims, token) = (Arc::clone(of), shutdown.clone());
-    workers.push(supervise("owners", shutdown, move || until(token.clone(), Arc::clone(&claims).keep_order())));
+    workers
+        .push(supervise("owners", shutdown, move || until(token.clone(), Arc::clone(&claims).keep_order())));
     let (lanes, token) = (Arc::clone(lanes), drained.clone());
     supervise("parking", drained, move || {
         let lanes = Arc::clone(&lanes);

@@ -84,7 +84,8 @@ impl Matcher {
         // The row says what was committed; an entry may carry more.
         let listed: HashSet<EventId> = taken.chunk.event_ids.iter().copied().collect();
         taken.events.retain(|event| listed.contains(&event.id));
-        let missing: Vec<EventId> = taken.chunk.event_ids.iter().copied().filter(|id| !have.contains(id)).collect();
+        let missing: Vec<EventId> =
+            taken.chunk.event_ids.iter().copied().filter(|id| !have.contains(id)).collect();
         if !missing.is_empty() {
             let client = self.pool.get().await?;
             taken.events.extend(chunks::load(&**client, &missing).await?);
@@ -148,10 +149,16 @@ impl Matcher {
                     permit,
                 });
                 if taken.chunk.takeovers >= POISON_TAKEOVERS {
-                    let mut outcome =
-                        without_request(&job, "refused", Decision::Dead, "its chunk outlived six dispatchers");
+                    let mut outcome = without_request(
+                        &job,
+                        "refused",
+                        Decision::Dead,
+                        "its chunk outlived six dispatchers",
+                    );
                     outcome.dead_reason = Some(DeadReason::Poison.as_str());
-                    self.recorder.send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false }).await;
+                    self.recorder
+                        .send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false })
+                        .await;
                 } else {
                     self.lanes.submit(job).await;
                 }

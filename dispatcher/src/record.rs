@@ -25,11 +25,23 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Something to be written about a delivery or a chunk.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    Outcome { job: Arc<Job>, outcome: Box<Outcome>, disable: bool },
+    Outcome {
+        job: Arc<Job>,
+        outcome: Box<Outcome>,
+        disable: bool,
+    },
     /// To the queue, without a decision. `keep`: its request is out, the row stays ours.
-    Park { job: Arc<Job>, keep: bool, due_in: Duration },
+    Park {
+        job: Arc<Job>,
+        keep: bool,
+        due_in: Duration,
+    },
     /// A row of the queue goes back unused.
-    Release { key: DeliveryKey, life: ReplicaId, due_in: Duration },
+    Release {
+        key: DeliveryKey,
+        life: ReplicaId,
+        due_in: Duration,
+    },
     /// A chunk of which nothing matches, or whose deliveries are all in Postgres already.
     Settled(Arc<Chunk>),
     /// Answered when all that came before it is in Postgres.

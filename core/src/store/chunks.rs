@@ -89,8 +89,7 @@ pub async fn claim_orphaned(
 
 /// Everything in `outbox` that this life owns, to be compared with what it has in memory.
 pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<ClaimedChunk>, Error> {
-    const SQL: &str =
-        "SELECT id, event_ids, config_version, takeovers FROM outbox WHERE owner = $1 ORDER BY id LIMIT 50000";
+    const SQL: &str = "SELECT id, event_ids, config_version, takeovers FROM outbox WHERE owner = $1 ORDER BY id LIMIT 50000";
     let rows = client.query(SQL, &[&owner.0]).await?;
     rows.iter().map(read).collect()
 }

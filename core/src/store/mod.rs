@@ -136,10 +136,8 @@ pub fn connect(url: &str, size: usize) -> Result<Pool, Error> {
 /// Whether the database answers, has our schema, and commits durably (invariant 1).
 pub async fn check(pool: &Pool) -> Result<(), Error> {
     let client = pool.get().await?;
-    let exists: bool = client
-        .query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[])
-        .await?
-        .get(0);
+    let exists: bool =
+        client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.get(0);
     let found: i32 = if exists {
         client
             .query_one("SELECT coalesce(max(version), 0)::int FROM refinery_schema_history", &[])

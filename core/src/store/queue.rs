@@ -31,7 +31,7 @@ pub async fn endpoints_with_due_work(
 ) -> Result<Vec<EndpointId>, Error> {
     const SQL: &str = "
         WITH RECURSIVE waiting AS (
-            (SELECT endpoint_id, 1 AS n FROM queue
+            (SELECT endpoint_id, 1::bigint AS n FROM queue
               WHERE owner IS NULL AND endpoint_id > $1 ORDER BY endpoint_id LIMIT 1)
             UNION ALL
             SELECT next.endpoint_id, waiting.n + 1
@@ -40,7 +40,7 @@ pub async fn endpoints_with_due_work(
                    SELECT endpoint_id FROM queue
                     WHERE owner IS NULL AND endpoint_id > waiting.endpoint_id
                     ORDER BY endpoint_id LIMIT 1) AS next
-             WHERE waiting.n < $2
+             WHERE waiting.n < $2::bigint
         )
         SELECT endpoint_id FROM waiting
          WHERE EXISTS (SELECT 1 FROM queue AS q

@@ -173,7 +173,10 @@ settled AS (
 SELECT event_id, endpoint_id, run, decision FROM effect";
 
 /// Commits a batch; returns the decisions as they were written (some may have become `stale`).
-#[allow(clippy::too_many_lines, reason = "a column a line; splitting it would hide the order of the parameters")]
+#[allow(
+    clippy::too_many_lines,
+    reason = "a column a line; splitting it would hide the order of the parameters"
+)]
 pub async fn commit(
     client: &impl GenericClient,
     statement: &tokio_postgres::Statement,
@@ -194,7 +197,8 @@ pub async fn commit(
     let urls: Vec<Option<&str>> = outcomes.iter().map(|o| o.url.as_deref()).collect();
     let request_headers: Vec<Option<&[u8]>> = outcomes.iter().map(|o| o.request_headers.as_deref()).collect();
     let statuses: Vec<Option<i16>> = outcomes.iter().map(|o| o.status).collect();
-    let response_headers: Vec<Option<&[u8]>> = outcomes.iter().map(|o| o.response_headers.as_deref()).collect();
+    let response_headers: Vec<Option<&[u8]>> =
+        outcomes.iter().map(|o| o.response_headers.as_deref()).collect();
     let bodies: Vec<Option<&[u8]>> = outcomes.iter().map(|o| o.response_body.as_deref()).collect();
     let error_kinds: Vec<Option<&str>> = outcomes.iter().map(|o| o.error_kind).collect();
     let errors: Vec<Option<&str>> = outcomes.iter().map(|o| o.error_message.as_deref()).collect();
@@ -228,11 +232,42 @@ pub async fn commit(
         .query(
             statement,
             &[
-                &events, &endpoints, &runs, &attempt_ids, &tenants, &attempts, &kinds, &decisions, &started,
-                &durations, &urls, &request_headers, &statuses, &response_headers, &bodies, &error_kinds,
-                &errors, &chunks, &lives, &due, &reasons, &park_events, &park_endpoints, &park_runs,
-                &park_tenants, &park_chunks, &park_lives, &keep, &park_due, &release_events,
-                &release_endpoints, &release_runs, &release_lives, &batch.repeated, &release_due, &settled,
+                &events,
+                &endpoints,
+                &runs,
+                &attempt_ids,
+                &tenants,
+                &attempts,
+                &kinds,
+                &decisions,
+                &started,
+                &durations,
+                &urls,
+                &request_headers,
+                &statuses,
+                &response_headers,
+                &bodies,
+                &error_kinds,
+                &errors,
+                &chunks,
+                &lives,
+                &due,
+                &reasons,
+                &park_events,
+                &park_endpoints,
+                &park_runs,
+                &park_tenants,
+                &park_chunks,
+                &park_lives,
+                &keep,
+                &park_due,
+                &release_events,
+                &release_endpoints,
+                &release_runs,
+                &release_lives,
+                &batch.repeated,
+                &release_due,
+                &settled,
                 &settled_lives,
             ],
         )

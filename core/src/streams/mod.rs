@@ -289,8 +289,7 @@ async fn within<T>(
 async fn warn_of_eviction(connection: &mut MultiplexedConnection) {
     let mut info = redis::cmd("INFO");
     info.arg("memory");
-    let Ok(Ok(reply)) =
-        tokio::time::timeout(REPLY_TIMEOUT, connection.req_packed_command(&info)).await
+    let Ok(Ok(reply)) = tokio::time::timeout(REPLY_TIMEOUT, connection.req_packed_command(&info)).await
     else {
         return;
     };
@@ -326,7 +325,10 @@ mod tests {
     #[test]
     fn streams_of_a_shard_share_a_hash_slot() {
         let keys: Vec<String> = streams().all().map(|stream| streams().key(stream)).collect();
-        assert_eq!(keys, ["bowline:{0}:events", "bowline:{0}:bulk", "bowline:{1}:events", "bowline:{1}:bulk"]);
+        assert_eq!(
+            keys,
+            ["bowline:{0}:events", "bowline:{0}:bulk", "bowline:{1}:events", "bowline:{1}:bulk"]
+        );
         assert_eq!(streams().max_entries(StreamId { shard: 0, class: Class::Bulk }), 10);
         assert!(Class::ALL.iter().all(|class| Class::from_number(class.number()) == Some(*class)));
         assert_eq!(Class::from_number(2), None);
