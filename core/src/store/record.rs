@@ -1,5 +1,8 @@
 //! The record commit: what became of deliveries, in one statement. Every other effect joins the rows
 //! of `attempts` that this statement inserted, so that a repeated commit changes nothing.
+//!
+//! The parts of such a statement run in no stated order: the delete of an outbox row must read
+//! `held`, or it may come first, and a park or retry would find its chunk gone and be lost.
 
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
@@ -85,7 +88,7 @@ parked AS MATERIALIZED (
 ),
 held AS MATERIALIZED (
     SELECT id, owner FROM outbox
-     WHERE id = ANY($18) OR id = ANY($26) ORDER BY id FOR UPDATE
+     WHERE id = ANY($18) OR id = ANY($26) OR id = ANY($36) ORDER BY id FOR UPDATE
 ),
 waiting AS MATERIALIZED (
     SELECT q.event_id, q.endpoint_id, q.run, q.owner
@@ -168,7 +171,8 @@ released AS (
 settled AS (
     DELETE FROM outbox AS o
      USING unnest($36::uuid[], $37::uuid[]) AS s (id, life)
-     WHERE o.id = s.id AND o.owner = s.life
+      JOIN held AS h ON h.id = s.id AND h.owner = s.life
+     WHERE o.id = h.id
 )
 SELECT event_id, endpoint_id, run, decision FROM effect";
 
