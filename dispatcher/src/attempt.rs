@@ -52,7 +52,7 @@ impl Sender {
             id: AttemptId::new(),
             started_at: Utc::now(),
             duration: Duration::ZERO,
-            answer: Answer::NoAnswer,
+            answer: Answer::Nothing,
             url: endpoint.url.to_string(),
             request_headers: None,
             status: None,
@@ -148,7 +148,7 @@ fn failed(attempted: &mut Attempted, error: EgressSendError) {
     attempted.error_message = Some(error.message);
     attempted.answer = match error.kind {
         SendErrorKind::EgressRefused => Answer::Impossible(DeadReason::EgressRefused),
-        _ => Answer::NoAnswer,
+        _ => Answer::Nothing,
     };
 }
 

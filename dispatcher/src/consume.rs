@@ -115,7 +115,7 @@ impl Consumer {
                     inline.insert(chunk.id, events.collect());
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a stream entry is no chunk; its outbox row brings the events")
+                    tracing::warn!(%error, "a stream entry is no chunk; its outbox row brings the events");
                 }
             }
         }

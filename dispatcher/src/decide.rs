@@ -14,7 +14,7 @@ pub(crate) enum Answer {
         retry_after: Option<Duration>,
     },
     /// Timeout, connect, TLS, DNS or protocol error.
-    NoAnswer,
+    Nothing,
     /// No retry can help: refused by the egress guard, secret missing, not to be formatted.
     Impossible(DeadReason),
 }
@@ -33,7 +33,7 @@ pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f6
         Answer::Status { status: 410, .. } => return Next::Dead { reason: DeadReason::Gone, disable: true },
         Answer::Impossible(reason) => return Next::Dead { reason, disable: false },
         Answer::Status { status: 429 | 503, retry_after } => retry_after,
-        Answer::Status { .. } | Answer::NoAnswer => None,
+        Answer::Status { .. } | Answer::Nothing => None,
     };
     if used >= policy.max_attempts {
         return Next::Dead { reason: DeadReason::AttemptsExhausted, disable: false };
@@ -87,7 +87,7 @@ mod tests {
         for retried in [100, 301, 302, 400, 401, 404, 429, 500, 503] {
             assert!((seconds(decide(status(retried), 1, &policy, 0.5)) - 5.0).abs() < 1e-9, "{retried}");
         }
-        assert!((seconds(decide(Answer::NoAnswer, 2, &policy, 0.5)) - 300.0).abs() < 1e-9);
+        assert!((seconds(decide(Answer::Nothing, 2, &policy, 0.5)) - 300.0).abs() < 1e-9);
         let refused = Answer::Impossible(DeadReason::EgressRefused);
         assert_eq!(
             decide(refused, 1, &policy, 0.5),

@@ -142,6 +142,7 @@ fn background(
     supervise("partitions", shutdown, move || partitions::make_ahead(pool.clone(), token.clone()));
 }
 
+#[allow(clippy::too_many_arguments, reason = "the parts of the boot script, named once")]
 fn claims(
     config: &Config,
     pool: &Pool,

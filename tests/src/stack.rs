@@ -73,14 +73,9 @@ impl Builder {
     }
 
     async fn try_start(self) -> Result<Stack> {
-        let postgres = match self.own_postgres {
-            true => Some(PrivatePostgres::start(&Home::Temporary).await?),
-            false => None,
-        };
-        let redis = match self.own_redis {
-            true => Some(PrivateRedis::start(&Home::Temporary).await?),
-            false => None,
-        };
+        let postgres =
+            if self.own_postgres { Some(PrivatePostgres::start(&Home::Temporary).await?) } else { None };
+        let redis = if self.own_redis { Some(PrivateRedis::start(&Home::Temporary).await?) } else { None };
         let server_url = match &postgres {
             Some(own) => {
                 database::prepare(&own.url()).await?;

@@ -19,11 +19,11 @@ pub struct Failing {
 
 /// A success ends the count.
 pub async fn succeeded(client: &impl GenericClient, endpoints: &[EndpointId]) -> Result<(), Error> {
-    let ids = sorted(endpoints);
     const SQL: &str = "
         WITH locked AS MATERIALIZED (
             SELECT endpoint_id FROM endpoint_health WHERE endpoint_id = ANY($1) ORDER BY endpoint_id FOR UPDATE)
         DELETE FROM endpoint_health AS h USING locked WHERE h.endpoint_id = locked.endpoint_id";
+    let ids = sorted(endpoints);
     client.execute(SQL, &[&ids]).await?;
     Ok(())
 }

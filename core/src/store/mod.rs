@@ -86,12 +86,11 @@ impl Error {
     /// Postgres is away, shutting down, out of connections or too slow: the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::TimedOut(_) => true,
             Self::Pool(deadpool_postgres::PoolError::Backend(_)) | Self::Postgres(_) => match self.code() {
                 Some(code) => matches!(&code.code()[..2], "08" | "53" | "57"),
                 None => true,
             },
-            Self::Pool(_) => true,
+            Self::TimedOut(_) | Self::Pool(_) => true,
             _ => false,
         }
     }

@@ -2,6 +2,15 @@
 //!
 //! Each test has its own database and stream prefix; one that stops a store has that store to itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unnecessary_wraps,
+    clippy::needless_for_each,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::format_push_string,
+    reason = "tests: a panic is the failure being reported, and their own helpers need no ceremony"
+)]
+
 mod admin;
 mod config;
 mod crash;
