@@ -169,9 +169,23 @@ impl Service {
         self.process.signal(signal).expect("a signal");
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP; returns once every thread has stopped, since the signal reaches them one by one.
     pub fn pause(&mut self) {
         self.signal(Signal::SIGSTOP);
+        let began = std::time::Instant::now();
+        while !self.has_stopped() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(10), "not stopped by SIGSTOP");
+            std::thread::yield_now();
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return true };
+        threads.flatten().all(|thread| {
+            // "pid (name) state …"; a thread that has just ended counts as stopped.
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't']))
+        })
     }
 
     /// SIGCONT.
