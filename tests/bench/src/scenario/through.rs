@@ -1,0 +1,107 @@
+//! The whole way at saturation: POST in, committed, POST out, recorded. The clock runs from the first
+//! request until every outcome is in Postgres, and nothing may be missing then.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, all_ok, make_endpoints};
+use crate::child;
+use crate::report::{Budget, Metric};
+use crate::rig::Rig;
+use crate::wire::{Pace, per_second, unix_ns};
+
+pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
+    let one = Way { endpoints: 1, requests: bench.pick(150_000, 30_000), budget_per_s: 12_000.0 };
+    let five = Way { endpoints: 5, requests: bench.pick(50_000, 10_000), budget_per_s: 20_000.0 };
+    let mut metrics = one.measure(bench).await?;
+    metrics.extend(five.measure(bench).await?);
+    Ok(metrics)
+}
+
+struct Way {
+    endpoints: usize,
+    requests: u64,
+    budget_per_s: f64,
+}
+
+#[derive(Default)]
+struct Rounds {
+    delivered: Vec<f64>,
+    acknowledged: Vec<f64>,
+    duplicates: Vec<f64>,
+    limit: Vec<f64>,
+}
+
+impl Way {
+    async fn measure(&self, bench: &Bench) -> Result<Vec<Metric>> {
+        let mut rig = Rig::start(&bench.stores).await?;
+        let url = rig.source().await?;
+        make_endpoints(bench, &rig, self.endpoints).await?;
+        let mut rounds = Rounds::default();
+        let mut deliveries = 0;
+        for round in 0..=bench.rounds() {
+            bench.progress.step(format!("{} endpoints, round {round}", self.endpoints));
+            // The first warms up: connections, plans, the first pages of the tables.
+            let warms_up = round == 0;
+            let requests = if warms_up { self.requests / 5 } else { self.requests };
+            if !warms_up {
+                rounds.limit.push(self.limit(bench, &url).await?);
+            }
+            self.round(bench, &mut rig, &url, requests, (!warms_up).then_some(&mut rounds)).await?;
+            deliveries += requests * self.endpoints as u64;
+            let logged = rig.number("SELECT count(*) FROM attempts WHERE decision = 'delivered'").await?;
+            ensure!(logged as u64 >= deliveries, "{logged} of {deliveries} deliveries are recorded");
+        }
+        rig.end().await?;
+        let name = |what: &str| match self.endpoints {
+            1 => format!("{what}, 1 endpoint"),
+            count => format!("{what}, {count} endpoints"),
+        };
+        Ok(vec![
+            Metric::new(name("delivered and recorded"), "/s", rounds.delivered)
+                .against(&rounds.limit)
+                .budget(Budget::AtLeast(self.budget_per_s)),
+            Metric::new(name("acknowledged meanwhile"), "/s", rounds.acknowledged),
+            Metric::new(name("duplicates"), "", rounds.duplicates).budget(Budget::AtMost(0.0)),
+        ])
+    }
+
+    /// The slower of the two ends, in deliveries.
+    async fn limit(&self, bench: &Bench, url: &str) -> Result<f64> {
+        let ms = bench.pick(2_000, 1_000);
+        let incoming = bench.bare_http_load(&bench.signed(url, Pace::ClosedFor { ms })).await?.ok_per_s();
+        let outgoing = bench.bare_client_rate(self.endpoints, ms).await?;
+        Ok(outgoing.min(incoming * self.endpoints as f64))
+    }
+
+    async fn round(
+        &self,
+        bench: &Bench,
+        rig: &mut Rig,
+        url: &str,
+        requests: u64,
+        rounds: Option<&mut Rounds>,
+    ) -> Result<()> {
+        let spec = bench.signed(url, Pace::Closed { requests });
+        let report = all_ok(child::load(&spec).await?)?;
+        ensure!(report.ok == requests, "{} of {requests} were acknowledged", report.ok);
+        let expected = requests * self.endpoints as u64;
+        let seen = bench.delivered(rig, spec.run, expected).await?;
+        rig.recorded(super::ROUND_WITHIN).await?;
+        let elapsed = Duration::from_nanos(unix_ns().saturating_sub(report.started_unix_ns));
+        let short = seen.distinct.values().find(|count| **count != requests);
+        ensure!(
+            short.is_none() && seen.distinct.len() == self.endpoints,
+            "{requests} were acknowledged, and the endpoints saw {:?}",
+            seen.distinct
+        );
+        if let Some(rounds) = rounds {
+            rounds.delivered.push(per_second(expected, elapsed));
+            rounds.acknowledged.push(report.ok_per_s());
+            // Asked again: a duplicate may have come after the last number.
+            rounds.duplicates.push(bench.sink.seen(spec.run).await?.duplicates as f64);
+        }
+        Ok(())
+    }
+}
