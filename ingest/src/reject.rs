@@ -197,9 +197,10 @@ impl Rejections {
     }
 
     fn keep(&self, refusal: &Refusal, received: Received<'_>, live: &LiveSource) -> bool {
-        let body = &received.body[..received.body.len().min(BODY_KEPT_BYTES_MAX)];
+        let secrets = secret_sources(live);
+        let body = body_kept(received.body, secrets);
         let headers = headers_kept(received.headers, live, &[]);
-        let path = path_kept(received.path_and_query, secret_sources(live));
+        let path = path_kept(received.path_and_query, secrets);
         let held = body.len() + headers.len() + path.len() + refusal.message.len();
         let Ok(bytes) = Arc::clone(&self.room).try_acquire_many_owned(held as u32) else { return false };
         let rejection = Rejection {
@@ -218,6 +219,12 @@ impl Rejections {
         };
         self.queue.try_send(Waiting { rejection, bytes }).is_ok()
     }
+}
+
+/// The beginning of a body; nothing of one in which a secret may stand.
+fn body_kept<'b>(body: &'b [u8], secrets: &[Source]) -> &'b [u8] {
+    let in_body = secrets.iter().any(|source| matches!(source, Source::Json(_)));
+    if in_body { &[] } else { &body[..body.len().min(BODY_KEPT_BYTES_MAX)] }
 }
 
 /// A query in which a secret may stand is not kept.
@@ -306,6 +313,14 @@ mod tests {
             path_kept(&format!("/{}é", "x".repeat(PATH_KEPT_BYTES_MAX - 2)), &[]).len(),
             PATH_KEPT_BYTES_MAX - 1
         );
+    }
+
+    #[test]
+    fn a_body_with_a_token_in_it_is_not_kept() {
+        let body = br#"{"token":"bowline-test-token"}"#;
+        assert_eq!(body_kept(body, &["json:/token".parse().unwrap()]), b"");
+        assert_eq!(body_kept(body, &[Source::Query("token".into())]), body);
+        assert_eq!(body_kept(&vec![0; BODY_KEPT_BYTES_MAX + 1], &[]).len(), BODY_KEPT_BYTES_MAX);
     }
 
     #[test]
