@@ -78,6 +78,17 @@ impl Rig {
         Ok(())
     }
 
+    /// Another process in its place, which knows only what the database says.
+    pub(crate) async fn restart_ingest(&mut self) -> Result<()> {
+        if let Some(mut old) = self.ingest.take() {
+            old.kill().await;
+        }
+        let settings = self.settings.clone();
+        let service = Service::start(Kind::Ingest, "ingest-again", settings, self.folder.path()).await?;
+        self.ingest = Some(service);
+        Ok(())
+    }
+
     pub(crate) fn admin(&self) -> Result<Admin> {
         let service = self.ingest.as_ref().or(self.dispatcher.as_ref()).context("a service that runs")?;
         Ok(Admin::new(&service.admin_url(), Some(KEY)))

@@ -1,8 +1,17 @@
 //! The scenarios, one a file, and what several of them do.
 
+mod backlog;
+mod cost;
+mod deliver;
+mod front;
 mod ingest;
+mod keys;
 mod latency;
+mod matching;
+mod memory;
 mod neighbours;
+mod publish;
+mod rows;
 mod through;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,7 +55,13 @@ pub(crate) async fn run(bench: &Bench, which: Scenario) -> Result<Vec<Metric>> {
         Scenario::Latency => latency::run(bench).await,
         Scenario::Neighbours => neighbours::run(bench).await,
         Scenario::Ingest => ingest::run(bench).await,
-        _ => anyhow::bail!("not measured yet"),
+        Scenario::Publish => publish::run(bench).await,
+        Scenario::Deliver => deliver::run(bench).await,
+        Scenario::Cost => cost::run(bench).await,
+        Scenario::Memory => memory::run(bench).await,
+        Scenario::Backlog => backlog::run(bench).await,
+        Scenario::Match => matching::run(bench).await,
+        Scenario::Keys => keys::run(bench).await,
     }
 }
 
