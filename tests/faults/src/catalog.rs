@@ -55,21 +55,23 @@ pub struct EndpointKind {
     pub refuses_percent: u32,
     /// Attempts in all.
     pub attempts: u32,
+    /// How long it thinks before it answers: so that requests are out when something happens.
+    pub thinks_ms: u64,
 }
 
 const PATIENT: u32 = 100;
 
 pub const ENDPOINTS: &[EndpointKind] = &[
-    endpoint("orders", &["order.*"], &[], 0, PATIENT),
-    endpoint("created", &["order.created"], &[], 0, PATIENT),
-    endpoint("red", &[], &["red"], 0, PATIENT),
-    endpoint("blue-green", &["order.*", "user.created"], &["blue", "green"], 0, PATIENT),
-    endpoint("invoices", &["invoice.paid"], &[], 0, PATIENT),
-    endpoint("push", &["push"], &[], 0, PATIENT),
-    endpoint("flaky", &["order.*", "user.*", "push"], &[], 10, PATIENT),
-    endpoint("few-tries", &["order.*"], &[], 0, 3),
+    endpoint("orders", &["order.*"], &[], 0, PATIENT, 0),
+    endpoint("created", &["order.created"], &[], 0, PATIENT, 100),
+    endpoint("red", &[], &["red"], 0, PATIENT, 20),
+    endpoint("blue-green", &["order.*", "user.created"], &["blue", "green"], 0, PATIENT, 300),
+    endpoint("invoices", &["invoice.paid"], &[], 0, PATIENT, 0),
+    endpoint("push", &["push"], &[], 0, PATIENT, 600),
+    endpoint("flaky", &["order.*", "user.*", "push"], &[], 10, PATIENT, 50),
+    endpoint("few-tries", &["order.*"], &[], 0, 3, 0),
     // No event is for it.
-    endpoint("never", &["never.sent"], &["red"], 0, PATIENT),
+    endpoint("never", &["never.sent"], &["red"], 0, PATIENT, 0),
 ];
 
 const fn endpoint(
@@ -78,8 +80,9 @@ const fn endpoint(
     channels: &'static [&'static str],
     refuses_percent: u32,
     attempts: u32,
+    thinks_ms: u64,
 ) -> EndpointKind {
-    EndpointKind { name, event_types, channels, refuses_percent, attempts }
+    EndpointKind { name, event_types, channels, refuses_percent, attempts, thinks_ms }
 }
 
 impl EndpointKind {

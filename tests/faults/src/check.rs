@@ -113,8 +113,7 @@ fn nothing_went_astray(evidence: &Evidence, verdict: &mut Verdict) {
     let mut ids: HashMap<u64, BTreeSet<&str>> = HashMap::new();
     for (arrivals, endpoint) in evidence.arrivals.iter().zip(ENDPOINTS) {
         for arrival in arrivals {
-            let detail =
-                format!("{} (number {}) at {}", arrival.event_id, arrival.number, endpoint.name);
+            let detail = format!("{} (number {}) at {}", arrival.event_id, arrival.number, endpoint.name);
             let Some(sent) = evidence.sent.get(arrival.number as usize) else {
                 verdict.add("something arrived that was never sent", arrival.at_s, detail);
                 continue;
@@ -170,8 +169,7 @@ fn duplicates_of(evidence: &Evidence, pair: &Pair, arrivals: &[&Arrival], verdic
             .iter()
             .position(|disturbance| disturbance.explains(first_s, recorded(of), arrival.at_s));
         if because.is_none() {
-            let detail =
-                format!("{} for {}: {}", pair.0, ENDPOINTS[pair.1].name, evidence.says(pair));
+            let detail = format!("{} for {}: {}", pair.0, ENDPOINTS[pair.1].name, evidence.says(pair));
             verdict.add("sent again without a reason", arrival.at_s, detail);
         }
         let again_s = arrival.at_s;

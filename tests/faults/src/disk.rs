@@ -49,7 +49,14 @@ impl SmallDisk {
     fn mount_memory(&self) -> Result<()> {
         fs::create_dir_all(self.path())?;
         let options = format!("size={SIZE_MIB}m");
-        run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"].map(Path::new).into_iter().chain([&*self.path()]).collect::<Vec<_>>())
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", &options, "tmpfs"]
+                .map(Path::new)
+                .into_iter()
+                .chain([&*self.path()])
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Leaves not a byte.

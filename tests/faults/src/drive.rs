@@ -177,7 +177,8 @@ impl Drive {
             violations.push(Violation { what: "a panic", at_s: f64::MAX, detail });
         }
         for violation in violations.iter().take(SHOWN_MAX) {
-            let under = window_at(&self.windows, violation.at_s).map(|index| &self.windows[index].step.faults);
+            let under =
+                window_at(&self.windows, violation.at_s).map(|index| &self.windows[index].step.faults);
             eprintln!("VIOLATION seed {seed}, under {under:?} at {:.3}: {violation}", violation.at_s);
         }
         if violations.len() > SHOWN_MAX {

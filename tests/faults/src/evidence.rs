@@ -91,7 +91,8 @@ impl Evidence {
     }
 
     async fn read_state(&mut self, client: &Client, endpoints: &HashMap<Uuid, usize>) -> Result<()> {
-        let dead = "SELECT event_id, endpoint_id, reason, extract(epoch FROM died_at)::float8 FROM dead_letters";
+        let dead =
+            "SELECT event_id, endpoint_id, reason, extract(epoch FROM died_at)::float8 FROM dead_letters";
         for row in client.query(dead, &[]).await? {
             let Some(endpoint) = endpoints.get(&row.get::<_, Uuid>(1)) else { continue };
             let letter = DeadLetter { reason: row.get(2), died_s: row.get(3) };

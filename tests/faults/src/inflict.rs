@@ -15,8 +15,8 @@ use crate::clock::now_s;
 use crate::fault::{Disturbance, Fault};
 use crate::link::State;
 use crate::replica::TERM_WITHIN;
-use crate::site::{Site, usual};
 use crate::sink::Manner;
+use crate::site::{Site, usual};
 
 /// What was on the wire when a process stopped still arrives.
 const ARRIVING_S: f64 = 0.5;
@@ -69,21 +69,15 @@ pub struct Healed {
 /// # Errors
 /// When it cannot be made to happen.
 pub async fn inflict(site: &mut Site, fault: Fault, random: &mut StdRng) -> Result<Active> {
-    let mut active = Active {
-        fault,
-        note: String::new(),
-        began_s: now_s(),
-        undo: Undo::ByAll,
-        disturbances: Vec::new(),
-    };
+    let mut active =
+        Active { fault, note: String::new(), began_s: now_s(), undo: Undo::ByAll, disturbances: Vec::new() };
     match fault {
         Fault::IngestKill | Fault::IngestTerm | Fault::IngestStop | Fault::ClockIngest => {
             on_process(site, &mut active, Kind::Ingest, random).await?;
         }
-        Fault::DispatcherKill
-        | Fault::DispatcherTerm
-        | Fault::DispatcherStop
-        | Fault::ClockDispatcher => on_process(site, &mut active, Kind::Dispatcher, random).await?,
+        Fault::DispatcherKill | Fault::DispatcherTerm | Fault::DispatcherStop | Fault::ClockDispatcher => {
+            on_process(site, &mut active, Kind::Dispatcher, random).await?
+        }
         Fault::RedisKill
         | Fault::RedisFlush
         | Fault::RedisRestart
@@ -238,7 +232,9 @@ fn on_receivers(site: &mut Site, active: &mut Active, random: &mut StdRng) {
 fn on_network(site: &mut Site, active: &mut Active, random: &mut StdRng) {
     let slow = State::Slow(Duration::from_millis(random.random_range(20..=150)));
     let state = match active.fault {
-        Fault::NetPostgresCut | Fault::NetRedisCut | Fault::NetReceiverCut | Fault::NetClientCut => State::Cut,
+        Fault::NetPostgresCut | Fault::NetRedisCut | Fault::NetReceiverCut | Fault::NetClientCut => {
+            State::Cut
+        }
         Fault::NetPostgresHalf | Fault::NetRedisHalf | Fault::NetReceiverHalf | Fault::NetClientHalf => {
             State::HalfOpen
         }
@@ -340,7 +336,8 @@ async fn relieve(site: &mut Site) -> Result<()> {
     site.disk.as_ref().context("a small filesystem")?.relieve()?;
     let url = site.postgres.url_of("postgres");
     for _ in 0..3 {
-        let probe = async { database::connect(&url).await?.batch_execute("SELECT 1").await.context("a probe") };
+        let probe =
+            async { database::connect(&url).await?.batch_execute("SELECT 1").await.context("a probe") };
         if matches!(tokio::time::timeout(STORE_WITHIN, probe).await, Ok(Ok(()))) {
             return Ok(());
         }

@@ -6,6 +6,8 @@
 //! 3. [`traffic`] sends numbered events of the [`catalog`] throughout and remembers what was acknowledged.
 //! 4. [`drive`] lets the faults happen ([`inflict`]), heals them, and waits until all has settled.
 //! 5. [`check`] judges the [`evidence`]; [`report`] prints the table of faults survived.
+//!
+//! Beside that, [`hostile`] sends bad input at volume.
 
 #![allow(unreachable_pub, reason = "a binary: its modules are its own public")]
 
@@ -16,6 +18,7 @@ mod disk;
 mod drive;
 mod evidence;
 mod fault;
+mod hostile;
 mod inflict;
 mod link;
 mod plan;
@@ -53,6 +56,15 @@ struct Cli {
     /// Names the faults, and why one cannot happen here.
     #[arg(long)]
     list: bool,
+    /// Sends hostile requests instead.
+    #[arg(long)]
+    hostile: bool,
+    /// How many hostile HTTP requests.
+    #[arg(long, default_value_t = 100_000)]
+    http: u64,
+    /// How many hostile gRPC requests.
+    #[arg(long, default_value_t = 10_000)]
+    grpc: u64,
     /// Set by `tests/faults/run` when it has made a mount namespace.
     #[arg(long, hide = true)]
     may_mount: bool,
@@ -86,6 +98,11 @@ fn stopped() -> ExitCode {
 }
 
 async fn run(cli: Cli, mut means: Means) -> Result<ExitCode> {
+    let seed = cli.seed.unwrap_or_else(rand::random);
+    let status = |is_kept| if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if cli.hostile {
+        return hostile::run(hostile::Volume { seed, http: cli.http, grpc: cli.grpc }).await.map(status);
+    }
     let named: Vec<Fault> = cli
         .fault
         .iter()
@@ -103,11 +120,10 @@ async fn run(cli: Cli, mut means: Means) -> Result<ExitCode> {
     means.may_mount &= faults.contains(&Fault::PostgresFull);
     means.can_move_clocks &= faults.contains(&Fault::ClockIngest) || faults.contains(&Fault::ClockDispatcher);
     let order = drive::Order {
-        seed: cli.seed.unwrap_or_else(rand::random),
+        seed,
         seconds: (cli.minutes * 60.0) as u32,
         per_second: cli.rate,
         faults,
     };
-    let is_kept = drive::run(order, means).await?;
-    Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    drive::run(order, means).await.map(status)
 }

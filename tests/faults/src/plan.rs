@@ -31,8 +31,7 @@ pub fn plan(seed: u64, seconds: u32, faults: &[Fault]) -> Vec<Step> {
             Some(fault) => vec![fault],
             None => mixture(&mut random, faults),
         };
-        let hold_s =
-            chosen.iter().map(|fault| random.random_range(fault.hold_s())).max().unwrap_or_default();
+        let hold_s = chosen.iter().map(|fault| random.random_range(fault.hold_s())).max().unwrap_or_default();
         left_s -= i64::from(hold_s + REST_S);
         steps.push(Step { faults: chosen, hold_s, seed: random.random() });
     }

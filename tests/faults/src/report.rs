@@ -35,12 +35,7 @@ pub fn window_at(windows: &[Window], at_s: f64) -> Option<usize> {
 }
 
 /// A row a fault; what happened under mixed faults counts for each of them.
-pub fn table(
-    windows: &[Window],
-    evidence: &Evidence,
-    verdict: &Verdict,
-    violations: &[Violation],
-) -> String {
+pub fn table(windows: &[Window], evidence: &Evidence, verdict: &Verdict, violations: &[Violation]) -> String {
     let mut rows: BTreeMap<Fault, Row> = BTreeMap::new();
     let delivered_s = deliveries(evidence);
     for (index, window) in windows.iter().enumerate() {
@@ -48,12 +43,13 @@ pub fn table(
         let here = |at_s: f64| window_at(windows, at_s) == Some(index);
         for fault in &window.step.faults {
             let row = rows.entry(*fault).or_default();
-            if window.step.faults.len() == 1 { row.alone += 1 } else { row.mixed += 1 }
-            row.acknowledged += evidence
-                .sent
-                .iter()
-                .filter(|sent| sent.acknowledged_s.is_some_and(within))
-                .count();
+            if window.step.faults.len() == 1 {
+                row.alone += 1
+            } else {
+                row.mixed += 1
+            }
+            row.acknowledged +=
+                evidence.sent.iter().filter(|sent| sent.acknowledged_s.is_some_and(within)).count();
             row.delivered += delivered_s.iter().filter(|at_s| within(**at_s)).count();
             row.duplicates += verdict.duplicates.iter().filter(|again| here(again.again_s)).count();
             row.dead += evidence.dead.values().filter(|letter| here(letter.died_s)).count();

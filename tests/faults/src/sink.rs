@@ -51,6 +51,7 @@ struct Shared {
     manner: Mutex<Manner>,
     arrivals: Mutex<Vec<Arrival>>,
     secret: Mutex<String>,
+    thinks: Duration,
 }
 
 /// Stops when it is dropped.
@@ -64,13 +65,14 @@ pub struct Sink {
 impl Sink {
     /// # Errors
     /// When no port is free.
-    pub async fn start(manner: Manner) -> std::io::Result<Self> {
+    pub async fn start(manner: Manner, thinks: Duration) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             manner: Mutex::new(manner),
             arrivals: Mutex::default(),
             secret: Mutex::default(),
+            thinks,
         });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, shared.clone(), stop.clone())));
@@ -92,10 +94,6 @@ impl Sink {
 
     pub fn arrivals(&self) -> Vec<Arrival> {
         lock(&self.shared.arrivals).clone()
-    }
-
-    pub fn count(&self) -> usize {
-        lock(&self.shared.arrivals).len()
     }
 }
 
@@ -124,6 +122,9 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             arrivals.push(arrival);
             arrivals.len() - 1
         };
+        if !shared.thinks.is_zero() {
+            tokio::time::sleep(shared.thinks).await;
+        }
         let manner = *lock(&shared.manner);
         if !answer(&mut stream, manner, index).await? {
             return Ok(());
@@ -229,9 +230,11 @@ fn arrival(head: &str, body: &[u8], secret: &str) -> Arrival {
     }
 }
 
-/// Bodies begin with `{"n":123,`.
+/// Every body that is sent begins with `{"n":123,`; formats may wrap it.
 fn number_in(body: &[u8]) -> Option<u64> {
-    let digits = body.strip_prefix(b"{\"n\":")?;
+    const KEY: &[u8] = b"{\"n\":";
+    let at = body.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let digits = &body[at..];
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
@@ -243,11 +246,11 @@ mod tests {
 
     #[tokio::test]
     async fn it_remembers_what_came_and_lies_as_told() {
-        let sink = Sink::start(Manner::Answer).await.unwrap();
+        let sink = Sink::start(Manner::Answer, Duration::ZERO).await.unwrap();
         let secret = sign::test_secret("sink");
         sink.knows(&secret);
         let url = format!("http://{}/hook", sink.address());
-        let body = br#"{"n":17,"pad":""}"#;
+        let body = br#"{"type":"push","data":{"n":17,"pad":""}}"#;
         let mut headers = sign::standard(&secret, "evt_1", sign::unix_now(0), body);
         headers.push(("bowline-attempt".into(), "3".into()));
         assert_eq!(post(&url, &headers, &body[..]).await.unwrap().status, 200);

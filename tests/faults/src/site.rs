@@ -130,7 +130,7 @@ impl Site {
         }
         for kind in ENDPOINTS {
             let manner = usual(kind);
-            let sink = Sink::start(manner).await?;
+            let sink = Sink::start(manner, Duration::from_millis(kind.thinks_ms)).await?;
             let link = Link::start(Some(sink.address())).await?;
             let waits = WAITS_MS.map(Duration::from_millis);
             let endpoint = admin::with_waits(format!("http://{}/hook", link.address()), &waits);

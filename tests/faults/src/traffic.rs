@@ -102,11 +102,8 @@ impl Traffic {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let operators = doors.admin.iter().map(|url| Admin::new(url, Some(KEY))).collect();
-        let generator = Arc::new(Generator {
-            doors,
-            ledger: ledger.clone(),
-            operators: Mutex::new(operators),
-        });
+        let generator =
+            Arc::new(Generator { doors, ledger: ledger.clone(), operators: Mutex::new(operators) });
         tasks.spawn(generate(generator, per_second, stop.clone(), tasks.clone()));
         Self { ledger, stop, tasks }
     }
@@ -147,7 +144,9 @@ impl Generator {
         let body = body(number);
         for attempt in 0..TRIES {
             let sent = match KINDS[kind].way {
-                Way::Webhook(source) => timeout(ANSWER_WITHIN, self.post(number, source, attempt, &body)).await,
+                Way::Webhook(source) => {
+                    timeout(ANSWER_WITHIN, self.post(number, source, attempt, &body)).await
+                }
                 Way::Publish => timeout(ANSWER_WITHIN, self.publish(number, kind, attempt, &body)).await,
             };
             if let Ok(Ok(event_id)) = sent {
@@ -198,6 +197,7 @@ impl Generator {
 }
 
 fn body(number: u64) -> Vec<u8> {
-    let length = if number % LARGE_EVERY == LARGE_EVERY - 1 { LARGE_BYTES } else { (number % 7) as usize * 150 };
+    let length =
+        if number % LARGE_EVERY == LARGE_EVERY - 1 { LARGE_BYTES } else { (number % 7) as usize * 150 };
     format!(r#"{{"n":{number},"pad":"{}"}}"#, "x".repeat(length)).into_bytes()
 }

@@ -111,10 +111,9 @@ fn a_repetition_needs_a_reason_and_a_retry_does_not() {
 
     let mut retried = fine();
     retried.arrivals[PUSH].push(arrival(0, 2, 15.0));
-    retried.attempts.insert(
-        ("evt_0".into(), PUSH),
-        vec![attempt(1, "retry", 10.2), attempt(2, "delivered", 15.1)],
-    );
+    retried
+        .attempts
+        .insert(("evt_0".into(), PUSH), vec![attempt(1, "retry", 10.2), attempt(2, "delivered", 15.1)]);
     assert!(found(&retried).is_empty());
     // After a success there is nothing to try again.
     let mut needless = fine();
@@ -138,5 +137,8 @@ fn memory_that_grows_is_found() {
     };
     assert!(memory(&[&life(|_| 50_000), &life(|second| 50_000 + u64::from(second))]).is_empty());
     assert_eq!(memory(&[&life(|second| 50_000 + 2_000 * u64::from(second))])[0].what, "memory grew");
-    assert_eq!(memory(&[&life(|second| if second == 50 { 600_000 } else { 50_000 })])[0].what, "took too much memory");
+    assert_eq!(
+        memory(&[&life(|second| if second == 50 { 600_000 } else { 50_000 })])[0].what,
+        "took too much memory"
+    );
 }
