@@ -1,15 +1,17 @@
 //! Makes faults happen, and undoes them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bowline_tests::database;
 use bowline_tests::service::{Kind, Service};
+use bowline_tests::{database, stores};
 use nix::sys::signal::Signal;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
-use tokio_postgres::Client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::clock::now_s;
 use crate::fault::{Disturbance, Fault};
@@ -52,7 +54,7 @@ enum Undo {
     RedisMemory,
     PostgresRestart,
     PostgresResume,
-    Connections(Vec<Client>),
+    Connections(Vec<TcpStream>),
     Relieve,
 }
 
@@ -187,24 +189,35 @@ async fn on_postgres(site: &mut Site, active: &mut Active) -> Result<()> {
     Ok(())
 }
 
-/// Every connection there is, those of the services included.
-async fn take_connections(site: &Site) -> Result<Vec<Client>> {
-    const MOST: usize = 300;
-    let url = site.postgres.url_of("postgres");
-    let mut taken = vec![database::connect(&url).await?];
+/// Every connection there is, those of the services included: asked for, and never authenticated.
+async fn take_connections(site: &Site) -> Result<Vec<TcpStream>> {
+    const MOST: usize = 400;
+    const ROUNDS: usize = 20;
+    let address = stores::address(&site.postgres.url())?;
+    let operator = database::connect(&site.postgres.url_of("postgres")).await?;
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                    WHERE backend_type = 'client backend' AND datname <> 'postgres'";
-    let mut refused = 0;
-    while taken.len() < MOST && refused < 50 {
-        if let Ok(client) = database::connect(&url).await {
-            taken.push(client);
-        } else {
-            // Only the services have some now.
-            refused += 1;
-            taken[0].simple_query(others).await?;
+    let mut taken = Vec::new();
+    for _ in 0..ROUNDS {
+        while taken.len() < MOST {
+            let Some(stream) = begin_session(address).await? else { break };
+            taken.push(stream);
         }
+        // Only the services have some now.
+        operator.simple_query(others).await?;
     }
     Ok(taken)
+}
+
+/// A session that waits for its password, which Postgres counts among its connections for a minute.
+async fn begin_session(address: SocketAddr) -> Result<Option<TcpStream>> {
+    const STARTUP: &[u8] = b"\0\0\0\x28\0\x03\0\0user\0bowline\0database\0postgres\0\0";
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(STARTUP).await?;
+    let mut first = [0];
+    let answer = tokio::time::timeout(STORE_WITHIN, stream.read_exact(&mut first)).await;
+    // `R` asks for the password; `E` says that there are too many.
+    Ok(matches!(answer, Ok(Ok(_)) if first == *b"R").then_some(stream))
 }
 
 fn on_receivers(site: &mut Site, active: &mut Active, random: &mut StdRng) {

@@ -102,13 +102,15 @@ async fn pass(client: TcpStream, upstream: SocketAddr, state: watch::Receiver<St
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    tokio::select! {
-        ended = carry(from_client, to_server, state.clone(), false) => ended,
-        ended = carry(from_server, to_client, state, true) => ended,
-    }
+    // A direction that has ended leaves the other one to say what it still has to say.
+    tokio::try_join!(
+        carry(from_client, to_server, state.clone(), false),
+        carry(from_server, to_client, state, true)
+    )?;
+    Ok(())
 }
 
-/// Carries one direction until it ends, which ends the connection.
+/// Carries one direction to its end.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -119,9 +121,7 @@ async fn carry(
     loop {
         let read = from.read(&mut buffer).await?;
         if read == 0 {
-            to.shutdown().await?;
-            // The other direction may still have something to say; it ends the connection.
-            return std::future::pending().await;
+            return to.shutdown().await;
         }
         loop {
             let now = *state.borrow_and_update();

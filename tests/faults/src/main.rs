@@ -119,11 +119,6 @@ async fn run(cli: Cli, mut means: Means) -> Result<ExitCode> {
     // A disk is made and clocks are made movable only where that is used.
     means.may_mount &= faults.contains(&Fault::PostgresFull);
     means.can_move_clocks &= faults.contains(&Fault::ClockIngest) || faults.contains(&Fault::ClockDispatcher);
-    let order = drive::Order {
-        seed,
-        seconds: (cli.minutes * 60.0) as u32,
-        per_second: cli.rate,
-        faults,
-    };
+    let order = drive::Order { seed, seconds: (cli.minutes * 60.0) as u32, per_second: cli.rate, faults };
     drive::run(order, means).await.map(status)
 }

@@ -57,7 +57,10 @@ pub fn call(authority: &str, random: &mut StdRng) -> Call {
     if random.random_range(0..4_u32) == 0 {
         let timeout = *["99999999999H", "-1S", "1x", "", "\u{221e}"].choose(random).unwrap_or(&"");
         request = request
-            .header("grpc-timeout", HeaderValue::from_bytes(timeout.as_bytes()).unwrap_or(HeaderValue::from_static("?")))
+            .header(
+                "grpc-timeout",
+                HeaderValue::from_bytes(timeout.as_bytes()).unwrap_or(HeaderValue::from_static("?")),
+            )
             .header("grpc-encoding", "zstd-of-a-kind")
             .header("x-endless", "e".repeat(random.random_range(0..6_000)))
             .header("broken-bin", "!!!not base64!!!");

@@ -51,11 +51,9 @@ async fn send(ingest: SocketAddr, attack: Attack, number: u64, tally: &Tally) {
     let exchange = async {
         let (mut read, mut write) = stream.split();
         let sending = async {
-            // A server that has refused already need not read on.
+            // A server that has refused already need not read on. Left open: a sender that closes its
+            // half says that it does not wait for the answer, and would hide an acceptance.
             let _ = write.write_all(&attack.bytes).await;
-            if !attack.is_slow {
-                let _ = write.shutdown().await;
-            }
         };
         let mut answer = Vec::new();
         let reading = async {

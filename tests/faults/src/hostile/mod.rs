@@ -26,7 +26,15 @@ use crate::replica::rss_kib;
 
 /// The presets whose signatures are forged.
 const PRESETS: &[&str] = &[
-    "github", "stripe", "slack", "shopify", "standard", "chimpbase", "rkt", "chatbase", "connectgain",
+    "github",
+    "stripe",
+    "slack",
+    "shopify",
+    "standard",
+    "chimpbase",
+    "rkt",
+    "chatbase",
+    "connectgain",
     "chatblocks",
 ];
 /// So that slow requests are cut off within the run.
@@ -86,7 +94,10 @@ pub struct Volume {
 /// # Errors
 /// When the stack does not start.
 pub async fn run(volume: Volume) -> Result<bool> {
-    println!("seed {}: {} hostile HTTP requests, {} hostile gRPC requests", volume.seed, volume.http, volume.grpc);
+    println!(
+        "seed {}: {} hostile HTTP requests, {} hostile gRPC requests",
+        volume.seed, volume.http, volume.grpc
+    );
     let mut stack = Stack::builder()
         .set("BOWLINE_INGEST_HEADER_TIMEOUT", HEADER_TIMEOUT)
         .set("BOWLINE_INGEST_BODY_TIMEOUT", BODY_TIMEOUT)
@@ -124,8 +135,22 @@ pub async fn run(volume: Volume) -> Result<bool> {
     let events = stack.database.count("SELECT count(*) FROM events").await;
     if events != accepted {
         tally.wrong(format!("{events} events for {accepted} good requests: something hostile was accepted"));
+        name_accepted(&stack, &tally).await?;
     }
     Ok(report(&tally, accepted))
+}
+
+/// Says what the database knows of the hostile events.
+async fn name_accepted(stack: &Stack, tally: &Tally) -> Result<()> {
+    let hostile = "SELECT s.spec->>'preset', e.event_type, encode(e.headers, 'escape'),
+                          left(encode(e.body, 'escape'), 200)
+                     FROM events AS e LEFT JOIN sources AS s ON s.id = e.source_id
+                    WHERE position('hostile'::bytea IN e.body) > 0 LIMIT 20";
+    for row in stack.database.sql().query(hostile, &[]).await? {
+        let text = |column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
+        tally.wrong(format!("accepted by {:?} as {}: {} {}", text(0), text(1), text(2), text(3)));
+    }
+    Ok(())
 }
 
 fn report(tally: &Tally, accepted: i64) -> bool {
@@ -163,7 +188,8 @@ impl Good {
             let mut pace = tokio::time::interval(GOOD_EVERY);
             loop {
                 pace.tick().await;
-                let answer = provider.try_push(&format!("good-{accepted}")).await.context("a good webhook")?;
+                let answer =
+                    provider.try_push(&format!("good-{accepted}")).await.context("a good webhook")?;
                 ensure!(answer.status == 200, "a good webhook got {}: {}", answer.status, answer.text());
                 operator.publish("good.event").await;
                 accepted += 2;

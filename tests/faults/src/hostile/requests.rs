@@ -12,13 +12,11 @@ use super::signatures::{body, forge, signed};
 pub struct Attack {
     pub kind: &'static str,
     pub bytes: Vec<u8>,
-    /// Sent, then nothing more: the server has to end it.
-    pub is_slow: bool,
 }
 
 impl Attack {
     fn new(kind: &'static str, bytes: Vec<u8>) -> Self {
-        Self { kind, bytes, is_slow: false }
+        Self { kind, bytes }
     }
 }
 
@@ -60,9 +58,8 @@ fn noise(random: &mut StdRng, most: usize) -> Vec<u8> {
 
 fn malformed(target: &Target, random: &mut StdRng) -> Attack {
     let path = &target.path;
-    let head = |line: &str, more: &str| {
-        format!("{line}\r\nhost: h\r\nconnection: close\r\n{more}\r\n").into_bytes()
-    };
+    let head =
+        |line: &str, more: &str| format!("{line}\r\nhost: h\r\nconnection: close\r\n{more}\r\n").into_bytes();
     let post = format!("POST {path} HTTP/1.1");
     let bytes = match random.random_range(0..22_u32) {
         0 => [noise(random, 2_000), b"\r\n\r\n".to_vec()].concat(),
@@ -94,7 +91,8 @@ fn malformed(target: &Target, random: &mut StdRng) -> Attack {
 
 fn oversized(target: &Target, random: &mut StdRng) -> Attack {
     let head = |header: &str| {
-        format!("POST {} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{header}\r\n\r\n", target.path).into_bytes()
+        format!("POST {} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{header}\r\n\r\n", target.path)
+            .into_bytes()
     };
     let bytes = match random.random_range(0..9_u32) {
         0 => head("content-length: 99999999999999999999999"),
@@ -141,6 +139,7 @@ fn smuggled(target: &Target, number: u64, random: &mut StdRng) -> Attack {
     Attack::new("smuggled", [head.as_bytes(), body.as_bytes(), &hidden].concat())
 }
 
+/// Part of a request and then nothing more: the server has to end it.
 fn slow(target: &Target, number: u64, random: &mut StdRng) -> Attack {
     let forged = forge(target, number, random);
     let whole = request(&target.path, &forged.headers, &forged.body);
@@ -150,5 +149,5 @@ fn slow(target: &Target, number: u64, random: &mut StdRng) -> Attack {
     } else {
         random.random_range(head_end..=head_end + forged.body.len().saturating_sub(1))
     };
-    Attack { kind: "slow", bytes: whole[..cut].to_vec(), is_slow: true }
+    Attack::new("slow", whole[..cut].to_vec())
 }
