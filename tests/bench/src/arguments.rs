@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// One short round of each, with smaller tables
     #[arg(long)]
     pub(crate) quick: bool,
+    /// After each scenario, also show the statements that took Postgres longest
+    #[arg(long)]
+    pub(crate) statements: bool,
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
 }

@@ -7,7 +7,7 @@
 //! 3. [`report`] holds metrics against limits and budgets and shows them; [`machine`] says where.
 //!
 //! [`child`] starts the processes, [`wire`] is what they say, [`payload`] what a numbered body carries,
-//! [`procfs`] what the kernel knows.
+//! [`procfs`] what the kernel knows, [`statements`] what Postgres knows.
 
 mod arguments;
 mod child;
@@ -21,6 +21,7 @@ mod report;
 mod rig;
 mod scenario;
 mod server;
+mod statements;
 mod suite;
 mod wire;
 

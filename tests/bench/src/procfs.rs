@@ -1,11 +1,13 @@
 //! What the kernel says of a process: its CPU time and its memory.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 const KIB: u64 = 1024;
+/// The kernel counts CPU time in these.
+const TICK: Duration = Duration::from_millis(10);
 
 /// CPU time of a process so far, that of its ended children included.
 pub(crate) fn cpu(pid: u32) -> Result<Duration> {
@@ -23,6 +25,23 @@ pub(crate) fn cpu_of_family(pid: u32) -> Result<Duration> {
         }
     }
     Ok(sum)
+}
+
+/// The share of all processors that is in use, watched for a while.
+pub(crate) async fn busy(sample: Duration) -> Result<f64> {
+    let (before, start) = (idle_ticks()?, Instant::now());
+    tokio::time::sleep(sample).await;
+    let idle = TICK.as_secs_f64() * idle_ticks()?.saturating_sub(before) as f64;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok((1.0 - idle / (start.elapsed().as_secs_f64() * cores as f64)).clamp(0.0, 1.0))
+}
+
+/// Of all processors since the machine started; waiting for a disk is idle too.
+fn idle_ticks() -> Result<u64> {
+    let text = fs::read_to_string("/proc/stat").context("the state of the processors")?;
+    let all = text.lines().next().context("a line for all processors")?;
+    // cpu user nice system idle iowait …
+    Ok(all.split_whitespace().skip(4).take(2).flat_map(str::parse::<u64>).sum())
 }
 
 /// Bytes of memory a process has now.
@@ -49,7 +68,6 @@ fn fields(stat: &str) -> Option<Vec<&str>> {
 
 fn cpu_of(stat: &str) -> Result<Duration> {
     // utime, stime, cutime, cstime are fields 14 to 17 of proc_pid_stat(5), in ticks of 10 ms.
-    const TICK: Duration = Duration::from_millis(10);
     let fields = fields(stat).context("a line of /proc/PID/stat")?;
     let ticks: u32 =
         fields.get(11..15).context("CPU times")?.iter().flat_map(|text| text.parse::<u32>()).sum();

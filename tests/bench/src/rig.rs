@@ -10,7 +10,7 @@ use bowline_tests::service::{Kind, Service, Settings};
 use bowline_tests::stack::base_settings;
 use tempfile::TempDir;
 
-use crate::procfs;
+use crate::{procfs, statements};
 
 const LOG_LINES_SHOWN: usize = 20;
 const ASK_EVERY: Duration = Duration::from_millis(5);
@@ -25,11 +25,15 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) async fn start() -> Result<Self> {
-        let (postgres, redis) = tokio::try_join!(
+    /// With `statements`, Postgres keeps count of what each statement takes.
+    pub(crate) async fn start(statements: bool) -> Result<Self> {
+        let (mut postgres, redis) = tokio::try_join!(
             PrivatePostgres::start(&Home::Temporary),
             PrivateRedis::start(&Home::Temporary)
         )?;
+        if statements {
+            statements::enable(&mut postgres).await?;
+        }
         database::prepare(&postgres.url()).await?;
         Ok(Self { postgres, redis })
     }

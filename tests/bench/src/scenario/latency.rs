@@ -19,13 +19,13 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
     let url = rig.source().await?;
     make_endpoints(bench, &rig, 1).await?;
     bench.progress.step("warming up");
-    steady(bench, &mut rig, bench.signed(&url, pace(500, bench.pick(4, 2)))).await?;
+    steady(bench, &mut rig, bench.signed(&url, pace(500, bench.pick(4, 1)))).await?;
     let mut metrics = Vec::new();
     for rate in RATES_PER_S {
         let (mut ours, mut direct) = (Vec::new(), Vec::new());
         for round in 1..=bench.rounds() {
             bench.progress.step(format!("{rate}/s, round {round}"));
-            let spec = bench.signed(&url, pace(rate, bench.pick(8, 3)));
+            let spec = bench.signed(&url, pace(rate, bench.pick(8, 2)));
             direct.push(straight(bench, &spec).await?);
             ours.push(steady(bench, &mut rig, spec).await?);
         }

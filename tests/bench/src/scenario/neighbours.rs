@@ -28,6 +28,8 @@ const WAITING_TYPE: &str = "waiting";
 enum Neighbour {
     /// So many endpoints that never answer.
     Hanging(usize),
+    /// So many endpoints that answer a byte at a time.
+    Trickling(usize),
     /// One with so many deliveries waiting, which takes a tenth of a second for each.
     Waiting(u64),
     /// A tenant that publishes as fast as it can.
@@ -45,6 +47,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
         (Neighbour::Hanging(1), "beside 1 hanging".to_owned()),
         (Neighbour::Hanging(10), "beside 10 hanging".to_owned()),
         (Neighbour::Hanging(100), "beside 100 hanging".to_owned()),
+        (Neighbour::Trickling(10), "beside 10 trickling".to_owned()),
         (Neighbour::Waiting(waiting), format!("beside one with {waiting} waiting")),
         (Neighbour::Flooding, "beside a tenant that floods".to_owned()),
     ];
@@ -66,7 +69,7 @@ impl Neighbour {
         let p99 = async |rig: &mut Rig, rounds: usize| -> Result<Vec<f64>> {
             let mut values = Vec::with_capacity(rounds);
             for _ in 0..rounds {
-                let spec = bench.signed(&url, pace(RATE_PER_S, bench.pick(10, 3)));
+                let spec = bench.signed(&url, pace(RATE_PER_S, bench.pick(8, 2)));
                 values.push(ms(steady(bench, rig, spec).await?.p99_us));
             }
             Ok(values)
@@ -86,18 +89,20 @@ impl Neighbour {
     /// Starts the neighbours and waits until they are a nuisance.
     async fn begin(self, bench: &Bench, rig: &mut Rig) -> Result<Noise> {
         match self {
-            Self::Hanging(count) => hanging(bench, rig, count).await,
+            Self::Hanging(count) => stuck(bench, rig, "hang", count).await,
+            Self::Trickling(count) => stuck(bench, rig, "trickle", count).await,
             Self::Waiting(count) => waiting(bench, rig, count).await,
             Self::Flooding => flooding(bench, rig).await,
         }
     }
 }
 
-async fn hanging(bench: &Bench, rig: &mut Rig, count: usize) -> Result<Noise> {
+/// Endpoints that behave so, with the neighbours' events shared among them.
+async fn stuck(bench: &Bench, rig: &mut Rig, behaviour: &str, count: usize) -> Result<Noise> {
     let admin = rig.admin()?;
-    let event_types: Vec<String> = (0..count).map(|number| format!("hang.{number}")).collect();
+    let event_types: Vec<String> = (0..count).map(|number| format!("{behaviour}.{number}")).collect();
     for event_type in &event_types {
-        let url = format!("{}/hang/{event_type}", bench.sink.url());
+        let url = format!("{}/{behaviour}/{event_type}", bench.sink.url());
         admin.endpoint(endpoint(url, event_type, 0)).await;
     }
     let url = rig.source().await?;
@@ -109,7 +114,7 @@ async fn hanging(bench: &Bench, rig: &mut Rig, count: usize) -> Result<Noise> {
     let load = Load::start(&spec)?;
     // Each holds a request: its lane and its breaker are at work.
     let seen = |number: u64| number >= (count as u64).min(NEIGHBOURS_RATE_PER_S);
-    rig.until("a request at each hanging endpoint", super::ROUND_WITHIN, async |_| {
+    rig.until("a request at each bad endpoint", super::ROUND_WITHIN, async |_| {
         Ok(seen(bench.sink.seen(spec.run).await?.total()).then_some(()))
     })
     .await?;

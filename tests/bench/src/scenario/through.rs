@@ -12,8 +12,8 @@ use crate::rig::Rig;
 use crate::wire::{Pace, per_second, unix_ns};
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
-    let one = Way { endpoints: 1, requests: bench.pick(150_000, 30_000), budget_per_s: 12_000.0 };
-    let five = Way { endpoints: 5, requests: bench.pick(50_000, 10_000), budget_per_s: 20_000.0 };
+    let one = Way { endpoints: 1, requests: bench.pick(60_000, 20_000), budget_per_s: 12_000.0 };
+    let five = Way { endpoints: 5, requests: bench.pick(20_000, 6_000), budget_per_s: 20_000.0 };
     let mut metrics = one.measure(bench).await?;
     metrics.extend(five.measure(bench).await?);
     Ok(metrics)

@@ -3,17 +3,20 @@
 //! - `/ok/NAME` answers 200 at once
 //! - `/slow/MS/NAME` answers 200 after so many milliseconds
 //! - `/hang/NAME` never answers
+//! - `/trickle/NAME` answers 200 with a byte every tenth of a second, without end
 //! - `/runs/RUN` says what was seen of a run, as a [`SinkReport`]
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
@@ -21,9 +24,11 @@ use tokio::net::TcpListener;
 use crate::payload::Mark;
 use crate::wire::{Latencies, SinkReport, unix_ns};
 
+const TRICKLE_EVERY: Duration = Duration::from_millis(100);
 /// A number beyond this is none of ours: it would only ask for memory.
 const NUMBERS_MAX: u64 = 50_000_000;
 
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Seen = Arc<Mutex<HashMap<u32, Run>>>;
 
 #[derive(Debug, Default)]
@@ -98,13 +103,13 @@ pub(crate) async fn serve(listener: TcpListener) -> Result<()> {
     }
 }
 
-async fn answer(seen: Seen, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn answer(seen: Seen, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
     let (head, body) = request.into_parts();
     let mut parts = head.uri.path().trim_start_matches('/').splitn(3, '/');
     let place = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next());
     let endpoint = match place {
         ("runs", run, _) => return Ok(report(&seen, run)),
-        ("ok" | "hang", name, _) => name,
+        ("ok" | "hang" | "trickle", name, _) => name,
         ("slow", _, Some(name)) => name,
         _ => return Ok(plain(StatusCode::NOT_FOUND, Bytes::new())),
     };
@@ -116,20 +121,30 @@ async fn answer(seen: Seen, request: Request<Incoming>) -> Result<Response<Full<
     }
     match place {
         ("hang", ..) => std::future::pending::<()>().await,
+        ("trickle", ..) => return Ok(Response::new(trickle())),
         ("slow", ms, _) => tokio::time::sleep(Duration::from_millis(ms.parse().unwrap_or(100))).await,
         _ => {}
     }
     Ok(plain(StatusCode::OK, Bytes::from_static(b"ok")))
 }
 
-fn report(seen: &Seen, run: &str) -> Response<Full<Bytes>> {
+fn report(seen: &Seen, run: &str) -> Response<Body> {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let report = run.parse().ok().and_then(|run| seen.get(&run)).map(Run::report).unwrap_or_default();
     plain(StatusCode::OK, serde_json::to_vec(&report).unwrap_or_default().into())
 }
 
-fn plain(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+/// Never silent for long, and never done.
+fn trickle() -> Body {
+    let bytes = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(TRICKLE_EVERY).await;
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"."))), ()))
+    });
+    StreamBody::new(bytes).boxed_unsync()
+}
+
+fn plain(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
     *response.status_mut() = status;
     response
 }
