@@ -93,7 +93,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let intake = intake(&claims, &lanes, &shutdown, &drained);
 
     let context = AdminContext {
-        pool,
+        pool: store::connect(config.postgres.url_str(), config.postgres.admin_pool_size)?,
         journal: journal.clone(),
         vault: Arc::new(vault),
         snapshot,

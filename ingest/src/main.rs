@@ -107,7 +107,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         request_timeout: config.ingest.request_timeout,
     });
     let context = AdminContext {
-        pool,
+        pool: store::connect(config.postgres.url_str(), config.postgres.admin_pool_size)?,
         journal: journal.clone(),
         vault,
         snapshot,

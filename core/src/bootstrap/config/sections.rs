@@ -25,8 +25,11 @@ pub struct PostgresConfig {
     pub url: Secret,
     /// Past any pooler, for LISTEN and the janitor; without it they poll.
     pub direct_url: Option<Secret>,
-    /// Connections of one process: 8, from 2 to 64.
+    /// Connections of one process for its work: 8, from 2 to 64.
     pub pool_size: usize,
+    /// Connections of one process for admin calls: 4, from 1 to 64. Apart from the others, so that no
+    /// flood of calls keeps a delivery or a lease waiting.
+    pub admin_pool_size: usize,
 }
 
 impl PostgresConfig {
@@ -40,7 +43,12 @@ impl PostgresConfig {
                 section.fault(key, "is not a Postgres URL: postgres://user:password@host:5432/database");
             }
         }
-        Self { url, direct_url, pool_size: section.count("pool_size", 8, 2..=64) }
+        Self {
+            url,
+            direct_url,
+            pool_size: section.count("pool_size", 8, 2..=64),
+            admin_pool_size: section.count("admin_pool_size", 4, 1..=64),
+        }
     }
 
     /// The URL as text; checked when the configuration was read.
