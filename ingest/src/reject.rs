@@ -223,7 +223,7 @@ impl Rejections {
 
 /// The beginning of a body; nothing of one in which a secret may stand.
 fn body_kept<'b>(body: &'b [u8], secrets: &[Source]) -> &'b [u8] {
-    let in_body = secrets.iter().any(|source| matches!(source, Source::Json(_)));
+    let in_body = secrets.iter().any(|source| !matches!(source, Source::Header(_) | Source::Query(_)));
     if in_body { &[] } else { &body[..body.len().min(BODY_KEPT_BYTES_MAX)] }
 }
 

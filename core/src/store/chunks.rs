@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use super::Error;
+use super::{Connection, Error};
 use crate::event::Event;
 use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, SourceId, TenantId};
 
@@ -34,7 +34,7 @@ fn read(row: &Row) -> Result<ClaimedChunk, Error> {
 
 /// Claims the named chunks; what is not returned is settled or held by a live replica.
 pub async fn claim(
-    client: &impl GenericClient,
+    client: &Connection,
     owner: ReplicaId,
     ids: &[Uuid],
 ) -> Result<Vec<ClaimedChunk>, Error> {
@@ -45,13 +45,13 @@ pub async fn claim(
            AND (o.owner IS NULL
                 OR NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
         RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
-    let rows = client.query(SQL, &[&owner.0, &ids]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &ids]).await?;
     rows.iter().map(read).collect()
 }
 
 /// Claims up to `limit` chunks of a class that nobody has taken for `unowned_for`, oldest first.
 pub async fn claim_unowned(
-    client: &impl GenericClient,
+    client: &Connection,
     owner: ReplicaId,
     class: i16,
     unowned_for: Duration,
@@ -65,13 +65,13 @@ pub async fn claim_unowned(
                   AND created_at <= now() - $3::float8 * interval '1 second'
                 ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED))
         RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
-    let rows = client.query(SQL, &[&owner.0, &class, &unowned_for.as_secs_f64(), &limit]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &class, &unowned_for.as_secs_f64(), &limit]).await?;
     rows.iter().map(read).collect()
 }
 
 /// Claims up to `limit` chunks whose owner is dead.
 pub async fn claim_orphaned(
-    client: &impl GenericClient,
+    client: &Connection,
     owner: ReplicaId,
     limit: i64,
 ) -> Result<Vec<ClaimedChunk>, Error> {
@@ -83,7 +83,7 @@ pub async fn claim_orphaned(
                 WHERE r.dead_at IS NOT NULL
                 ORDER BY orphan.id LIMIT $2 FOR UPDATE OF orphan SKIP LOCKED))
         RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
-    let rows = client.query(SQL, &[&owner.0, &limit]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &limit]).await?;
     rows.iter().map(read).collect()
 }
 
@@ -96,7 +96,7 @@ pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<
 
 /// Which first deliveries of these events are settled already: decided, waiting or dead.
 pub async fn settled(
-    client: &impl GenericClient,
+    client: &Connection,
     events: &[EventId],
 ) -> Result<HashSet<(EventId, EndpointId)>, Error> {
     const SQL: &str = "
@@ -108,7 +108,7 @@ pub async fn settled(
         UNION
         SELECT event_id, endpoint_id FROM dead_letters WHERE event_id = ANY($1) AND run = 0";
     let Some((ids, least, most)) = bounds(events) else { return Ok(HashSet::new()) };
-    let rows = client.query(SQL, &[&ids, &least, &most]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most]).await?;
     rows.iter().map(|row| Ok((EventId(row.try_get(0)?), EndpointId(row.try_get(1)?)))).collect()
 }
 
@@ -121,16 +121,20 @@ fn bounds(events: &[EventId]) -> Option<(Vec<Uuid>, Uuid, Uuid)> {
     Some((ids, least, most))
 }
 
-/// Reads events whole, also those kept from partitions that are gone.
-pub async fn load(client: &impl GenericClient, events: &[EventId]) -> Result<Vec<Event>, Error> {
+/// Reads events whole, also those kept from partitions that are gone. Each is looked up in the partition
+/// of its day: what was claimed together may be of many days.
+pub async fn load(client: &Connection, events: &[EventId]) -> Result<Vec<Event>, Error> {
     const SQL: &str = "
-        SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
-          FROM events WHERE id = ANY($1) AND id BETWEEN $2 AND $3
+        SELECT found.*
+          FROM unnest($1::uuid[]) AS wanted (id)
+         CROSS JOIN LATERAL (
+               SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+                 FROM events WHERE id = wanted.id AND id BETWEEN $2 AND $3 LIMIT 1) AS found
         UNION ALL
         SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
           FROM events_kept WHERE id = ANY($1)";
     let Some((ids, least, most)) = bounds(events) else { return Ok(Vec::new()) };
-    let rows = client.query(SQL, &[&ids, &least, &most]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most]).await?;
     rows.iter()
         .map(|row| {
             Ok(Event {

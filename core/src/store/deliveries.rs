@@ -1,5 +1,7 @@
 //! Reads deliveries: what `attempts`, `queue` and `dead_letters` together say of them.
 
+mod keys;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,9 @@ use super::Error;
 use super::events::IdRange;
 use crate::delivery::{DeadReason, Decision, DeliveryKey};
 use crate::id::{AttemptId, EndpointId, EventId, TenantId};
+
+pub use keys::keys;
+pub(super) use keys::read_key;
 
 /// Attempts that are shown of one delivery; a policy allows a hundred, a redrive as many again.
 const ATTEMPTS_SHOWN_MAX: i64 = 1_000;
@@ -123,68 +128,6 @@ pub struct AttemptRow {
     pub error_message: Option<String>,
 }
 
-/// Keys of deliveries in the order of pages, from the one after `after` on, without regard to what
-/// [`describe`] looks at: a bound for its work.
-pub async fn keys(
-    client: &impl GenericClient,
-    tenant: TenantId,
-    query: &DeliveryQuery,
-    after: Option<DeliveryKey>,
-    limit: i64,
-) -> Result<Vec<DeliveryKey>, Error> {
-    // $4 to $6 are the position. Each call is planned with its values: what is not asked for is
-    // folded away.
-    const SPAN: &str = "tenant_id = $1 AND event_id >= $2 AND event_id < $3 AND event_id <= $4
-                        AND (event_id < $4 OR (endpoint_id, run) > ($5, $6))
-                        AND ($7::uuid IS NULL OR endpoint_id = $7)
-                        AND ($8::uuid IS NULL OR event_id = $8)";
-    const ORDER: &str = "ORDER BY event_id DESC, endpoint_id, run LIMIT $9";
-    let attempted = format!(
-        "(SELECT DISTINCT event_id, endpoint_id, run FROM attempts
-           WHERE {SPAN} AND decision <> 'stale'
-             AND ($10::text IS NULL OR decision = $10) AND ($11::int2 IS NULL OR status = $11) {ORDER})"
-    );
-    // Before its first attempt a delivery is in the queue alone.
-    let queued = format!(
-        "(SELECT event_id, endpoint_id, run FROM queue
-           WHERE {SPAN} AND $10::text IS NULL AND ($11::int2 IS NULL OR attempt > 0) {ORDER})"
-    );
-    let sql = match query.state {
-        Some(StateFilter::Waiting) => queued,
-        Some(StateFilter::Decided(_)) => attempted,
-        None => format!("SELECT * FROM ({attempted} UNION {queued}) AS found {ORDER}"),
-    };
-    let position = after
-        .map_or((Uuid::max(), Uuid::max(), i32::MAX), |key| (key.event_id.0, key.endpoint_id.0, key.run));
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &tenant.0,
-                &query.range.from,
-                &query.range.until,
-                &position.0,
-                &position.1,
-                &position.2,
-                &query.endpoint_id.map(|id| id.0),
-                &query.event_id.map(|id| id.0),
-                &limit,
-                &query.decision(),
-                &query.status_code,
-            ],
-        )
-        .await?;
-    rows.iter().map(read_key).collect()
-}
-
-pub(super) fn read_key(row: &Row) -> Result<DeliveryKey, Error> {
-    Ok(DeliveryKey {
-        event_id: EventId(row.try_get("event_id")?),
-        endpoint_id: EndpointId(row.try_get("endpoint_id")?),
-        run: row.try_get("run")?,
-    })
-}
-
 /// Keys as three arrays, for `unnest`; and the least and greatest event, so that plans prune
 /// partitions.
 pub(super) struct KeyArrays {
@@ -216,7 +159,8 @@ impl KeyArrays {
 }
 
 /// What is known of deliveries, by the rules of the data: in the queue is waiting; else a success
-/// counts whenever it was recorded, and otherwise the latest decision does.
+/// counts whenever it was recorded, and otherwise the latest decision does. Each `LIMIT 1` has the row
+/// looked up by its key: the tables are large, and the keys are few.
 const DESCRIBE: &str = "
     SELECT found.*
       FROM (SELECT k.at, k.event_id, k.endpoint_id, k.run, e.event_type, e.channel,
@@ -228,11 +172,13 @@ const DESCRIBE: &str = "
               FROM unnest($1::uuid[], $2::uuid[], $3::int[]) WITH ORDINALITY AS k (event_id, endpoint_id, run, at)
               LEFT JOIN LATERAL (
                    SELECT event_type, channel FROM events
-                    WHERE id = k.event_id AND id BETWEEN $4 AND $5) AS e ON true
-              LEFT JOIN queue AS q
-                   ON q.event_id = k.event_id AND q.endpoint_id = k.endpoint_id AND q.run = k.run
-              LEFT JOIN dead_letters AS d
-                   ON d.event_id = k.event_id AND d.endpoint_id = k.endpoint_id AND d.run = k.run
+                    WHERE id = k.event_id AND id BETWEEN $4 AND $5 LIMIT 1) AS e ON true
+              LEFT JOIN LATERAL (
+                   SELECT event_id, due_at FROM queue
+                    WHERE event_id = k.event_id AND endpoint_id = k.endpoint_id AND run = k.run LIMIT 1) AS q ON true
+              LEFT JOIN LATERAL (
+                   SELECT reason FROM dead_letters
+                    WHERE event_id = k.event_id AND endpoint_id = k.endpoint_id AND run = k.run LIMIT 1) AS d ON true
               LEFT JOIN LATERAL (
                    SELECT decision, status, error_kind, recorded_at FROM attempts
                     WHERE event_id = k.event_id AND event_id BETWEEN $4 AND $5
@@ -338,20 +284,23 @@ pub async fn find(
         return Ok(None);
     };
     let tenant = TenantId(owner.try_get("tenant_id")?);
-    // Asked before the delivery is looked for: what is settled in between is then found recorded.
-    let settled: bool = client.query_one(SETTLED, &[&key.event_id.0]).await?.try_get(0)?;
-    let Some(mut row) = describe(client, tenant, &DeliveryQuery::default(), &[key]).await?.pop() else {
-        return Ok(None);
-    };
-    let recorded = row.update_time.is_some() || row.due_at.is_some() || row.dead_reason.is_some();
-    if recorded {
+    let look =
+        async || Ok::<_, Error>(describe(client, tenant, &DeliveryQuery::default(), &[key]).await?.pop());
+    let is_recorded =
+        |row: &DeliveryRow| row.update_time.is_some() || row.due_at.is_some() || row.dead_reason.is_some();
+    if let Some(row) = look().await?.filter(is_recorded) {
         return Ok(Some(row));
     }
     let event_stored: bool = owner.try_get("event_stored")?;
     if !event_stored || key.run != 0 {
         return Ok(None);
     }
-    row.state = if settled { DeliveryState::Unmatched } else { DeliveryState::Pending };
+    let settled: bool = client.query_one(SETTLED, &[&key.event_id.0]).await?.try_get(0)?;
+    // What was settled since the first look is recorded now.
+    let Some(mut row) = look().await? else { return Ok(None) };
+    if !is_recorded(&row) {
+        row.state = if settled { DeliveryState::Unmatched } else { DeliveryState::Pending };
+    }
     Ok(Some(row))
 }
 

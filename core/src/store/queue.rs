@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
-use super::Error;
+use super::{Connection, Error};
 use crate::delivery::DeliveryKey;
 use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, TenantId};
 
@@ -25,7 +25,7 @@ pub struct ClaimedDelivery {
 /// Endpoints with work that is due and unowned, at most `limit`, those after `after` first. A loose
 /// index scan: its cost is per endpoint that waits, not per row.
 pub async fn endpoints_with_due_work(
-    client: &impl GenericClient,
+    client: &Connection,
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<EndpointId>, Error> {
@@ -49,39 +49,44 @@ pub async fn endpoints_with_due_work(
             OR EXISTS (SELECT 1 FROM queue AS q
                         WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
                           AND q.priority = 1 AND q.due_at <= now())";
-    let rows = client.query(SQL, &[&after, &limit]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&after, &limit]).await?;
     rows.iter().map(|row| Ok(EndpointId(row.try_get(0)?))).collect()
 }
 
 /// Claims due rows, up to each endpoint's own limit: parked first attempts before retries.
+///
+/// The rows are found again by where they stand: a join by key is planned by a guess at how many they
+/// are, and reads the whole queue when that is high. One that was changed a moment ago stands elsewhere,
+/// and is left for the next call.
 pub async fn claim_due(
-    client: &impl GenericClient,
+    client: &Connection,
     owner: ReplicaId,
     endpoints: &[EndpointId],
     limits: &[i64],
 ) -> Result<Vec<ClaimedDelivery>, Error> {
     const SQL: &str = "
-        WITH picked AS MATERIALIZED (
-            SELECT row.event_id, row.endpoint_id, row.run
-              FROM unnest($2::uuid[], $3::bigint[]) AS wanted (endpoint_id, most)
-             CROSS JOIN LATERAL (
-                   SELECT q.event_id, q.endpoint_id, q.run FROM queue AS q
-                    WHERE q.owner IS NULL AND q.endpoint_id = wanted.endpoint_id AND q.due_at <= now()
-                    ORDER BY q.priority, q.due_at LIMIT wanted.most
-                      FOR UPDATE SKIP LOCKED) AS row
+        WITH claimed AS (
+            UPDATE queue AS q SET owner = $1
+             WHERE q.ctid = ANY(ARRAY(
+                   SELECT row.ctid
+                     FROM unnest($2::uuid[], $3::bigint[]) AS wanted (endpoint_id, most)
+                    CROSS JOIN LATERAL (
+                          SELECT q.ctid FROM queue AS q
+                           WHERE q.owner IS NULL AND q.endpoint_id = wanted.endpoint_id AND q.due_at <= now()
+                           ORDER BY q.priority, q.due_at LIMIT wanted.most
+                             FOR UPDATE SKIP LOCKED) AS row))
+               AND q.owner IS NULL
+            RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt, q.due_at, q.priority,
+                      CASE WHEN q.attempt = 0 THEN 0 ELSE (
+                          SELECT count(*) FROM attempts AS a
+                           WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
+                             AND a.kind = 'request' AND a.decision <> 'stale'
+                             AND a.recorded_at >= q.budget_from)::int END AS used
         )
-        UPDATE queue AS q SET owner = $1
-          FROM picked
-         WHERE q.event_id = picked.event_id AND q.endpoint_id = picked.endpoint_id AND q.run = picked.run
-           AND q.owner IS NULL
-        RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt, q.due_at,
-                  CASE WHEN q.attempt = 0 THEN 0 ELSE (
-                      SELECT count(*) FROM attempts AS a
-                       WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
-                         AND a.kind = 'request' AND a.decision <> 'stale'
-                         AND a.recorded_at >= q.budget_from)::int END";
+        SELECT event_id, endpoint_id, run, tenant_id, attempt, due_at, used
+          FROM claimed ORDER BY priority, due_at";
     let endpoints: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
-    let rows = client.query(SQL, &[&owner.0, &endpoints, &limits]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &endpoints, &limits]).await?;
     rows.iter()
         .map(|row| {
             Ok(ClaimedDelivery {
@@ -102,7 +107,7 @@ pub async fn claim_due(
 /// Puts first attempts of a chunk that is ours straight into the queue; returns whether it still is
 /// ours.
 pub async fn enqueue(
-    client: &impl GenericClient,
+    client: &Connection,
     owner: ReplicaId,
     chunk: ChunkId,
     tenant: TenantId,
@@ -119,18 +124,17 @@ pub async fn enqueue(
         SELECT EXISTS (SELECT 1 FROM held)";
     let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
         deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
-    Ok(client.query_one(SQL, &[&chunk.0, &owner.0, &tenant.0, &events, &endpoints]).await?.try_get(0)?)
+    Ok(client.query_one(&client.prepare_cached(SQL).await?, &[&chunk.0, &owner.0, &tenant.0, &events, &endpoints]).await?.try_get(0)?)
 }
 
 /// Frees rows whose owner is dead; returns how many.
-pub async fn free_orphaned(client: &impl GenericClient) -> Result<u64, Error> {
+pub async fn free_orphaned(client: &Connection) -> Result<u64, Error> {
     const SQL: &str = "
         UPDATE queue AS q SET owner = NULL
-         WHERE (q.event_id, q.endpoint_id, q.run) IN (
-               SELECT orphan.event_id, orphan.endpoint_id, orphan.run
-                 FROM replicas AS r JOIN queue AS orphan ON orphan.owner = r.id
-                WHERE r.dead_at IS NOT NULL LIMIT 5000 FOR UPDATE OF orphan SKIP LOCKED)";
-    Ok(client.execute(SQL, &[]).await?)
+         WHERE q.ctid = ANY(ARRAY(
+               SELECT orphan.ctid FROM replicas AS r JOIN queue AS orphan ON orphan.owner = r.id
+                WHERE r.dead_at IS NOT NULL LIMIT 5000 FOR UPDATE OF orphan SKIP LOCKED))";
+    Ok(client.execute(&client.prepare_cached(SQL).await?, &[]).await?)
 }
 
 /// The rows that this life owns, to be compared with what it has in memory.

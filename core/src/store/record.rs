@@ -4,10 +4,9 @@
 //! The parts of such a statement run in no stated order: the delete of an outbox row must read
 //! `held`, or it may come first, and a park or retry would find its chunk gone and be lost.
 
-use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
-use super::Error;
+use super::{Connection, Error};
 use crate::delivery::{Decision, DeliveryKey};
 use crate::id::{AttemptId, ChunkId, EndpointId, EventId, ReplicaId, TenantId};
 
@@ -88,7 +87,7 @@ parked AS MATERIALIZED (
 ),
 held AS MATERIALIZED (
     SELECT id, owner FROM outbox
-     WHERE id = ANY($18) OR id = ANY($26) OR id = ANY($36) ORDER BY id FOR UPDATE
+     WHERE id = ANY($38) ORDER BY id FOR UPDATE
 ),
 waiting AS MATERIALIZED (
     SELECT q.event_id, q.endpoint_id, q.run, q.owner
@@ -182,8 +181,7 @@ SELECT event_id, endpoint_id, run, decision FROM effect";
     reason = "a column a line; splitting it would hide the order of the parameters"
 )]
 pub async fn commit(
-    client: &impl GenericClient,
-    statement: &tokio_postgres::Statement,
+    client: &Connection,
     batch: &Batch,
 ) -> Result<Vec<(DeliveryKey, Decision)>, Error> {
     let outcomes = &batch.outcomes;
@@ -232,9 +230,14 @@ pub async fn commit(
     let (settled, settled_lives): (Vec<Uuid>, Vec<Uuid>) =
         batch.settled.iter().map(|(chunk, life)| (chunk.0, life.0)).unzip();
 
+    // Each once: the chunks are far fewer than what is written of them.
+    let mut held: Vec<Uuid> = chunks.iter().flatten().chain(&park_chunks).chain(&settled).copied().collect();
+    held.sort_unstable();
+    held.dedup();
+
     let rows = client
         .query(
-            statement,
+            &client.prepare_cached(SQL).await?,
             &[
                 &events,
                 &endpoints,
@@ -273,6 +276,7 @@ pub async fn commit(
                 &release_due,
                 &settled,
                 &settled_lives,
+                &held,
             ],
         )
         .await?;
@@ -287,8 +291,4 @@ pub async fn commit(
             Ok((key, decision))
         })
         .collect()
-}
-
-pub async fn prepare(client: &tokio_postgres::Client) -> Result<tokio_postgres::Statement, Error> {
-    Ok(client.prepare(SQL).await?)
 }
