@@ -98,11 +98,10 @@ impl Claims {
             let client = self.pool.get().await?;
             let mut claimed = Vec::new();
             for class in [0, 1] {
-                claimed.extend(
-                    chunks::claim_unowned(&**client, life, class, unowned_for, CHUNKS_PER_SCAN).await?,
-                );
+                claimed
+                    .extend(chunks::claim_unowned(&client, life, class, unowned_for, CHUNKS_PER_SCAN).await?);
             }
-            claimed.extend(chunks::claim_orphaned(&**client, life, CHUNKS_PER_SCAN).await?);
+            claimed.extend(chunks::claim_orphaned(&client, life, CHUNKS_PER_SCAN).await?);
             claimed
         };
         let found = claimed.len();
@@ -132,7 +131,7 @@ impl Claims {
             if !self.replica.may_start() {
                 continue;
             }
-            while queue::free_orphaned(&**client).await? > 0 {}
+            while queue::free_orphaned(&client).await? > 0 {}
             if reconciled.elapsed() >= RECONCILE {
                 reconciled = Instant::now();
                 self.reconcile(&client, &mut suspects).await?;
@@ -176,7 +175,7 @@ impl Claims {
             let mut full = false;
             if self.replica.may_start() {
                 let client = self.pool.get().await?;
-                let endpoints = queue::endpoints_with_due_work(&**client, after, DUE_ENDPOINTS).await?;
+                let endpoints = queue::endpoints_with_due_work(&client, after, DUE_ENDPOINTS).await?;
                 after = match endpoints.last() {
                     Some(last) if endpoints.len() as i64 == DUE_ENDPOINTS => last.0,
                     _ => Uuid::nil(),

@@ -151,7 +151,7 @@ impl Consumer {
             return Ok(Vec::new());
         }
         let client = self.claims.pool.get().await?;
-        let claimed = chunks::claim(&**client, life, ids).await?;
+        let claimed = chunks::claim(&client, life, ids).await?;
         // Before anything else can look at what is owned: these are not lost claims.
         self.claims.taken.lock().extend(claimed.iter().map(|chunk| chunk.id));
         Ok(claimed)

@@ -56,7 +56,7 @@ impl Matcher {
         self.complete(&mut taken).await?;
         let settled = if taken.compare || taken.chunk.takeovers > 0 {
             let client = self.pool.get().await?;
-            chunks::settled(&**client, &taken.chunk.event_ids).await?
+            chunks::settled(&client, &taken.chunk.event_ids).await?
         } else {
             HashSet::new()
         };
@@ -88,7 +88,7 @@ impl Matcher {
             taken.chunk.event_ids.iter().copied().filter(|id| !have.contains(id)).collect();
         if !missing.is_empty() {
             let client = self.pool.get().await?;
-            taken.events.extend(chunks::load(&**client, &missing).await?);
+            taken.events.extend(chunks::load(&client, &missing).await?);
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Matcher {
     ) -> Result<bool, store::Error> {
         let client = self.pool.get().await?;
         for rows in matches.chunks(ENQUEUE_ROWS) {
-            if !queue::enqueue(&**client, taken.life, taken.chunk.id, event.tenant_id, rows).await? {
+            if !queue::enqueue(&client, taken.life, taken.chunk.id, event.tenant_id, rows).await? {
                 return Ok(false);
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bowline_core::delivery::{Decision, DeliveryKey};
 use bowline_core::id::{EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
-use bowline_core::store::record::{Batch, Outcome, Park, Release, commit, prepare};
+use bowline_core::store::record::{Batch, Outcome, Park, Release, commit};
 use bowline_core::store::{self, Pool, health};
 use tokio::sync::{mpsc, oneshot};
 
@@ -163,8 +163,7 @@ impl Writer {
 
     async fn try_commit(&self, batch: &Batch) -> Result<Vec<(DeliveryKey, Decision)>, store::Error> {
         let client = self.pool.get().await?;
-        let statement = prepare(&client).await?;
-        commit(&**client, &statement, batch).await
+        commit(&client, batch).await
     }
 
     async fn count_failures(&self, decisions: &[(DeliveryKey, Decision)], gone: &[EndpointId]) {
@@ -195,7 +194,7 @@ impl Writer {
         successes.dedup();
         let mut client = self.pool.get().await?;
         if !successes.is_empty() {
-            health::succeeded(&**client, &successes).await?;
+            health::succeeded(&client, &successes).await?;
         }
         for endpoint in gone {
             self.disable(&mut client, *endpoint, "gone: the receiver answered 410", None).await?;
@@ -203,7 +202,7 @@ impl Writer {
         if failures.is_empty() {
             return Ok(());
         }
-        for failing in health::failed(&**client, failures.into_iter().collect()).await? {
+        for failing in health::failed(&client, failures.into_iter().collect()).await? {
             let Some(live) = self.snapshot.endpoint(failing.endpoint_id) else { continue };
             let policy = live.endpoint.spec.disable;
             if policy.after_failures > 0

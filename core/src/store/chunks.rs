@@ -33,11 +33,7 @@ fn read(row: &Row) -> Result<ClaimedChunk, Error> {
 }
 
 /// Claims the named chunks; what is not returned is settled or held by a live replica.
-pub async fn claim(
-    client: &Connection,
-    owner: ReplicaId,
-    ids: &[Uuid],
-) -> Result<Vec<ClaimedChunk>, Error> {
+pub async fn claim(client: &Connection, owner: ReplicaId, ids: &[Uuid]) -> Result<Vec<ClaimedChunk>, Error> {
     const SQL: &str = "
         UPDATE outbox AS o
            SET owner = $1, takeovers = o.takeovers + (o.owner IS NOT NULL)::int
@@ -65,7 +61,9 @@ pub async fn claim_unowned(
                   AND created_at <= now() - $3::float8 * interval '1 second'
                 ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED))
         RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
-    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &class, &unowned_for.as_secs_f64(), &limit]).await?;
+    let rows = client
+        .query(&client.prepare_cached(SQL).await?, &[&owner.0, &class, &unowned_for.as_secs_f64(), &limit])
+        .await?;
     rows.iter().map(read).collect()
 }
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{Error, config_writes};
+use super::{Connection, Error, config_writes};
 use crate::id::EndpointId;
 
 /// What an endpoint has to show after a failure was added.
@@ -18,13 +18,13 @@ pub struct Failing {
 }
 
 /// A success ends the count.
-pub async fn succeeded(client: &impl GenericClient, endpoints: &[EndpointId]) -> Result<(), Error> {
+pub async fn succeeded(client: &Connection, endpoints: &[EndpointId]) -> Result<(), Error> {
     const SQL: &str = "
         WITH locked AS MATERIALIZED (
             SELECT endpoint_id FROM endpoint_health WHERE endpoint_id = ANY($1) ORDER BY endpoint_id FOR UPDATE)
         DELETE FROM endpoint_health AS h USING locked WHERE h.endpoint_id = locked.endpoint_id";
     let ids = sorted(endpoints);
-    client.execute(SQL, &[&ids]).await?;
+    client.execute(&client.prepare_cached(SQL).await?, &[&ids]).await?;
     Ok(())
 }
 
@@ -35,10 +35,7 @@ fn sorted(endpoints: &[EndpointId]) -> Vec<Uuid> {
 }
 
 /// Adds consecutive failures.
-pub async fn failed(
-    client: &impl GenericClient,
-    mut counts: Vec<(EndpointId, i32)>,
-) -> Result<Vec<Failing>, Error> {
+pub async fn failed(client: &Connection, mut counts: Vec<(EndpointId, i32)>) -> Result<Vec<Failing>, Error> {
     const SQL: &str = "
         INSERT INTO endpoint_health AS h (endpoint_id, failures, failing_since)
         SELECT endpoint_id, failures, now() FROM unnest($1::uuid[], $2::int[]) AS f (endpoint_id, failures)
@@ -49,7 +46,7 @@ pub async fn failed(
         RETURNING endpoint_id, failures, extract(epoch FROM now() - failing_since)::float8";
     counts.sort_unstable_by_key(|(id, _)| id.0);
     let (ids, failures): (Vec<Uuid>, Vec<i32>) = counts.into_iter().map(|(id, n)| (id.0, n)).unzip();
-    let rows = client.query(SQL, &[&ids, &failures]).await?;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &failures]).await?;
     rows.iter()
         .map(|row| {
             Ok(Failing {

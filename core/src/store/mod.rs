@@ -32,6 +32,8 @@ pub mod stored_secrets;
 pub mod unsealings;
 
 pub type Pool = deadpool_postgres::Pool;
+/// A connection of the pool. What runs all the time keeps its prepared statements there.
+pub type Connection = deadpool_postgres::ClientWrapper;
 
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -124,7 +124,10 @@ pub async fn enqueue(
         SELECT EXISTS (SELECT 1 FROM held)";
     let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
         deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
-    Ok(client.query_one(&client.prepare_cached(SQL).await?, &[&chunk.0, &owner.0, &tenant.0, &events, &endpoints]).await?.try_get(0)?)
+    Ok(client
+        .query_one(&client.prepare_cached(SQL).await?, &[&chunk.0, &owner.0, &tenant.0, &events, &endpoints])
+        .await?
+        .try_get(0)?)
 }
 
 /// Frees rows whose owner is dead; returns how many.

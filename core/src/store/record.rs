@@ -180,10 +180,7 @@ SELECT event_id, endpoint_id, run, decision FROM effect";
     clippy::too_many_lines,
     reason = "a column a line; splitting it would hide the order of the parameters"
 )]
-pub async fn commit(
-    client: &Connection,
-    batch: &Batch,
-) -> Result<Vec<(DeliveryKey, Decision)>, Error> {
+pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryKey, Decision)>, Error> {
     let outcomes = &batch.outcomes;
     let column = |pick: fn(&Outcome) -> Uuid| outcomes.iter().map(pick).collect::<Vec<Uuid>>();
     let events = column(|o| o.key.event_id.0);
