@@ -37,6 +37,11 @@ impl Progress {
         self.bar.suspend(|| println!("{table}"));
     }
 
+    /// Says something above the bar, besides the results.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }

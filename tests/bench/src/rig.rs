@@ -155,6 +155,14 @@ impl Rig {
         .await
     }
 
+    /// What the services warned of, the latest lines of it.
+    pub(crate) fn complaints(&self) -> String {
+        let logs: Vec<String> = self.ingest.iter().chain(&self.dispatcher).map(Service::log).collect();
+        let bad = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+        let lines: Vec<&str> = logs.iter().flat_map(|log| log.lines().filter(bad)).collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+
     /// The one number that `query` gives.
     pub(crate) async fn number(&self, query: &str) -> Result<i64> {
         let row = self.database.sql().query_one(query, &[]).await;

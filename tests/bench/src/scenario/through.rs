@@ -100,7 +100,14 @@ impl Way {
             rounds.delivered.push(per_second(expected, elapsed));
             rounds.acknowledged.push(report.ok_per_s());
             // Asked again: a duplicate may have come after the last number.
-            rounds.duplicates.push(bench.sink.seen(spec.run).await?.duplicates as f64);
+            let duplicates = bench.sink.seen(spec.run).await?.duplicates;
+            if duplicates > 0 {
+                let complaints = rig.complaints();
+                bench
+                    .progress
+                    .note(&format!("{duplicates} duplicates; the services warned of:\n{complaints}"));
+            }
+            rounds.duplicates.push(duplicates as f64);
         }
         Ok(())
     }
