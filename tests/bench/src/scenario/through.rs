@@ -9,7 +9,10 @@ use super::{Bench, all_ok, make_endpoints};
 use crate::child;
 use crate::report::{Budget, Metric};
 use crate::rig::Rig;
-use crate::wire::{Pace, per_second, unix_ns};
+use crate::wire::{LoadSpec, Pace, per_second, unix_ns};
+
+/// Enough that the batches of the journal are large: saturation is what is asked for.
+const CONNECTIONS: usize = 256;
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
     let one = Way { endpoints: 1, requests: bench.pick(60_000, 20_000), budget_per_s: 12_000.0 };
@@ -70,7 +73,8 @@ impl Way {
     /// The slower of the two ends, in deliveries.
     async fn limit(&self, bench: &Bench, url: &str) -> Result<f64> {
         let ms = bench.pick(2_000, 1_000);
-        let incoming = bench.bare_http_load(&bench.signed(url, Pace::ClosedFor { ms })).await?.ok_per_s();
+        let incoming =
+            bench.bare_http_load(&saturating(bench.signed(url, Pace::ClosedFor { ms }))).await?.ok_per_s();
         let outgoing = bench.bare_client_rate(self.endpoints, ms).await?;
         Ok(outgoing.min(incoming * self.endpoints as f64))
     }
@@ -83,7 +87,7 @@ impl Way {
         requests: u64,
         rounds: Option<&mut Rounds>,
     ) -> Result<()> {
-        let spec = bench.signed(url, Pace::Closed { requests });
+        let spec = saturating(bench.signed(url, Pace::Closed { requests }));
         let report = all_ok(child::load(&spec).await?)?;
         ensure!(report.ok == requests, "{} of {requests} were acknowledged", report.ok);
         let expected = requests * self.endpoints as u64;
@@ -111,4 +115,8 @@ impl Way {
         }
         Ok(())
     }
+}
+
+fn saturating(spec: LoadSpec) -> LoadSpec {
+    LoadSpec { connections: CONNECTIONS, ..spec }
 }
