@@ -189,7 +189,7 @@ impl Claims {
     /// Returns whether an endpoint had more than was taken.
     async fn claim_due(
         &self,
-        client: &tokio_postgres::Client,
+        client: &store::Connection,
         endpoints: &[EndpointId],
     ) -> Result<bool, store::Error> {
         let room = self.deliveries.available_permits().min(DUE_ROWS_PER_CLAIM);
