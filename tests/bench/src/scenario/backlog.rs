@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bowline_core::id::{EndpointId, ReplicaId};
-use bowline_core::store::queue;
+use bowline_core::store::{self, queue};
 use bowline_proto::v1;
-use bowline_tests::database;
 use uuid::Uuid;
 
 use super::{Bench, ENDPOINT_CONCURRENCY, ROUND_WITHIN, endpoint, ms, rows};
@@ -79,20 +78,22 @@ async fn measure(bench: &Bench, count: u64) -> Result<Measured> {
 
 /// The median of so many claims, and of so many looks for what is due.
 async fn claims(rig: &Rig, endpoint_id: EndpointId, times: usize) -> Result<(f64, f64)> {
-    let mut client = database::connect(&rig.database.url).await?;
+    // As a dispatcher has it: statements are prepared once a connection.
+    let pool = store::connect(&rig.database.url, 1)?;
+    let client = pool.get().await?;
     let owner = ReplicaId(Uuid::now_v7());
     let (mut claim, mut scan) = (Latencies::default(), Latencies::default());
     for _ in 0..times {
-        let transaction = client.transaction().await?;
+        client.batch_execute("BEGIN").await?;
         let began = Instant::now();
-        let due = queue::endpoints_with_due_work(&transaction, Uuid::nil(), 100).await?;
+        let due = queue::endpoints_with_due_work(&client, Uuid::nil(), 100).await?;
         scan.record(began.elapsed());
         anyhow::ensure!(due == [endpoint_id], "the backlog is not due");
         let began = Instant::now();
-        let claimed = queue::claim_due(&transaction, owner, &[endpoint_id], &[CLAIM_ROWS]).await?;
+        let claimed = queue::claim_due(&client, owner, &[endpoint_id], &[CLAIM_ROWS]).await?;
         claim.record(began.elapsed());
         anyhow::ensure!(claimed.len() == CLAIM_ROWS as usize, "{} rows were claimed", claimed.len());
-        transaction.rollback().await?;
+        client.batch_execute("ROLLBACK").await?;
     }
     Ok((ms(claim.quantiles().p50_us), ms(scan.quantiles().p50_us)))
 }
