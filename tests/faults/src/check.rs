@@ -1,7 +1,7 @@
 //! The checker: proves from the evidence that nothing was lost, nothing went astray, nothing came
 //! twice without a reason, and nothing is stuck.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use crate::catalog::{ENDPOINTS, KINDS};
@@ -27,8 +27,6 @@ impl fmt::Display for Violation {
 /// A request that came again.
 #[derive(Debug, Clone)]
 pub struct Duplicate {
-    pub pair: Pair,
-    pub first_s: f64,
     pub again_s: f64,
     /// The index of the disturbance that explains it.
     pub because: Option<usize>,
@@ -40,6 +38,8 @@ pub struct Verdict {
     pub duplicates: Vec<Duplicate>,
     /// Deliveries that had to happen.
     pub owed: usize,
+    /// For each disturbance: how many requests were out, and how many of them came again.
+    pub out: Vec<(usize, usize)>,
 }
 
 /// Judges all of it.
@@ -48,6 +48,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     acknowledged_is_delivered(evidence, &mut verdict);
     nothing_went_astray(evidence, &mut verdict);
     nothing_twice_without_reason(evidence, &mut verdict);
+    no_more_than_was_out(evidence, &mut verdict);
     nothing_is_stuck(evidence, &mut verdict);
     verdict
 }
@@ -132,6 +133,28 @@ fn nothing_went_astray(evidence: &Evidence, verdict: &mut Verdict) {
     }
 }
 
+/// Never more came again than were out at the time.
+fn no_more_than_was_out(evidence: &Evidence, verdict: &mut Verdict) {
+    for (index, disturbance) in evidence.disturbances.iter().enumerate() {
+        let mut out: HashSet<(&str, usize, u32)> = HashSet::new();
+        for (endpoint, arrivals) in evidence.arrivals.iter().enumerate() {
+            // What was recorded before, or came after, is not out: most of what arrived.
+            for arrival in arrivals.iter().filter(|arrival| arrival.at_s <= disturbance.until_s) {
+                let recorded = evidence.recorded(&(arrival.event_id.clone(), endpoint), arrival.attempt);
+                if disturbance.explains(arrival.at_s, recorded, f64::MAX) {
+                    out.insert((&arrival.event_id, endpoint, arrival.attempt));
+                }
+            }
+        }
+        let again = verdict.duplicates.iter().filter(|again| again.because == Some(index)).count();
+        if again > out.len() {
+            let detail = format!("{}: {again} came again of {} that were out", disturbance.what, out.len());
+            verdict.add("more came again than was out", disturbance.from_s, detail);
+        }
+        verdict.out.push((out.len(), again));
+    }
+}
+
 /// Invariant 3: what comes again was out, and unrecorded, when a dispatcher died, was stopped, or was
 /// cut off from Postgres. `Bowline-Attempt` tells a repetition from a retry: a retry has the next number.
 fn nothing_twice_without_reason(evidence: &Evidence, verdict: &mut Verdict) {
@@ -150,9 +173,6 @@ fn nothing_twice_without_reason(evidence: &Evidence, verdict: &mut Verdict) {
 
 fn duplicates_of(evidence: &Evidence, pair: &Pair, arrivals: &[&Arrival], verdict: &mut Verdict) {
     let attempts = evidence.attempts.get(pair).map(Vec::as_slice).unwrap_or_default();
-    let recorded = |number: u32| {
-        attempts.iter().filter(|attempt| attempt.number == number).map(|attempt| attempt.recorded_s).next()
-    };
     let delivered = attempts.iter().filter(|a| a.decision == "delivered").map(|a| a.number).min();
     let mut first: HashMap<u32, f64> = HashMap::new();
     for arrival in arrivals {
@@ -167,13 +187,13 @@ fn duplicates_of(evidence: &Evidence, pair: &Pair, arrivals: &[&Arrival], verdic
         let because = evidence
             .disturbances
             .iter()
-            .position(|disturbance| disturbance.explains(first_s, recorded(of), arrival.at_s));
+            .position(|disturbance| disturbance.explains(first_s, evidence.recorded(pair, of), arrival.at_s));
         if because.is_none() {
             let detail = format!("{} for {}: {}", pair.0, ENDPOINTS[pair.1].name, evidence.says(pair));
             verdict.add("sent again without a reason", arrival.at_s, detail);
         }
         let again_s = arrival.at_s;
-        verdict.duplicates.push(Duplicate { pair: pair.clone(), first_s, again_s, because });
+        verdict.duplicates.push(Duplicate { again_s, because });
     }
 }
 

@@ -1,7 +1,6 @@
 //! A small filesystem for Postgres, which can be filled up.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 const SIZE_MIB: u64 = 768;
-const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_BYTES: u64 = 4096;
 
 /// Mounted until it is dropped. It lives in the mount namespace that `tests/faults/run` makes, and so
 /// ends with it in any case.
@@ -59,18 +58,19 @@ impl SmallDisk {
         )
     }
 
-    /// Leaves not a byte.
+    /// Leaves not a block.
     ///
     /// # Errors
     /// When the ballast cannot be begun.
     pub fn fill(&self) -> Result<()> {
-        let mut ballast = File::create(self.path().join("ballast")).context("the ballast")?;
-        for size in [BLOCK_BYTES, 512] {
-            let block = vec![0; size];
-            while ballast.write_all(&block).is_ok() {}
+        let path = self.path().join("ballast");
+        File::create(&path).context("the ballast")?;
+        let (mut length, mut piece) = (0, SIZE_MIB * 1024 * 1024);
+        while piece >= BLOCK_BYTES {
+            let range = ["-o", &length.to_string(), "-l", &piece.to_string()].map(PathBuf::from);
+            let arguments: Vec<&Path> = range.iter().map(PathBuf::as_path).chain([&*path]).collect();
+            if run("fallocate", &arguments).is_ok() { length += piece } else { piece /= 2 }
         }
-        // What the filesystem only promised is taken for good.
-        let _ = ballast.sync_all();
         Ok(())
     }
 

@@ -185,6 +185,7 @@ impl Drive {
             eprintln!("… and {} more", violations.len() - SHOWN_MAX);
         }
         println!("\n{}", report::table(&self.windows, &evidence, &verdict, &violations));
+        println!("{}", report::repetitions(&evidence, &verdict));
         println!("{}", report::memory(&lives));
         let arrivals: usize = evidence.arrivals.iter().map(Vec::len).sum();
         println!(

@@ -116,6 +116,12 @@ impl Evidence {
         Ok(())
     }
 
+    /// When that attempt was first written down, if it was.
+    pub fn recorded(&self, pair: &Pair, number: u32) -> Option<f64> {
+        let attempts = self.attempts.get(pair)?;
+        attempts.iter().find(|attempt| attempt.number == number).map(|attempt| attempt.recorded_s)
+    }
+
     /// What the database says of a delivery, in a few lines.
     pub fn says(&self, pair: &Pair) -> String {
         let mut lines: Vec<String> = Vec::new();

@@ -192,7 +192,7 @@ async fn on_postgres(site: &mut Site, active: &mut Active) -> Result<()> {
 /// Every connection there is, those of the services included: asked for, and never authenticated.
 async fn take_connections(site: &Site) -> Result<Vec<TcpStream>> {
     const MOST: usize = 400;
-    const ROUNDS: usize = 20;
+    const ROUNDS: usize = 5;
     let address = stores::address(&site.postgres.url())?;
     let operator = database::connect(&site.postgres.url_of("postgres")).await?;
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -83,6 +83,15 @@ pub fn table(windows: &[Window], evidence: &Evidence, verdict: &Verdict, violati
     text
 }
 
+/// What was out, and what of it came again, at each moment that may repeat requests.
+pub fn repetitions(evidence: &Evidence, verdict: &Verdict) -> String {
+    let mut text = String::new();
+    for (disturbance, (out, again)) in evidence.disturbances.iter().zip(&verdict.out) {
+        let _ = writeln!(text, "{}: {out} requests were out, {again} came again", disturbance.what);
+    }
+    text
+}
+
 /// When each delivery first succeeded, in order.
 fn deliveries(evidence: &Evidence) -> Vec<f64> {
     let mut first: BTreeMap<(usize, &str), f64> = BTreeMap::new();

@@ -107,7 +107,12 @@ fn a_repetition_needs_a_reason_and_a_retry_does_not() {
     again.disturbances.push(Disturbance { what: "crash".into(), from_s: 10.15, until_s: 10.5 });
     let verdict = judge(&again);
     assert!(verdict.violations.is_empty(), "{:?}", verdict.violations);
-    assert_eq!(verdict.duplicates[0].because, Some(0));
+    assert_eq!((verdict.duplicates[0].because, &verdict.out[..]), (Some(0), &[(2, 1)][..]));
+    // One request was out, and it came twice more.
+    again.arrivals[FLAKY].clear();
+    again.attempts.remove(&("evt_0".into(), FLAKY));
+    again.arrivals[PUSH].push(arrival(0, 1, 16.0));
+    assert!(found(&again).contains(&"more came again than was out"));
 
     let mut retried = fine();
     retried.arrivals[PUSH].push(arrival(0, 2, 15.0));
