@@ -78,7 +78,7 @@ pub async fn inflict(site: &mut Site, fault: Fault, random: &mut StdRng) -> Resu
             on_process(site, &mut active, Kind::Ingest, random).await?;
         }
         Fault::DispatcherKill | Fault::DispatcherTerm | Fault::DispatcherStop | Fault::ClockDispatcher => {
-            on_process(site, &mut active, Kind::Dispatcher, random).await?
+            on_process(site, &mut active, Kind::Dispatcher, random).await?;
         }
         Fault::RedisKill
         | Fault::RedisFlush
@@ -238,7 +238,8 @@ fn on_receivers(site: &mut Site, active: &mut Active, random: &mut StdRng) {
             }
         };
         customer.sink.behave(manner);
-        active.note = format!("{} {} {manner:?}", active.note, customer.kind.name).trim().to_owned();
+        let note = format!("{} {} {manner:?}", active.note, customer.kind.name);
+        note.trim().clone_into(&mut active.note);
     }
 }
 
@@ -276,7 +277,8 @@ fn on_network(site: &mut Site, active: &mut Active, random: &mut StdRng) {
             }
             _ => replica.postgres.set(state),
         }
-        active.note = format!("{} {}", active.note, replica.name).trim().to_owned();
+        let note = format!("{} {}", active.note, replica.name);
+        note.trim().clone_into(&mut active.note);
     }
     active.note = format!("{} {state:?}", active.note);
 }

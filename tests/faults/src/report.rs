@@ -43,11 +43,7 @@ pub fn table(windows: &[Window], evidence: &Evidence, verdict: &Verdict, violati
         let here = |at_s: f64| window_at(windows, at_s) == Some(index);
         for fault in &window.step.faults {
             let row = rows.entry(*fault).or_default();
-            if window.step.faults.len() == 1 {
-                row.alone += 1
-            } else {
-                row.mixed += 1
-            }
+            *(if window.step.faults.len() == 1 { &mut row.alone } else { &mut row.mixed }) += 1;
             row.acknowledged +=
                 evidence.sent.iter().filter(|sent| sent.acknowledged_s.is_some_and(within)).count();
             row.delivered += delivered_s.iter().filter(|at_s| within(**at_s)).count();

@@ -142,11 +142,10 @@ fn is_refused(manner: Manner, index: usize) -> bool {
 /// Whether the connection may go on.
 async fn answer(stream: &mut TcpStream, manner: Manner, index: usize) -> std::io::Result<bool> {
     match manner {
-        Manner::Answer => stream.write_all(OK).await?,
         Manner::Flaky(_) if is_refused(manner, index) => {
             stream.write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n").await?;
         }
-        Manner::Flaky(_) => stream.write_all(OK).await?,
+        Manner::Answer | Manner::Flaky(_) => stream.write_all(OK).await?,
         Manner::Hang => return closed_by_peer(stream).await,
         Manner::Trickle => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await?;
