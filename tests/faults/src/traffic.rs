@@ -127,14 +127,14 @@ async fn generate(generator: Arc<Generator>, per_second: u32, stop: Cancellation
             () = stop.cancelled() => return,
         }
         // When so many are under way, the sender too has its limit.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(&places).try_acquire_owned() else { continue };
         let kind = turn % KINDS.len();
         turn += 1;
         let number = generator.ledger.begin(kind);
         let generator = generator.clone();
         tasks.spawn(async move {
             generator.send(number, kind).await;
-            drop(place);
+            drop(permit);
         });
     }
 }
