@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::clock::now_s;
-use crate::fault::{Disturbance, Fault};
+use crate::fault::{Disturbance, Fault, Part};
 use crate::link::State;
 use crate::replica::TERM_WITHIN;
 use crate::sink::Manner;
@@ -37,6 +37,8 @@ pub struct Active {
     /// What exactly was chosen, for the log.
     pub note: String,
     began_s: f64,
+    /// Requests that were out may come again: only what happens to a dispatcher does that.
+    hits_dispatcher: bool,
     undo: Undo,
     disturbances: Vec<Disturbance>,
 }
@@ -71,8 +73,14 @@ pub struct Healed {
 /// # Errors
 /// When it cannot be made to happen.
 pub async fn inflict(site: &mut Site, fault: Fault, random: &mut StdRng) -> Result<Active> {
-    let mut active =
-        Active { fault, note: String::new(), began_s: now_s(), undo: Undo::ByAll, disturbances: Vec::new() };
+    let mut active = Active {
+        fault,
+        note: String::new(),
+        began_s: now_s(),
+        hits_dispatcher: fault.part() == Part::Postgres,
+        undo: Undo::ByAll,
+        disturbances: Vec::new(),
+    };
     match fault {
         Fault::IngestKill | Fault::IngestTerm | Fault::IngestStop | Fault::ClockIngest => {
             on_process(site, &mut active, Kind::Ingest, random).await?;
@@ -267,6 +275,7 @@ fn on_network(site: &mut Site, active: &mut Active, random: &mut StdRng) {
         }
         _ => vec![random.random_range(0..site.replicas.len())],
     };
+    active.hits_dispatcher = chosen.iter().any(|index| site.replicas[*index].kind == Kind::Dispatcher);
     for index in chosen {
         let replica = &site.replicas[index];
         match active.fault {
@@ -321,7 +330,11 @@ impl Active {
             | Fault::PostgresPause
             | Fault::PostgresConnections
             | Fault::NetPostgresCut
-            | Fault::NetPostgresHalf => self.disturb(self.began_s + CONFIDENCE_S),
+            | Fault::NetPostgresHalf
+                if self.hits_dispatcher =>
+            {
+                self.disturb(self.began_s + CONFIDENCE_S);
+            }
             // Leases are renewed now and then, while nothing can be recorded.
             Fault::PostgresFull => self.disturb(now_s()),
             _ => {}
