@@ -35,6 +35,9 @@ pub struct Source {
 pub struct SourceSpec {
     /// Name of the preset; `custom` stands for none.
     pub preset: String,
+    /// What the preset asks of each of its sources, such as an id or the name of a header.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
     /// Accept unverified requests; must be said out loud.

@@ -5,12 +5,12 @@ use bowline_core::scheme::InboundRequest;
 
 /// One that comes before any secret is shared: answered unverified, and nothing is kept of it.
 pub(crate) fn unverified(preset: &Preset, request: &InboundRequest<'_>) -> Option<HandshakeAnswer> {
-    preset.handshake(request, false)
+    preset.handshake(request, &[], false)
 }
 
 /// One that is answered only once the signature is known to be right.
 pub(crate) fn verified(preset: &Preset, request: &InboundRequest<'_>) -> Option<HandshakeAnswer> {
-    preset.handshake(request, true)
+    preset.handshake(request, &[], true)
 }
 
 /// Whether the request would be such a handshake, if its signature is right.

@@ -93,8 +93,8 @@ impl Intake {
         let route = Route::of(asked.head.uri.path()).ok_or_else(route::unknown_source)?;
         let live = self.in_time(route.find(&self.snapshot)).await?;
         seen.live = Some(Arc::clone(&live));
-        route::check_method(&asked.head.method, live.preset)?;
-        let limits = BodyLimits::of(&live.source.spec, live.preset, self.body_timeout);
+        route::check_method(&asked.head.method, &live.preset)?;
+        let limits = BodyLimits::of(&live.source.spec, &live.preset, self.body_timeout);
         limits.check_announced(body)?;
         let permit = self.journal.admit(live.source.tenant_id).map_err(refuse_journal)?;
         seen.reading = true;

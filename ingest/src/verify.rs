@@ -52,7 +52,7 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     /// The checks in their order: handshake, required headers, signature, body, deduplication key.
     pub(crate) fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
-        let preset = live.preset;
+        let preset = live.preset.as_ref();
         let request = InboundRequest::new(
             received.method.as_str(),
             received.path_and_query,
@@ -105,7 +105,7 @@ impl Judge<'_> {
         request: &InboundRequest<'_>,
         live: &LiveSource,
     ) -> Result<NewEvent, Refusal> {
-        let (source, preset) = (&live.source, live.preset);
+        let (source, preset) = (&live.source, live.preset.as_ref());
         let spec = &source.spec;
         let key = preset.dedup_key(request).map_err(|fault| refuse_dedup_key(&fault))?.map(|key| DedupKey {
             scope: source.id.0,

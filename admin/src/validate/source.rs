@@ -73,6 +73,7 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
     }
     let spec = SourceSpec {
         preset: preset_name(source).to_string(),
+        parameters: std::collections::BTreeMap::new(),
         scheme: own,
         insecure: source.insecure,
         event_type: (!source.event_type.is_empty()).then(|| source.event_type.clone()),
@@ -94,7 +95,7 @@ fn check_scheme(
 ) -> (Option<Scheme>, Option<Arc<CompiledScheme>>) {
     let preset = preset::find(preset_name(source));
     if preset.is_none() {
-        let known: Vec<&str> = preset::all().iter().map(preset::Preset::name).collect();
+        let known: Vec<&str> = preset::all().map(preset::Preset::name).collect();
         violations.add(
             "source.preset",
             format!("`{}` is not one of {}", excerpt(&source.preset), known.join(", ")),

@@ -148,7 +148,7 @@ async fn choose(admin: &Admin, tenant: &str, which: &str, preset: &str) -> Resul
 
 fn unknown(preset: &str) -> String {
     let known: Vec<&str> =
-        preset::all().iter().filter(|preset| preset.example().is_some()).map(Preset::name).collect();
+        preset::all().filter(|preset| preset.example().is_some()).map(Preset::name).collect();
     format!("there is no example of {preset:?}; there are {}", known.join(", "))
 }
 

@@ -10,6 +10,9 @@ use crate::scheme::{Scheme, Source};
 #[serde(deny_unknown_fields)]
 pub struct Description {
     pub name: String,
+    /// Other names it is found by.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     pub display_name: String,
     #[serde(default)]
     pub docs_url: Option<String>,
@@ -35,6 +38,10 @@ pub struct Description {
     pub answers: Answers,
     #[serde(default)]
     pub handshakes: Vec<Handshake>,
+    /// What a source says about its own account with the provider: `{parameter:NAME}` anywhere in
+    /// this description stands for it.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Parameter>,
     #[serde(default)]
     pub scheme: Option<Scheme>,
     #[serde(default)]
@@ -72,6 +79,19 @@ pub struct Answer {
     pub content_type: String,
 }
 
+/// Something a provider lets its customers choose, or gives each of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    pub description: String,
+    /// Without one a source has to give it.
+    #[serde(default)]
+    pub default: Option<String>,
+    /// An invented value, for listings, examples and vectors.
+    #[serde(default)]
+    pub example: Option<String>,
+}
+
 /// A request that asks for proof that the URL is ours, and the reply that is the proof.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,7 +108,35 @@ pub struct Handshake {
     /// Answered only if the signature is right.
     #[serde(default)]
     pub after_verify: bool,
+    /// Of a handshake: what it fails by is answered with a status of its own.
+    #[serde(default)]
+    pub checks: Vec<HandshakeCheck>,
+    /// The value here is the secret from now on, as long as the source has none.
+    #[serde(default)]
+    pub store_secret: Option<Source>,
+    /// The URL here is visited before the answer; only at hosts that the scheme's keys come from.
+    #[serde(default)]
+    pub visit: Option<Source>,
     pub respond: HandshakeReply,
+}
+
+/// A value that a handshake must have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandshakeCheck {
+    pub source: Source,
+    pub must: CheckKind,
+    /// Answered otherwise.
+    pub status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CheckKind {
+    /// This text, or one of the source's secrets where it is empty.
+    BeToken(String),
+    /// Lower-case hex of so many digits.
+    BeHex { len_min: usize, len_max: usize },
 }
 
 /// Texts are templates of values of the request, such as `{json:/challenge}`.
@@ -102,9 +150,9 @@ pub struct HandshakeReply {
     /// Sent as `text/plain`.
     #[serde(default)]
     pub text: Option<String>,
-    /// Sent as a JSON object of strings, in place of `text`.
+    /// Sent as a JSON object, in place of `text`: texts are templates, other values as they are.
     #[serde(default)]
-    pub json: Option<BTreeMap<String, String>>,
+    pub json: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// A payload from the provider's public documentation, and what goes along with it.

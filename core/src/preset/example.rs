@@ -49,7 +49,7 @@ impl Preset {
             match source {
                 Source::Header(name) => set(&mut headers, name.0.as_str(), &value)?,
                 Source::Json(_) => body = with_value(&body, source, &value)?,
-                Source::Query(_) => return Err(ExampleError::Field(source.to_string())),
+                _ => return Err(ExampleError::Field(source.to_string())),
             }
         }
         // The id that is signed is the one in the headers or the body, where the scheme has one.

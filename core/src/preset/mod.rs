@@ -1,11 +1,13 @@
 //! What is known of a provider, kept as data: `presets/NAME/preset.toml` and its example payload.
 //!
 //! 1. [`find`] and [`all`] give the presets, read and checked once.
-//! 2. [`Preset::check`] holds what a provider asks for beyond its signature.
-//! 3. [`Preset::event_type`], [`Preset::channel`] and [`Preset::dedup_key`] read a verified request.
-//! 4. [`Preset::handshake`] answers a request that only proves who owns the URL.
-//! 5. [`Preset::sign_example`] makes a realistic signed request, for `bowline trigger`.
+//! 2. [`configured`] gives one with the parameters of a source filled in.
+//! 3. [`Preset::check`] holds what a provider asks for beyond its signature.
+//! 4. [`Preset::event_type`], [`Preset::channel`] and [`Preset::dedup_key`] read a verified request.
+//! 5. [`Preset::handshake`] answers a request that only proves who owns the URL.
+//! 6. [`Preset::sign_example`] makes a realistic signed request, for `bowline trigger`.
 
+mod configure;
 mod describe;
 mod example;
 mod handshake;
@@ -14,13 +16,18 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use http::HeaderName;
 
 use crate::scheme::{CompiledScheme, JsonPointer, Scheme, SchemeError, Source};
 
-pub use describe::{Answer, Answers, Dedup, Description, Example, Handshake, HandshakeReply};
+pub use configure::ParameterError;
+pub use describe::{
+    Answer, Answers, CheckKind, Dedup, Description, Example, Handshake, HandshakeCheck, HandshakeReply,
+    Parameter,
+};
 pub use example::{ExampleError, SignedExample};
 pub use handshake::HandshakeAnswer;
 pub use read::{MissingDedupKey, RequirementError};
@@ -56,11 +63,12 @@ const FILES: &[(&str, &str)] = files![
     "custom",
 ];
 
-static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
-    let read = |(text, example): &(&str, &'static str)| {
+static PRESETS: LazyLock<Vec<Arc<Preset>>> = LazyLock::new(|| {
+    let read = |(text, example): &(&'static str, &'static str)| {
         // The files are part of the binary and a test reads each of them.
-        Preset::read(text, example)
-            .unwrap_or_else(|fault| panic!("a preset in this binary is broken: {fault}"))
+        let preset = Preset::read(text, example)
+            .unwrap_or_else(|fault| panic!("a preset in this binary is broken: {fault}"));
+        Arc::new(preset)
     };
     FILES.iter().map(read).collect()
 });
@@ -74,6 +82,8 @@ pub struct Preset {
     pointers: Vec<JsonPointer>,
     handshakes: Vec<handshake::CompiledHandshake>,
     payload: &'static str,
+    /// The file, with its parameters open.
+    text: &'static str,
 }
 
 /// Why the text of a preset is none.
@@ -85,20 +95,57 @@ pub enum PresetError {
     Scheme { name: String, fault: SchemeError },
     #[error("{name}: {problem}")]
     Field { name: String, problem: String },
+    #[error("{name}: {fault}")]
+    Parameter { name: String, fault: ParameterError },
 }
 
-/// Every preset, in the order people look for them.
-pub fn all() -> &'static [Preset] {
-    &PRESETS
+/// Every preset, the best known first; parameters have their example values.
+pub fn all() -> impl ExactSizeIterator<Item = &'static Preset> {
+    PRESETS.iter().map(Arc::as_ref)
 }
 
+/// One by its name or an alias; parameters have their example values.
 pub fn find(name: &str) -> Option<&'static Preset> {
-    PRESETS.iter().find(|preset| preset.name() == name)
+    position(name).map(|at| PRESETS[at].as_ref())
+}
+
+/// The same with a source's own parameters; `None`: there is none of this name.
+pub fn configured(
+    name: &str,
+    parameters: &BTreeMap<String, String>,
+) -> Option<Result<Arc<Preset>, PresetError>> {
+    let preset = &PRESETS[position(name)?];
+    if parameters.is_empty() && preset.description.parameters.is_empty() {
+        return Some(Ok(Arc::clone(preset)));
+    }
+    Some(preset.with_parameters(parameters).map(Arc::new))
+}
+
+fn position(name: &str) -> Option<usize> {
+    static NAMES: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
+        let mut names = HashMap::new();
+        for (at, preset) in PRESETS.iter().enumerate() {
+            let aliases = preset.description.aliases.iter().map(String::as_str);
+            names.extend(aliases.chain([preset.name()]).map(|name| (name, at)));
+        }
+        names
+    });
+    NAMES.get(name).copied()
 }
 
 impl Preset {
-    fn read(text: &str, payload: &'static str) -> Result<Self, PresetError> {
-        let description: Description = toml::from_str(text)?;
+    fn read(text: &'static str, payload: &'static str) -> Result<Self, PresetError> {
+        Self::new(configure::with_examples(text)?, payload, text)
+    }
+
+    /// With every required parameter given.
+    fn with_parameters(&self, parameters: &BTreeMap<String, String>) -> Result<Self, PresetError> {
+        let fault = |fault| PresetError::Parameter { name: self.name().to_owned(), fault };
+        let values = configure::values(&self.description.parameters, parameters).map_err(fault)?;
+        Self::new(configure::fill(self.text, &values)?, self.payload, self.text)
+    }
+
+    fn new(description: Description, payload: &'static str, text: &'static str) -> Result<Self, PresetError> {
         let name = || description.name.clone();
         let field = |problem: String| PresetError::Field { name: name(), problem };
         let scheme = description
@@ -121,10 +168,7 @@ impl Preset {
         let mut pointers: Vec<JsonPointer> = Vec::new();
         let sources =
             description.event_type.iter().chain(&description.channel).chain(&description.dedup.sources);
-        let own = sources.filter_map(|source| match source {
-            Source::Json(pointer) => Some(pointer),
-            Source::Header(_) | Source::Query(_) => None,
-        });
+        let own = sources.filter_map(Source::as_json);
         let scheme_pointers = scheme.as_deref().map(CompiledScheme::pointers).unwrap_or_default();
         let handshake_pointers = handshakes.iter().flat_map(handshake::CompiledHandshake::pointers);
         for pointer in own.chain(scheme_pointers).chain(handshake_pointers) {
@@ -132,7 +176,7 @@ impl Preset {
                 pointers.push(pointer.clone());
             }
         }
-        Ok(Self { description, scheme, require_headers, pointers, handshakes, payload })
+        Ok(Self { description, scheme, require_headers, pointers, handshakes, payload, text })
     }
 
     pub fn name(&self) -> &str {

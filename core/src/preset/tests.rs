@@ -23,7 +23,7 @@ fn request<'a>(preset: &'a Preset, headers: &'a HeaderMap, body: &'a [u8]) -> In
 
 #[test]
 fn the_presets_of_this_version() {
-    let names: Vec<&str> = all().iter().map(Preset::name).collect();
+    let names: Vec<&str> = all().map(Preset::name).collect();
     let known = [
         "standard",
         "github",
@@ -39,7 +39,7 @@ fn the_presets_of_this_version() {
     ];
     assert_eq!(names, known);
     assert!(find("nope").is_none());
-    assert!(all().iter().all(|preset| preset.scheme().is_some() != (preset.name() == CUSTOM)));
+    assert!(all().all(|preset| preset.scheme().is_some() != (preset.name() == CUSTOM)));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn every_folder_is_part_of_the_binary() {
     let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/presets")).unwrap();
     let mut folders: Vec<String> =
         folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let mut names: Vec<String> = all().iter().map(|preset| preset.name().to_owned()).collect();
+    let mut names: Vec<String> = all().map(|preset| preset.name().to_owned()).collect();
     folders.sort();
     names.sort();
     assert_eq!(folders, names);
@@ -55,7 +55,7 @@ fn every_folder_is_part_of_the_binary() {
 
 #[test]
 fn every_example_is_accepted_by_its_own_preset() {
-    for preset in all().iter().filter(|preset| preset.name() != CUSTOM) {
+    for preset in all().filter(|preset| preset.name() != CUSTOM) {
         let name = preset.name();
         let scheme = preset.scheme().unwrap();
         let secret = scheme.generate_secret().secret;
@@ -70,7 +70,7 @@ fn every_example_is_accepted_by_its_own_preset() {
             scheme.verify(example, &keys, now()).unwrap_or_else(|e| panic!("{name}: {e}"));
             preset.check_body(example).unwrap();
             assert_eq!(preset.event_type(example), preset.example().unwrap().event_type, "{name}");
-            assert_eq!(preset.handshake(example, true), None, "{name}");
+            assert_eq!(preset.handshake(example, &[], true), None, "{name}");
         }
         let (one, two) = (preset.dedup_key(&first).unwrap(), preset.dedup_key(&second).unwrap());
         assert!(one.is_some() && one != two, "{name}: each example is an event of its own");
@@ -82,7 +82,7 @@ fn limits_are_the_providers() {
     let limit = |name| find(name).unwrap().body_limit_bytes();
     assert_eq!(limit("chatblocks"), 262_144);
     assert_eq!(limit("github"), 25 * 1024 * 1024);
-    for preset in all().iter().filter(|preset| !["github", "chatblocks"].contains(&preset.name())) {
+    for preset in all().filter(|preset| !["github", "chatblocks"].contains(&preset.name())) {
         assert_eq!(preset.body_limit_bytes(), crate::defaults::BODY_LIMIT_BYTES, "{}", preset.name());
     }
 }
@@ -178,13 +178,13 @@ fn slack_gets_its_challenge_back() {
     // https://docs.slack.dev/reference/events/url_verification
     let body = br#"{"token":"x","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P","type":"url_verification"}"#;
     let verification = request(preset, &none, body);
-    assert_eq!(preset.handshake(&verification, false), None, "the signature goes first");
-    let answer = preset.handshake(&verification, true).unwrap();
+    assert_eq!(preset.handshake(&verification, &[], false), None, "the signature goes first");
+    let answer = preset.handshake(&verification, &[], true).unwrap();
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body, "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P");
     assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
     let other = request(preset, &none, br#"{"challenge":"x","type":"event_callback"}"#);
-    assert_eq!(preset.handshake(&other, true), None);
+    assert_eq!(preset.handshake(&other, &[], true), None);
     assert_eq!(preset.handshake_methods().count(), 0);
 }
 
@@ -202,7 +202,7 @@ fn handshakes_of_other_shapes() {
     };
     let headers = headers(&[("x-okta-verification-challenge", "my \"challenge\"")]);
     let request = InboundRequest::new("GET", "/", &headers, b"");
-    let answer = preset.handshake(&request, false).unwrap();
+    let answer = preset.handshake(&request, &[], false).unwrap();
     assert_eq!(answer.body, r#"{"verification":"my \"challenge\""}"#);
     assert_eq!(preset.handshake_methods().collect::<Vec<_>>(), ["GET"]);
     assert!(compile("respond={text='x'}").is_err());

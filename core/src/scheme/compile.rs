@@ -2,13 +2,19 @@
 
 use http::HeaderName;
 
-use super::content::Content;
+use super::content::{Content, Part};
 use super::describe::{
-    Algorithm, Encoding, KeyEncoding, KeyPart, KeyReading, Scheme, TimestampSpec, TimestampUnit, Tolerance,
+    Algorithm, AlgorithmBy, Encoding, Family, KeyIdSpec, Scheme, TimestampSpec, TimestampUnit, Tolerance,
+    UrlVariant,
 };
-use super::error::{SchemeError, SchemeFault};
+use super::error::SchemeError;
+use super::faults::Faults;
+use super::fill::SchemeFields;
+use super::jwt::JwtSpec;
+use super::key_source::KeySource;
 use super::layout::CompiledLayout;
 use super::limits;
+use super::readings::{Reading, Readings};
 use super::source::{JsonPointer, Source};
 
 /// A description that was checked: verifies and signs. Shared between threads as it is.
@@ -18,7 +24,14 @@ pub struct CompiledScheme {
     pub(super) readings: Vec<Reading>,
     /// Keys under which signatures stand in a layout; a reading refers to its own by place.
     pub(super) labels: Vec<String>,
+    pub(super) algorithm_by: Option<AlgorithmBy>,
     pub(super) content: Content,
+    pub(super) content_also: Vec<Content>,
+    pub(super) url_variants: Vec<UrlVariant>,
+    pub(super) fields: SchemeFields,
+    pub(super) jwt: Option<JwtSpec>,
+    pub(super) key_source: Option<KeySource>,
+    pub(super) key_id: Option<KeyIdSpec>,
     pub(super) sources: Vec<Source>,
     pub(super) encoding: Encoding,
     pub(super) hex_case_insensitive: bool,
@@ -27,29 +40,17 @@ pub struct CompiledScheme {
     pub(super) timestamp: Option<TimestampSpec>,
     pub(super) event_id: Vec<Source>,
     pub(super) require_headers: Vec<(HeaderName, String)>,
-}
-
-/// One [`KeyReading`], on its own.
-#[derive(Debug, Clone)]
-pub(super) struct Reading {
-    pub(super) if_prefix: Vec<String>,
-    pub(super) unless_prefix: Vec<String>,
-    pub(super) strip_prefix: Vec<String>,
-    pub(super) decode: KeyEncoding,
-    pub(super) part: KeyPart,
-    pub(super) issue_prefix: Option<String>,
-    pub(super) algorithm: Algorithm,
-    pub(super) label: usize,
+    pub(super) require_equal: Vec<(Source, Content)>,
 }
 
 impl Scheme {
     /// Every fault is named at once.
     pub fn compile(&self) -> Result<CompiledScheme, SchemeError> {
         let mut faults = Faults::default();
-        let content = Content::parse(&self.content).unwrap_or_else(|fault| {
-            faults.add("content", fault.to_string());
-            Content::parse("{body}").unwrap_or_else(|_| unreachable!("a template of one known part"))
-        });
+        let content = template("content", &self.content, &mut faults);
+        faults.limit("content_also", self.content_also.len());
+        let content_also: Vec<Content> =
+            self.content_also.iter().map(|text| template("content_also", text, &mut faults)).collect();
         let layout = self.signature.layout.as_ref().and_then(|layout| {
             CompiledLayout::new(layout)
                 .map_err(|(field, problem)| faults.add(format!("signature.layout.{field}"), problem))
@@ -59,24 +60,35 @@ impl Scheme {
         readings.read(&self.key, "key", true);
         let Readings { list: readings, labels, .. } = readings;
         self.check_signature(&mut faults);
-        if !self.algorithm.sends_the_secret() {
+        self.check_extras(&content, &mut faults);
+        if self.signs_content() {
             self.check_content(&content, layout.as_ref(), &mut faults);
         }
-        let mut require_headers = Vec::new();
-        for (name, value) in &self.require_headers {
-            match name.parse::<HeaderName>() {
-                Ok(name) => require_headers.push((name, value.clone())),
-                Err(_) => faults.add("require_headers", format!("`{name}` is no header name")),
-            }
-        }
-        faults.limit("require_headers", self.require_headers.len());
-        faults.limit("event_id", self.event_id.len());
+        let require_headers = self.compile_require_headers(&mut faults);
+        let require_equal = self
+            .require_equal
+            .iter()
+            .map(|one| (one.source.clone(), template("require_equal", &one.equals, &mut faults)))
+            .collect();
+        let key_source = self.key_source.as_ref().and_then(|source| {
+            source.compile().unwrap_or_else(|problem| {
+                faults.add("key_source", problem);
+                None
+            })
+        });
         faults.into_result()?;
         Ok(CompiledScheme {
             algorithm: self.algorithm,
             readings,
             labels,
+            algorithm_by: self.algorithm_by.clone(),
             content,
+            content_also,
+            url_variants: self.url_variants.clone(),
+            fields: self.fields(),
+            jwt: self.jwt.clone(),
+            key_source,
+            key_id: self.key_id.clone(),
             sources: self.signature.sources.clone(),
             encoding: self.signature.encoding,
             hex_case_insensitive: self.signature.hex_case_insensitive,
@@ -85,12 +97,84 @@ impl Scheme {
             timestamp: self.timestamp.clone(),
             event_id: self.event_id.clone(),
             require_headers,
+            require_equal,
         })
+    }
+
+    /// Neither a secret that is sent, nor a token, nor nothing at all.
+    fn signs_content(&self) -> bool {
+        !matches!(self.algorithm.family(), Family::Sent | Family::Jwt | Family::FetchBack)
+    }
+
+    fn fields(&self) -> SchemeFields {
+        let form_field = |source: &Source| match source {
+            Source::Form(name) => Some(name.clone()),
+            _ => None,
+        };
+        SchemeFields {
+            signed_headers: self.signed_headers.clone(),
+            json_fields: self.json_fields.clone(),
+            signature_fields: self.signature.sources.iter().filter_map(form_field).collect(),
+        }
+    }
+
+    fn compile_require_headers(&self, faults: &mut Faults) -> Vec<(HeaderName, String)> {
+        faults.limit("require_headers", self.require_headers.len());
+        faults.limit("require_equal", self.require_equal.len());
+        faults.limit("event_id", self.event_id.len());
+        let mut compiled = Vec::new();
+        for (name, value) in &self.require_headers {
+            match name.parse::<HeaderName>() {
+                Ok(name) => compiled.push((name, value.clone())),
+                Err(_) => faults.add("require_headers", format!("`{name}` is no header name")),
+            }
+        }
+        compiled
+    }
+
+    /// What only some algorithms have.
+    fn check_extras(&self, content: &Content, faults: &mut Faults) {
+        let family = self.algorithm.family();
+        match &self.jwt {
+            Some(_) if family != Family::Jwt => faults.add("jwt", "is for the algorithm `jwt` only"),
+            None if family == Family::Jwt => faults.add("jwt", "is needed for the algorithm `jwt`"),
+            Some(spec) if spec.algorithms.is_empty() => faults.add("jwt.algorithms", "name at least one"),
+            Some(spec) if self.body_bound != spec.body_hash.is_some() => faults.add(
+                "jwt.body_hash",
+                "binds the body: where there is none, say body_bound = false, and elsewhere do not",
+            ),
+            _ => {}
+        }
+        let fetch_back = matches!(self.key_source, Some(super::KeySourceSpec::FetchBack { .. }));
+        if fetch_back != (family == Family::FetchBack) {
+            faults.add("key_source", "of the kind `fetch-back` goes with the algorithm of this name");
+        }
+        if (family == Family::Hash) != content.has(&Part::Secret) {
+            let problem = "{secret} belongs into the content of a plain hash, and into no other";
+            faults.add("content", problem);
+        }
+        if content.has(&Part::SignedHeaders) != self.signed_headers.is_some() {
+            faults.add("signed_headers", "goes with {signed_headers} in the content");
+        }
+        if content.has(&Part::JsonFields) != self.json_fields.is_some() {
+            faults.add("json_fields", "goes with {json_fields} in the content");
+        }
+        if content.has_mac() {
+            faults.add("content", "{mac_hex:..} and {mac_base64:..} are for answers");
+        }
+        for (value, algorithm) in self.algorithm_by.iter().flat_map(|by| &by.values) {
+            if algorithm.family() != family {
+                faults.add(format!("algorithm_by.values.{value}"), "is of another kind than `algorithm`");
+            }
+        }
+        if self.key_id.as_ref().is_some_and(|spec| spec.item_sep.is_some() != spec.kv_sep.is_some()) {
+            faults.add("key_id", "item_sep and kv_sep go together");
+        }
     }
 
     fn check_signature(&self, faults: &mut Faults) {
         let signature = &self.signature;
-        if signature.sources.is_empty() {
+        if signature.sources.is_empty() && self.algorithm != Algorithm::FetchBack {
             faults.add("signature.sources", "name at least one place");
         }
         faults.limit("signature.sources", signature.sources.len());
@@ -101,7 +185,7 @@ impl Scheme {
         if signature.hex_case_insensitive && signature.encoding != Encoding::Hex {
             faults.add("signature.hex_case_insensitive", "is for hex only");
         }
-        if self.algorithm.sends_the_secret() {
+        if !self.signs_content() {
             if !self.content.is_empty() || self.timestamp.is_some() || !self.event_id.is_empty() {
                 faults.add("content", "nothing is signed where the secret itself is sent");
             }
@@ -127,7 +211,7 @@ impl Scheme {
     fn check_content(&self, content: &Content, layout: Option<&CompiledLayout>, faults: &mut Faults) {
         if content.is_empty() {
             faults.add("content", "say what is signed, such as `{body}`");
-        } else if self.body_bound != content.binds_body() {
+        } else if self.body_bound != (content.binds_body() || !self.require_equal.is_empty()) {
             let problem = if self.body_bound {
                 "does not hold {body}; if that is meant, set body_bound = false"
             } else {
@@ -180,6 +264,13 @@ impl Scheme {
     }
 }
 
+fn template(field: &str, text: &str, faults: &mut Faults) -> Content {
+    Content::parse(text).unwrap_or_else(|fault| {
+        faults.add(field, fault.to_string());
+        Content::parse("{body}").unwrap_or_else(|_| unreachable!("a template of one known part"))
+    })
+}
+
 impl CompiledScheme {
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -199,13 +290,31 @@ impl CompiledScheme {
 
     /// The `json:` values this scheme reads.
     pub(crate) fn pointers(&self) -> Vec<&JsonPointer> {
+        let sources = self.every_source().filter_map(Source::as_json);
+        let contents = std::iter::once(&self.content).chain(&self.content_also);
+        let fields = self.fields.json_fields.iter().flat_map(super::canonical::JsonFieldsSpec::pointers);
+        sources.chain(contents.flat_map(Content::pointers)).chain(fields).collect()
+    }
+
+    fn every_source(&self) -> impl Iterator<Item = &Source> {
         let timestamps = self.timestamp.iter().flat_map(|timestamp| &timestamp.sources);
-        let sources = self.sources.iter().chain(timestamps).chain(&self.event_id);
-        let in_sources = sources.filter_map(|source| match source {
-            Source::Json(pointer) => Some(pointer),
-            Source::Header(_) | Source::Query(_) => None,
-        });
-        in_sources.chain(self.content.pointers()).collect()
+        let key_ids = self.key_id.iter().flat_map(|spec| &spec.sources);
+        let by = self.algorithm_by.iter().map(|by| &by.source);
+        let equal = self.require_equal.iter().map(|(source, _)| source);
+        let key_source = self.key_source.as_ref().and_then(KeySource::source);
+        self.sources
+            .iter()
+            .chain(timestamps)
+            .chain(&self.event_id)
+            .chain(key_ids)
+            .chain(by)
+            .chain(equal)
+            .chain(key_source)
+    }
+
+    /// Whether a changed byte of the body always shows.
+    pub fn binds_every_byte(&self) -> bool {
+        self.content.binds_every_byte() || self.jwt.as_ref().is_some_and(|spec| spec.body_hash.is_some())
     }
 
     /// The headers this scheme writes, which nobody else may set.
@@ -214,110 +323,5 @@ impl CompiledScheme {
         let sources = self.sources.iter().chain(timestamps).chain(&self.event_id);
         let required = self.require_headers.iter().map(|(name, _)| name);
         sources.filter_map(Source::as_header).chain(required).collect()
-    }
-}
-
-/// Collects the readings of a secret and the labels their signatures stand under.
-struct Readings<'s, 'f> {
-    scheme: &'s Scheme,
-    faults: &'f mut Faults,
-    list: Vec<Reading>,
-    labels: Vec<String>,
-}
-
-impl<'s, 'f> Readings<'s, 'f> {
-    fn new(scheme: &'s Scheme, faults: &'f mut Faults) -> Self {
-        let key = scheme.signature.layout.as_ref().and_then(|layout| layout.signature_key.clone());
-        Self { scheme, faults, list: Vec::new(), labels: vec![key.unwrap_or_default()] }
-    }
-
-    fn read(&mut self, reading: &KeyReading, field: &str, first: bool) {
-        self.check_prefixes(reading, field);
-        let own = self.scheme.algorithm;
-        let algorithm = reading.algorithm.unwrap_or(own);
-        if algorithm != own && (algorithm.sends_the_secret() || own.sends_the_secret()) {
-            let problem = "a secret that is sent has no other algorithm beside it";
-            self.faults.add(format!("{field}.algorithm"), problem);
-        }
-        let label = self.label(reading, field);
-        self.list.push(Reading {
-            if_prefix: reading.if_prefix.clone(),
-            unless_prefix: reading.unless_prefix.clone(),
-            strip_prefix: reading.strip_prefix.clone(),
-            decode: reading.decode,
-            part: reading.part,
-            issue_prefix: reading.issue_prefix.clone(),
-            algorithm,
-            label,
-        });
-        if !first && !reading.also.is_empty() {
-            self.faults.add(format!("{field}.also"), "stands only in the first reading");
-            return;
-        }
-        self.faults.limit(&format!("{field}.also"), reading.also.len());
-        for (at, also) in reading.also.iter().take(limits::LIST_MAX).enumerate() {
-            self.read(also, &format!("{field}.also[{at}]"), false);
-        }
-    }
-
-    fn check_prefixes(&mut self, reading: &KeyReading, field: &str) {
-        for (name, list) in [
-            ("if_prefix", &reading.if_prefix),
-            ("unless_prefix", &reading.unless_prefix),
-            ("strip_prefix", &reading.strip_prefix),
-        ] {
-            let field = format!("{field}.{name}");
-            self.faults.limit(&field, list.len());
-            for text in list {
-                self.faults.text(&field, text);
-                if text.is_empty() {
-                    self.faults.add(field.as_str(), "an empty prefix fits everything");
-                }
-            }
-        }
-        self.faults
-            .text(&format!("{field}.issue_prefix"), reading.issue_prefix.as_deref().unwrap_or_default());
-    }
-
-    fn label(&mut self, reading: &KeyReading, field: &str) -> usize {
-        let Some(key) = &reading.signature_key else { return 0 };
-        let field = format!("{field}.signature_key");
-        self.faults.text(&field, key);
-        if self.scheme.signature.layout.as_ref().is_none_or(|layout| layout.kv_sep.is_none()) {
-            self.faults.add(field, "needs a layout with keys");
-        }
-        self.labels.iter().position(|label| label == key).unwrap_or_else(|| {
-            self.labels.push(key.clone());
-            self.labels.len() - 1
-        })
-    }
-}
-
-#[derive(Default)]
-struct Faults(Vec<SchemeFault>);
-
-impl Faults {
-    fn add(&mut self, field: impl Into<String>, problem: impl Into<String>) {
-        self.0.push(SchemeFault { field: field.into(), problem: problem.into() });
-    }
-
-    fn limit(&mut self, field: &str, len: usize) {
-        if len > limits::LIST_MAX {
-            self.add(field, format!("more than {} entries", limits::LIST_MAX));
-        }
-    }
-
-    fn text(&mut self, field: &str, text: &str) {
-        if text.len() > limits::TEXT_BYTES_MAX {
-            self.add(field, format!("longer than {} bytes", limits::TEXT_BYTES_MAX));
-        }
-        // What signing writes must fit a header.
-        if text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
-            self.add(field, "holds something other than printable ASCII");
-        }
-    }
-
-    fn into_result(self) -> Result<(), SchemeError> {
-        if self.0.is_empty() { Ok(()) } else { Err(SchemeError { faults: self.0 }) }
     }
 }

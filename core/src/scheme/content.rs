@@ -4,19 +4,25 @@
 //! |---|---|
 //! | `{body}` | the exact bytes of the body |
 //! | `{body_sha256_hex}` | their SHA-256 in lower-case hex |
+//! | `{body_crc32_dec}` | their CRC-32 in decimal |
+//! | `{secret}` | the secret, for plain hashes |
 //! | `{timestamp}` | the timestamp exactly as received |
 //! | `{id}` | the value at `event_id` |
 //! | `{method}` | the method in capitals |
 //! | `{url}`, `{url_no_query}` | the URL as the caller saw it |
 //! | `{path_query}` | path and query as received |
-//! | `{header:N}`, `{query:N}`, `{json:/ptr}` | a value of the request; with `?` behind it, empty where it is missing |
+//! | `{path_query_escaped}` | the same with the whole query escaped as one component |
+//! | `{url_with_sorted_form}` | the URL with its query in order, and the form behind it |
+//! | `{form_sorted_concat}` | names and values of the form in order, without separators |
+//! | `{form_php_serialized}` | the form as PHP serializes it in order, without the signature |
+//! | `{signed_headers}`, `{json_fields}` | what the scheme's fields of these names say |
+//! | `{header:N}`, `{query:N}`, `{json:/ptr}`, `{form:N}`, `{form-json:N#/ptr}` | a value of the request; with `?` behind it, empty where it is missing |
+//! | `{mac_hex:SOURCE}`, `{mac_base64:SOURCE}` | such a value signed with the newest secret; in answers only |
 //! | `{{`, `}}` | a brace |
 
-use std::borrow::Cow;
+use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
-
-use super::error::Malformed;
+use super::describe::Encoding;
 use super::limits;
 use super::request::InboundRequest;
 use super::source::{JsonPointer, Source, SourceError};
@@ -28,17 +34,26 @@ pub struct Content {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Literal(String),
     Body,
     BodySha256Hex,
+    BodyCrc32Dec,
     Timestamp,
     Id,
     Method,
     Url,
     UrlNoQuery,
     PathQuery,
+    PathQueryEscaped,
+    UrlWithSortedForm,
+    Secret,
+    FormSortedConcat,
+    FormPhpSerialized,
+    SignedHeaders,
+    JsonFields,
     Value { source: Source, optional: bool },
+    Mac { source: Source, encoding: Encoding },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,20 +68,6 @@ pub enum ContentError {
     Unknown { at: usize, name: String },
     #[error("at byte {at}: {fault}")]
     Source { at: usize, fault: SourceError },
-}
-
-/// What the parts that are not in the request itself stand for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bindings<'a> {
-    pub(super) timestamp: &'a [u8],
-    pub(super) id: &'a [u8],
-}
-
-/// A value that the content needs and the request does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Gap {
-    Missing(Source),
-    Malformed(Source, Malformed),
 }
 
 impl Content {
@@ -109,7 +110,27 @@ impl Content {
         self.parts.is_empty()
     }
 
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Whether the signature speaks of what the event says, all of it or the fields meant to be signed.
     pub(super) fn binds_body(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Body
+            | Part::BodySha256Hex
+            | Part::BodyCrc32Dec
+            | Part::FormSortedConcat
+            | Part::FormPhpSerialized
+            | Part::UrlWithSortedForm
+            | Part::JsonFields => true,
+            Part::Value { source, .. } => matches!(source, Source::Form(_)),
+            _ => false,
+        })
+    }
+
+    /// Whether each byte of the body counts.
+    pub(super) fn binds_every_byte(&self) -> bool {
         self.has(&Part::Body) || self.has(&Part::BodySha256Hex)
     }
 
@@ -121,73 +142,60 @@ impl Content {
         self.has(&Part::Id)
     }
 
-    fn has(&self, part: &Part) -> bool {
+    pub(super) fn has(&self, part: &Part) -> bool {
         self.parts.contains(part)
+    }
+
+    /// Whether it asks for a signature itself.
+    pub(crate) fn has_mac(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Mac { .. }))
     }
 
     /// Whether it is made of literals and values of the request alone.
     pub(crate) fn is_plain(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Literal(_) | Part::Value { .. }))
+        let plain = |part: &Part| matches!(part, Part::Literal(_) | Part::Value { .. } | Part::Mac { .. });
+        self.parts.iter().all(plain)
     }
 
     pub(crate) fn pointers(&self) -> impl Iterator<Item = &JsonPointer> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Value { source: Source::Json(pointer), .. } => Some(pointer),
+            Part::Value { source, .. } | Part::Mac { source, .. } => source.as_json(),
             _ => None,
         })
     }
 
-    /// Hands every piece to `sink` in order; nothing is put together in memory.
-    pub(super) fn feed(
+    /// The values of the request it is made of.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Source> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Value { source, .. } | Part::Mac { source, .. } => Some(source),
+            _ => None,
+        })
+    }
+
+    /// The text of a plain template, or `None` where a value is missing or is no text. `mac` signs
+    /// what has to be signed.
+    pub(crate) fn render(
         &self,
         request: &InboundRequest<'_>,
-        bindings: Bindings<'_>,
-        mut sink: impl FnMut(&[u8]),
-    ) -> Result<(), Gap> {
+        mac: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Option<String> {
+        let mut out = String::new();
         for part in &self.parts {
             match part {
-                Part::Literal(text) => sink(text.as_bytes()),
-                Part::Body => sink(request.body()),
-                Part::BodySha256Hex => {
-                    let mut text = [0u8; 64];
-                    hex::encode_to_slice(Sha256::digest(request.body()), &mut text)
-                        .unwrap_or_else(|_| unreachable!("32 bytes are 64 digits"));
-                    sink(&text);
+                Part::Literal(text) => out.push_str(text),
+                Part::Value { source, optional } => match request.get(source).ok()? {
+                    Some(value) => out.push_str(std::str::from_utf8(&value).ok()?),
+                    None if *optional => {}
+                    None => return None,
+                },
+                Part::Mac { source, encoding } => {
+                    let signed = mac(request.get(source).ok()??.as_ref())?;
+                    write!(out, "{}", encoding.encode(&signed)).ok()?;
                 }
-                Part::Timestamp => sink(bindings.timestamp),
-                Part::Id => sink(bindings.id),
-                Part::Method => sink(request.method().as_bytes()),
-                Part::Url => {
-                    sink(request.public_url().unwrap_or_default().as_bytes());
-                    sink(request.path_and_query().as_bytes());
-                }
-                Part::UrlNoQuery => {
-                    sink(request.public_url().unwrap_or_default().as_bytes());
-                    let path = request.path_and_query().split('?').next().unwrap_or_default();
-                    sink(path.as_bytes());
-                }
-                Part::PathQuery => sink(request.path_and_query().as_bytes()),
-                Part::Value { source, optional } => sink(&value(request, source, *optional)?),
+                _ => return None,
             }
         }
-        Ok(())
-    }
-
-    /// The text of a plain template, or `None` where a value is missing or is no text.
-    pub(crate) fn render(&self, request: &InboundRequest<'_>) -> Option<String> {
-        let mut out = Vec::new();
-        let bindings = Bindings { timestamp: &[], id: &[] };
-        self.feed(request, bindings, |piece| out.extend_from_slice(piece)).ok()?;
-        String::from_utf8(out).ok()
-    }
-}
-
-fn value<'a>(request: &InboundRequest<'a>, source: &Source, optional: bool) -> Result<Cow<'a, [u8]>, Gap> {
-    match request.get(source) {
-        Ok(Some(value)) => Ok(value),
-        Ok(None) if optional => Ok(Cow::Borrowed(&[])),
-        Ok(None) => Err(Gap::Missing(source.clone())),
-        Err(fault) => Err(Gap::Malformed(source.clone(), fault)),
+        Some(out)
     }
 }
 
@@ -196,12 +204,26 @@ impl Part {
         Ok(match name {
             "body" => Self::Body,
             "body_sha256_hex" => Self::BodySha256Hex,
+            "body_crc32_dec" => Self::BodyCrc32Dec,
+            "path_query_escaped" => Self::PathQueryEscaped,
+            "url_with_sorted_form" => Self::UrlWithSortedForm,
+            "secret" => Self::Secret,
+            "form_sorted_concat" => Self::FormSortedConcat,
+            "form_php_serialized" => Self::FormPhpSerialized,
+            "signed_headers" => Self::SignedHeaders,
+            "json_fields" => Self::JsonFields,
             "timestamp" => Self::Timestamp,
             "id" => Self::Id,
             "method" => Self::Method,
             "url" => Self::Url,
             "url_no_query" => Self::UrlNoQuery,
             "path_query" => Self::PathQuery,
+            _ if name.starts_with("mac_hex:") || name.starts_with("mac_base64:") => {
+                let (function, written) = name.split_once(':').unwrap_or((name, ""));
+                let source = written.parse().map_err(|fault| ContentError::Source { at, fault })?;
+                let encoding = if function == "mac_hex" { Encoding::Hex } else { Encoding::Base64 };
+                Self::Mac { source, encoding }
+            }
             _ if name.contains(':') => {
                 let (written, optional) = match name.strip_suffix('?') {
                     Some(written) => (written, true),
@@ -219,16 +241,22 @@ impl Part {
 mod tests {
     use http::HeaderMap;
 
+    use super::super::fill::{Gap, SchemeFields, Values};
     use super::*;
 
     fn fill(template: &str) -> Result<String, Gap> {
         let mut headers = HeaderMap::new();
         headers.append("x-nonce", "n".parse().unwrap());
-        let request = InboundRequest::new("PUT", "/in?q=1", &headers, br#"{"a":"b"}"#)
-            .with_public_url("https://hooks.example.com/");
+        let request = InboundRequest::new("PUT", "/in?q=1", &headers, br#"{"a":"b"}"#);
+        let values = Values {
+            timestamp: b"17",
+            id: b"msg_1",
+            origin: "https://hooks.example.com",
+            secret: b"hush",
+            fields: &SchemeFields::default(),
+        };
         let mut out = Vec::new();
-        let bindings = Bindings { timestamp: b"17", id: b"msg_1" };
-        Content::parse(template).unwrap().feed(&request, bindings, |piece| out.extend_from_slice(piece))?;
+        values.feed(&Content::parse(template).unwrap(), &request, |piece| out.extend_from_slice(piece))?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -241,6 +269,8 @@ mod tests {
         );
         assert_eq!(fill("{header:x-nonce}{query:q}{json:/a}{json:/c?}{{}}").unwrap(), "n1b{}");
         assert_eq!(fill("{body_sha256_hex}").unwrap().len(), 64);
+        assert_eq!(fill("{body_crc32_dec}").unwrap(), "1811307676");
+        assert_eq!(fill("{secret}{path_query_escaped}").unwrap(), "hush/in?q%253D1");
         assert_eq!(fill("{header:x-gone}"), Err(Gap::Missing("header:x-gone".parse().unwrap())));
     }
 
@@ -250,7 +280,7 @@ mod tests {
             ("a{body", "the brace at byte 1 has no partner; a brace itself is written twice"),
             ("a}b", "the brace at byte 1 has no partner; a brace itself is written twice"),
             ("é{nope}", "at byte 2: `{nope}` is not known"),
-            ("{form:a}", "at byte 0: `form:a` is no source: write header:NAME, query:NAME or json:/pointer"),
+            ("{form:}", "at byte 0: the field of the form has no name"),
         ] {
             assert_eq!(Content::parse(template).unwrap_err().to_string(), fault);
         }

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 
 use super::describe::Encoding;
 
-/// As long as the longest signature of the algorithms built: HMAC-SHA512 and ed25519.
-pub(super) const SIGNATURE_BYTES_MAX: usize = 64;
+/// As long as the longest signature of the algorithms built: RSA with 4096 bits.
+pub(super) const SIGNATURE_BYTES_MAX: usize = 512;
 
 /// A decoded signature; longer ones are kept as "too long to match".
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn too_long_is_told_apart_from_malformed() {
-        let long = "00".repeat(65);
+        let long = "00".repeat(513);
         assert!(Encoding::Hex.decode(&long, false).unwrap().bytes().is_empty());
         assert!(Encoding::Hex.decode(&"00".repeat(5000), false).is_none());
     }

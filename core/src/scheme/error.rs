@@ -44,6 +44,10 @@ pub enum Malformed {
     Timestamp { form: &'static str },
     #[error("it is not of the form `{form}`")]
     Credentials { form: &'static str },
+    #[error("the body is not the form it should be: {problem}")]
+    Form { problem: &'static str },
+    #[error("it is not one of the versions this scheme knows")]
+    Choice,
     #[error(transparent)]
     Json(#[from] JsonFault),
 }
@@ -76,8 +80,35 @@ pub enum VerifyError {
     WrongToken { at: Source },
     #[error("the user name or password in {} is not the one of this source", Place(.at))]
     WrongPassword { at: Source },
+    #[error("the token in {} is refused: {fault}", Place(.at))]
+    Token { at: Source, fault: TokenFault },
+    #[error("{} is not what the rest of the request makes it", Place(.at))]
+    NotEqual { at: Source },
+    #[error("{} names a place that no key of this provider comes from", Place(.at))]
+    KeyPlace { at: Source },
+    #[error("the provider does not know what this request speaks of")]
+    NotConfirmed,
+    #[error("the provider's keys could not be fetched: {problem}")]
+    KeysAway { problem: String },
     #[error("this source has no usable secret: set one, or rotate it")]
     NoUsableSecret,
+}
+
+/// What is wrong with a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    #[error("it is no signed JSON Web Token")]
+    Form,
+    #[error("its algorithm is not one that this source allows")]
+    Algorithm,
+    #[error("it has expired")]
+    Expired,
+    #[error("it is not valid yet")]
+    NotYet,
+    #[error("the claim `{claim}` is missing")]
+    Missing { claim: String },
+    #[error("the claim `{claim}` does not fit this request")]
+    Wrong { claim: String },
 }
 
 /// Which kind of answer fits a refusal.
@@ -106,6 +137,11 @@ impl VerifyError {
             Self::SignatureMismatch { .. } => "signature_mismatch",
             Self::WrongToken { .. } => "wrong_token",
             Self::WrongPassword { .. } => "wrong_password",
+            Self::Token { .. } => "invalid_token",
+            Self::NotEqual { .. } => "signature_mismatch",
+            Self::KeyPlace { .. } => "untrusted_key_place",
+            Self::NotConfirmed => "not_confirmed",
+            Self::KeysAway { .. } => "keys_unavailable",
             Self::NoUsableSecret => "no_usable_secret",
         }
     }
@@ -123,8 +159,12 @@ impl VerifyError {
             | Self::TimestampInFuture { .. }
             | Self::SignatureMismatch { .. }
             | Self::WrongToken { .. }
-            | Self::WrongPassword { .. } => StatusHint::Unauthorized,
-            Self::NoUsableSecret => StatusHint::Unavailable,
+            | Self::WrongPassword { .. }
+            | Self::Token { .. }
+            | Self::NotEqual { .. }
+            | Self::KeyPlace { .. }
+            | Self::NotConfirmed => StatusHint::Unauthorized,
+            Self::KeysAway { .. } | Self::NoUsableSecret => StatusHint::Unavailable,
         }
     }
 }
@@ -153,6 +193,10 @@ impl std::fmt::Display for Place<'_> {
             Source::Header(name) => write!(f, "the header `{}`", name.0),
             Source::Query(name) => write!(f, "the query parameter `{name}`"),
             Source::Json(pointer) => write!(f, "the field `{pointer}` of the body"),
+            Source::Form(name) => write!(f, "the field `{name}` of the form"),
+            Source::FormJson(name, pointer) | Source::FormXml(name, pointer) => {
+                write!(f, "the value `{pointer}` in the field `{name}` of the form")
+            }
         }
     }
 }

@@ -5,8 +5,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
-use super::compile::{CompiledScheme, Reading};
+use super::compile::CompiledScheme;
 use super::describe::{Algorithm, KeyEncoding, KeyPart};
+use super::readings::Reading;
 use crate::secrets::Secret;
 
 const KEY_BYTES: usize = 32;
@@ -67,7 +68,9 @@ impl Reading {
     fn write(&self, bytes: &[u8]) -> String {
         let prefix = self.issue_prefix.as_deref().or(self.strip_prefix.first().map(String::as_str));
         let text = match self.decode {
-            KeyEncoding::Utf8 | KeyEncoding::Hex => hex::encode(bytes),
+            KeyEncoding::Utf8 | KeyEncoding::Hex | KeyEncoding::SpkiBase64 | KeyEncoding::Pem => {
+                hex::encode(bytes)
+            }
             KeyEncoding::Base64 => STANDARD.encode(bytes),
             KeyEncoding::Base64url => URL_SAFE_NO_PAD.encode(bytes),
         };

@@ -14,35 +14,49 @@
 //! signatures takes constant time. The order of checks is: required headers, signature present,
 //! timestamp present and fresh, and only then the signature itself.
 
+mod asymmetric;
+mod canonical;
 mod compile;
 mod content;
+mod der;
 mod describe;
 mod encoding;
 mod error;
+mod faults;
+mod fill;
+mod form;
 mod generate;
 mod json;
+mod jwt;
 mod key;
+mod key_source;
 mod layout;
 mod mac;
+mod readings;
 mod request;
+mod sent;
 mod sign;
 mod source;
 mod timestamp;
 mod verify;
+mod xml;
 
 #[cfg(test)]
 mod tests;
 
+pub use canonical::{JsonFieldsSpec, SignedHeadersSpec};
 pub use compile::CompiledScheme;
 pub use content::{Content, ContentError};
 pub use describe::{
-    Algorithm, Encoding, KeyEncoding, KeyPart, KeyReading, Layout, Scheme, SignatureSpec, TimestampSpec,
-    TimestampUnit, Tolerance,
+    Algorithm, AlgorithmBy, Derivation, Encoding, KeyEncoding, KeyIdSpec, KeyPart, KeyReading, Layout,
+    Normalization, RequireEqual, Scheme, SignatureSpec, TimestampSpec, TimestampUnit, Tolerance, UrlVariant,
 };
-pub use error::{Malformed, SchemeError, SchemeFault, SignError, StatusHint, VerifyError};
+pub use error::{Malformed, SchemeError, SchemeFault, SignError, StatusHint, TokenFault, VerifyError};
 pub use generate::GeneratedSecret;
 pub use json::JsonFault;
+pub use jwt::{HashClaim, JwtAlgorithm, JwtSpec, UrlClaim, UrlForm};
 pub use key::{Key, KeyError};
+pub use key_source::{KeyFetch, KeySourceSpec};
 pub use request::{Found, InboundRequest};
 pub use sign::SignInput;
 pub use source::{JsonPointer, Source, SourceError};
@@ -61,6 +75,12 @@ pub mod limits {
     /// Parts of a content template.
     pub const CONTENT_PARTS_MAX: usize = 32;
     pub const CONTENT_BYTES_MAX: usize = 1024;
+    /// Fields of a form.
+    pub const FORM_FIELDS_MAX: usize = 1024;
+    /// Keys of one set that was fetched.
+    pub const FETCHED_KEYS_MAX: usize = 64;
+    /// A URL that a request names.
+    pub const URL_BYTES_MAX: usize = 2048;
     /// Entries of any list of a description.
     pub const LIST_MAX: usize = 16;
     /// Any text of a description apart from the content template.

@@ -4,13 +4,18 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
+use base64::Engine;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
 use super::error::Malformed;
+use super::form::{self, Field};
 use super::json::{self, JsonFault};
+use super::key::BASE64;
 use super::limits;
 use super::source::{JsonPointer, Source};
+use super::xml;
 
 /// A value and where it stood.
 pub type Found<'s, 'a> = (&'s Source, Cow<'a, [u8]>);
@@ -26,6 +31,8 @@ pub struct InboundRequest<'a> {
     pointers: &'a [JsonPointer],
     /// The body is read as JSON at most once, when the first `json:` source is asked for.
     fields: OnceLock<Result<Vec<Option<&'a RawValue>>, JsonFault>>,
+    /// The body is read as a form at most once, in the same way.
+    form: OnceLock<Result<Vec<Field<'a>>, Malformed>>,
 }
 
 impl<'a> InboundRequest<'a> {
@@ -38,6 +45,7 @@ impl<'a> InboundRequest<'a> {
             body,
             pointers: &[],
             fields: OnceLock::new(),
+            form: OnceLock::new(),
         }
     }
 
@@ -87,6 +95,33 @@ impl<'a> InboundRequest<'a> {
             Source::Header(name) => self.header(&name.0),
             Source::Query(name) => Ok(self.query(name)),
             Source::Json(pointer) => self.json(pointer),
+            Source::Form(field) => Ok(self.field(field)?.cloned()),
+            Source::FormJson(field, pointer) => match self.field(field)? {
+                Some(value) => {
+                    let raw = json::find(value, std::slice::from_ref(pointer))?.first().copied().flatten();
+                    Ok(raw.and_then(json::text_of).map(|text| Cow::Owned(text.into_owned().into_bytes())))
+                }
+                None => Ok(None),
+            },
+            Source::FormXml(field, pointer) => Ok(self.field(field)?.and_then(|value| {
+                let unbroken: Vec<u8> = value.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+                let document = String::from_utf8(BASE64.decode(unbroken).ok()?).ok()?;
+                xml::text_at(&document, pointer).map(|text| Cow::Owned(text.into_bytes()))
+            })),
+        }
+    }
+
+    fn field(&self, name: &str) -> Result<Option<&Cow<'a, [u8]>>, Malformed> {
+        Ok(form::first(self.form()?, name))
+    }
+
+    /// The fields of the form in the body, in their order.
+    pub(super) fn form(&self) -> Result<&[Field<'a>], Malformed> {
+        let read =
+            || form::fields(self.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes), self.body);
+        match self.form.get_or_init(read) {
+            Ok(fields) => Ok(fields),
+            Err(fault) => Err(fault.clone()),
         }
     }
 

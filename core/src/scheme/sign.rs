@@ -6,12 +6,14 @@ use chrono::{DateTime, Utc};
 use ed25519_dalek::Signer;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::canonical;
 use super::compile::CompiledScheme;
-use super::content::{Bindings, Gap};
 use super::describe::Algorithm;
 use super::error::SignError;
+use super::fill::{Gap, Values};
 use super::key::{Key, KeyForm, Material};
 use super::limits;
+use super::mac::HashState;
 use super::request::InboundRequest;
 use super::source::Source;
 
@@ -68,13 +70,22 @@ impl CompiledScheme {
             }
         }
         let (origin, path_and_query) = split_url(input.url);
-        let request = InboundRequest::new(input.method, path_and_query, input.headers, input.body)
-            .with_public_url(origin);
-        let bindings = Bindings {
-            timestamp: timestamp.as_deref().unwrap_or_default().as_bytes(),
-            id: input.id.as_bytes(),
+        let origin = match self.url_variants.first() {
+            Some(variant) => canonical::url_variant(origin, *variant),
+            None => origin.to_owned(),
         };
-        let one = |form: &KeyForm| self.signature(&request, bindings, form);
+        // What was written so far may be signed too.
+        let mut headers = input.headers.clone();
+        headers.extend(written.iter().map(|(name, value)| (Some(name.clone()), value.clone())));
+        if let Some(spec) = &self.fields.signed_headers {
+            let names = header_value(&spec.list_header, spec.list(&headers).as_bytes())?;
+            headers.insert(spec.list_header.clone(), names.clone());
+            written.push((spec.list_header.clone(), names));
+        }
+        let request = InboundRequest::new(input.method, path_and_query, &headers, input.body);
+        let values =
+            self.values(timestamp.as_deref().unwrap_or_default().as_bytes(), input.id.as_bytes(), &origin);
+        let one = |form| self.signature(&request, values, form);
         let value = match &self.layout {
             None => format!("{}{}", self.prefix, one(first)?),
             Some(layout) => {
@@ -90,26 +101,35 @@ impl CompiledScheme {
         Ok(written)
     }
 
-    fn signature(
+    fn signature<'v>(
         &self,
         request: &InboundRequest<'_>,
-        bindings: Bindings<'_>,
-        form: &KeyForm,
+        mut values: Values<'v>,
+        form: &'v KeyForm,
     ) -> Result<String, SignError> {
         match &form.material {
             Material::Hmac(state) => {
                 let mut mac = state.as_ref().clone();
-                self.content.feed(request, bindings, |piece| mac.update(piece)).map_err(gap)?;
-                Ok(self.encoding.encode(mac.finish().bytes()))
+                values.feed(&self.content, request, |piece| mac.update(piece)).map_err(gap)?;
+                return Ok(self.encoding.encode(mac.finish().bytes()));
             }
-            Material::Ed25519Private(key) => {
-                let mut message = Vec::with_capacity(request.body().len() + 128);
-                self.content
-                    .feed(request, bindings, |piece| message.extend_from_slice(piece))
-                    .map_err(gap)?;
-                Ok(self.encoding.encode(&key.sign(&message).to_bytes()))
+            Material::Hash(secret) => {
+                let mut hash = HashState::new(form.algorithm).ok_or(SignError::NoSigningKey)?;
+                values.secret = secret.expose();
+                values.feed(&self.content, request, |piece| hash.update(piece)).map_err(gap)?;
+                return Ok(self.encoding.encode(hash.finish().bytes()));
             }
-            Material::Ed25519Public(_) | Material::Sent { .. } => Err(SignError::NoSigningKey),
+            _ => {}
+        }
+        let mut message = Vec::with_capacity(request.body().len() + 128);
+        values.feed(&self.content, request, |piece| message.extend_from_slice(piece)).map_err(gap)?;
+        match &form.material {
+            Material::Ed25519Private(key) => Ok(self.encoding.encode(&key.sign(&message).to_bytes())),
+            Material::Private(key) => {
+                let signature = key.sign(form.algorithm, &message).ok_or(SignError::NoSigningKey)?;
+                Ok(self.encoding.encode(&signature))
+            }
+            _ => Err(SignError::NoSigningKey),
         }
     }
 
@@ -126,7 +146,14 @@ impl CompiledScheme {
 
 impl KeyForm {
     fn can_sign(&self) -> bool {
-        !matches!(self.material, Material::Ed25519Public(_))
+        matches!(
+            self.material,
+            Material::Hmac(_)
+                | Material::Hash(_)
+                | Material::Ed25519Private(_)
+                | Material::Private(_)
+                | Material::Sent { .. }
+        )
     }
 }
 

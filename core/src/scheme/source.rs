@@ -1,4 +1,5 @@
-//! Where in a request a value stands: `header:NAME`, `query:NAME` or `json:/pointer`.
+//! Where in a request a value stands: `header:NAME`, `query:NAME`, `json:/pointer`, `form:FIELD`,
+//! `form-json:FIELD#/pointer` or `form-xml:FIELD#/path`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +14,12 @@ pub enum Source {
     Header(SourceHeader),
     Query(String),
     Json(JsonPointer),
+    /// A field of a form in the body.
+    Form(String),
+    /// A value of the JSON in a field of a form.
+    FormJson(String, JsonPointer),
+    /// The text of an element of the XML, in base64, in a field of a form.
+    FormXml(String, JsonPointer),
 }
 
 /// A header name that sorts, so that it can be a key of an ordered map.
@@ -33,12 +40,16 @@ impl Ord for SourceHeader {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    #[error("`{0}` is no source: write header:NAME, query:NAME or json:/pointer")]
+    #[error(
+        "`{0}` is no source: write header:NAME, query:NAME, json:/pointer, form:FIELD, form-json:FIELD#/pointer or form-xml:FIELD#/path"
+    )]
     Kind(String),
     #[error("`{0}` is no header name")]
     Header(String),
     #[error("the query parameter has no name")]
     Query,
+    #[error("the field of the form has no name")]
+    Field,
     #[error("`{0}` is no JSON pointer: it starts with `/`, and `~` is written `~0`")]
     Pointer(String),
     #[error("longer than {} bytes", limits::TEXT_BYTES_MAX)]
@@ -53,9 +64,26 @@ impl Source {
     pub fn as_header(&self) -> Option<&HeaderName> {
         match self {
             Self::Header(name) => Some(&name.0),
-            Self::Query(_) | Self::Json(_) => None,
+            _ => None,
         }
     }
+
+    /// The place in the body, where that is JSON.
+    pub(crate) fn as_json(&self) -> Option<&JsonPointer> {
+        match self {
+            Self::Json(pointer) => Some(pointer),
+            _ => None,
+        }
+    }
+}
+
+/// `FIELD#/pointer`.
+fn field_and_pointer(text: &str) -> Result<(String, JsonPointer), SourceError> {
+    let (field, pointer) = text.split_once('#').ok_or_else(|| SourceError::Pointer(text.to_owned()))?;
+    if field.is_empty() {
+        return Err(SourceError::Field);
+    }
+    Ok((field.to_owned(), pointer.parse()?))
 }
 
 impl FromStr for Source {
@@ -71,6 +99,10 @@ impl FromStr for Source {
             "query" if rest.is_empty() => Err(SourceError::Query),
             "query" => Ok(Self::Query(rest.to_owned())),
             "json" => rest.parse().map(Self::Json),
+            "form" if rest.is_empty() => Err(SourceError::Field),
+            "form" => Ok(Self::Form(rest.to_owned())),
+            "form-json" => field_and_pointer(rest).map(|(field, pointer)| Self::FormJson(field, pointer)),
+            "form-xml" => field_and_pointer(rest).map(|(field, pointer)| Self::FormXml(field, pointer)),
             _ => Err(SourceError::Kind(text.to_owned())),
         }
     }
@@ -82,6 +114,9 @@ impl fmt::Display for Source {
             Self::Header(name) => write!(f, "header:{}", name.0),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Json(pointer) => write!(f, "json:{pointer}"),
+            Self::Form(name) => write!(f, "form:{name}"),
+            Self::FormJson(name, pointer) => write!(f, "form-json:{name}#{pointer}"),
+            Self::FormXml(name, pointer) => write!(f, "form-xml:{name}#{pointer}"),
         }
     }
 }
@@ -132,6 +167,18 @@ impl FromStr for JsonPointer {
     }
 }
 
+impl Serialize for JsonPointer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonPointer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Display for JsonPointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -144,7 +191,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["header:x-a", "query:hub.mode", "json:/a/0/b~1c~0"] {
+        for text in [
+            "header:x-a",
+            "query:hub.mode",
+            "json:/a/0/b~1c~0",
+            "form:a b",
+            "form-json:j#/a",
+            "form-xml:x#/a/b",
+        ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
         assert_eq!("header:X-A".parse::<Source>().unwrap().to_string(), "header:x-a");
@@ -156,7 +210,10 @@ mod tests {
     fn faults_are_named() {
         for (text, fault) in [
             ("x-a", SourceError::Kind("x-a".into())),
-            ("form:a", SourceError::Kind("form:a".into())),
+            ("cookie:a", SourceError::Kind("cookie:a".into())),
+            ("form:", SourceError::Field),
+            ("form-json:#/a", SourceError::Field),
+            ("form-json:a", SourceError::Pointer("a".into())),
             ("header:a b", SourceError::Header("a b".into())),
             ("query:", SourceError::Query),
             ("json:a", SourceError::Pointer("a".into())),

@@ -59,6 +59,11 @@ impl TimestampSpec {
         if self.unit == TimestampUnit::Opaque {
             return Ok(());
         }
+        if let Some(min_s) = self.min_s.filter(|min_s| stamp / self.unit.per_second() < *min_s) {
+            let age_s = now.timestamp().saturating_sub(stamp / self.unit.per_second());
+            let window_s = u32::try_from(now.timestamp().saturating_sub(min_s)).unwrap_or(0);
+            return Err(VerifyError::TimestampTooOld { age_s, window_s });
+        }
         let age = self.unit.clock(now).saturating_sub(stamp);
         let per_second = self.unit.per_second();
         match (self.tolerance_past_s, self.tolerance_future_s) {
@@ -112,6 +117,7 @@ mod tests {
             unit,
             tolerance_past_s: Tolerance::Seconds(300),
             tolerance_future_s: Tolerance::Seconds(60),
+            min_s: None,
             signed: true,
         };
         // A sender's second is over only when the next begins.

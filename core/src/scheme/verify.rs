@@ -2,21 +2,22 @@
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use ed25519_dalek::Signature;
-use sha2::{Digest, Sha256};
+use ed25519_dalek::{Signature, VerifyingKey};
 use subtle::ConstantTimeEq;
 
+use super::asymmetric::EcdsaForm;
+use super::canonical;
 use super::compile::CompiledScheme;
-use super::content::{Bindings, Gap};
+use super::content::Content;
 use super::describe::{Algorithm, TimestampUnit};
 use super::encoding::Decoded;
 use super::error::{Malformed, VerifyError};
+use super::fill::{Gap, Values};
 use super::key::{Key, KeyForm, Material};
 use super::layout::{Candidate, Parsed};
 use super::limits;
+use super::mac::HashState;
 use super::request::InboundRequest;
 use super::source::Source;
 
@@ -41,6 +42,16 @@ struct Presented {
     signature: Decoded,
 }
 
+/// What every key is tried with.
+struct Trial<'t, 'r> {
+    request: &'t InboundRequest<'r>,
+    timestamp: &'t [u8],
+    id: &'t [u8],
+    /// In place of the key's own.
+    algorithm: Option<Algorithm>,
+    presented: &'t [Presented],
+}
+
 impl CompiledScheme {
     /// Verifies against any of `keys` (at most [`limits::KEYS_MAX`] count, newest first).
     pub fn verify(
@@ -53,19 +64,32 @@ impl CompiledScheme {
         if keys.is_empty() {
             return Err(VerifyError::NoUsableSecret);
         }
-        self.check_required_headers(request)?;
+        self.check_preconditions(request)?;
+        if self.algorithm == Algorithm::FetchBack {
+            let key_index = self.is_confirmed(request, keys)?;
+            return Ok(Verified { key_index, timestamp: None });
+        }
         let values = self.signature_values(request)?;
         if self.algorithm.sends_the_secret() {
             return self.verify_sent(&values, keys);
+        }
+        if let Some(spec) = &self.jwt {
+            return self.verify_token(spec, request, (values[0].0, &values[0].1), keys, now);
         }
         let parsed = self.parse_values(&values)?;
         let presented = self.decode_candidates(&parsed, values[0].0)?;
         let stamp = self.check_timestamp(request, &parsed, values[0].0, now)?;
         let id = self.event_id(request)?;
-        let bindings = Bindings { timestamp: &stamp.text, id: &id };
+        let algorithm = self.algorithm_of(request)?;
+        let named = self.named_secret(request, keys)?;
+        let trial = Trial { request, timestamp: &stamp.text, id: &id, algorithm, presented: &presented };
         for (key_index, key) in keys.iter().enumerate() {
+            // The sender says which secret it used: those with another id are not it.
+            if named.as_ref().is_some_and(|named| key.id.as_ref().is_some_and(|id| **id != **named)) {
+                continue;
+            }
             for form in &key.forms {
-                if self.matches(request, bindings, form, &presented)? {
+                if self.matches(&trial, form)? {
                     return Ok(Verified { key_index, timestamp: stamp.time });
                 }
             }
@@ -75,6 +99,59 @@ impl CompiledScheme {
             signatures: presented.len(),
             secrets: keys.len(),
         })
+    }
+
+    fn check_preconditions(&self, request: &InboundRequest<'_>) -> Result<(), VerifyError> {
+        self.check_required_headers(request)?;
+        for (source, content) in &self.require_equal {
+            let value = request
+                .get(source)
+                .map_err(|fault| VerifyError::Malformed { at: source.clone(), fault })?
+                .ok_or_else(|| VerifyError::Missing { at: source.clone() })?;
+            let mut own = Vec::new();
+            self.values(&[], &[], request.public_url().unwrap_or_default())
+                .feed(content, request, |piece| own.extend_from_slice(piece))
+                .map_err(gap)?;
+            if !bool::from(own.ct_eq(&value)) {
+                return Err(VerifyError::NotEqual { at: source.clone() });
+            }
+        }
+        self.check_key_place(request)
+    }
+
+    /// The algorithm, or the one that a value of the request chooses.
+    fn algorithm_of(&self, request: &InboundRequest<'_>) -> Result<Option<Algorithm>, VerifyError> {
+        let Some(by) = &self.algorithm_by else { return Ok(None) };
+        let malformed = |fault| VerifyError::Malformed { at: by.source.clone(), fault };
+        let value = request
+            .get(&by.source)
+            .map_err(malformed)?
+            .ok_or_else(|| VerifyError::Missing { at: by.source.clone() })?;
+        let chosen = std::str::from_utf8(&value).ok().and_then(|value| by.values.get(value));
+        chosen.copied().map(Some).ok_or_else(|| malformed(Malformed::Choice))
+    }
+
+    /// The id by which the request names a secret, where one of ours has it.
+    fn named_secret(
+        &self,
+        request: &InboundRequest<'_>,
+        keys: &[Key],
+    ) -> Result<Option<String>, VerifyError> {
+        let Some(spec) = &self.key_id else { return Ok(None) };
+        let found = request
+            .first(&spec.sources)
+            .map_err(|(at, fault)| VerifyError::Malformed { at: at.clone(), fault })?;
+        let Some((_, value)) = found else { return Ok(None) };
+        let Ok(text) = std::str::from_utf8(&value) else { return Ok(None) };
+        let id = match (&spec.item_sep, &spec.kv_sep, &spec.key) {
+            (Some(item_sep), Some(kv_sep), Some(wanted)) => text
+                .split(item_sep.as_str())
+                .filter_map(|item| item.trim().split_once(kv_sep.as_str()))
+                .find_map(|(key, id)| (key.trim() == wanted).then(|| id.trim())),
+            _ => Some(text),
+        };
+        let known = |id: &&str| keys.iter().any(|key| key.id.as_deref() == Some(*id));
+        Ok(id.filter(known).map(str::to_owned))
     }
 
     fn check_required_headers(&self, request: &InboundRequest<'_>) -> Result<(), VerifyError> {
@@ -206,81 +283,83 @@ impl CompiledScheme {
         Ok(id)
     }
 
-    /// One computation a key form, compared with every signature in constant time.
-    fn matches(
-        &self,
-        request: &InboundRequest<'_>,
-        bindings: Bindings<'_>,
-        form: &KeyForm,
-        presented: &[Presented],
-    ) -> Result<bool, VerifyError> {
+    /// Every reading of the content with one key, each compared with every signature in constant time.
+    fn matches(&self, trial: &Trial<'_, '_>, form: &KeyForm) -> Result<bool, VerifyError> {
         let fits = |p: &&Presented| p.label.is_none_or(|label| label == form.label);
-        if !presented.iter().any(|p| fits(&p)) {
+        if !trial.presented.iter().any(|p| fits(&p)) {
             return Ok(false);
         }
-        let public = match &form.material {
-            Material::Hmac(state) => {
-                let mut mac = state.as_ref().clone();
-                self.content.feed(request, bindings, |piece| mac.update(piece)).map_err(gap)?;
-                let tag = mac.finish();
-                let any = presented
-                    .iter()
-                    .filter(fits)
-                    .fold(subtle::Choice::from(0), |any, p| any | tag.bytes().ct_eq(p.signature.bytes()));
-                return Ok(any.into());
+        let origin = trial.request.public_url().unwrap_or_default();
+        for content in std::iter::once(&self.content).chain(&self.content_also) {
+            if self.url_variants.is_empty() {
+                if self.matches_content(trial, form, content, origin)? {
+                    return Ok(true);
+                }
+                continue;
             }
-            Material::Ed25519Public(key) => **key,
-            Material::Ed25519Private(key) => key.verifying_key(),
-            Material::Sent { .. } => return Ok(false),
-        };
-        let mut message = Vec::with_capacity(request.body().len() + 128);
-        self.content.feed(request, bindings, |piece| message.extend_from_slice(piece)).map_err(gap)?;
-        Ok(presented.iter().filter(fits).any(|p| {
-            Signature::from_slice(p.signature.bytes())
-                .is_ok_and(|signature| public.verify_strict(&message, &signature).is_ok())
-        }))
-    }
-
-    fn verify_sent(&self, values: &[(&Source, Cow<'_, str>)], keys: &[Key]) -> Result<Verified, VerifyError> {
-        let (at, value) = &values[0];
-        let given = self
-            .read_credentials(value)
-            .map_err(|fault| VerifyError::Malformed { at: (*at).clone(), fault })?;
-        let hash = Sha256::digest(&given);
-        // Every key is compared, so that time does not tell which one came close.
-        let mut fit = None;
-        for (key_index, key) in keys.iter().enumerate() {
-            for form in &key.forms {
-                if let Material::Sent { hash: own, .. } = &form.material
-                    && bool::from(own.as_slice().ct_eq(&hash))
-                {
-                    fit = fit.or(Some(key_index));
+            for variant in &self.url_variants {
+                if self.matches_content(trial, form, content, &canonical::url_variant(origin, *variant))? {
+                    return Ok(true);
                 }
             }
         }
-        match (fit, self.algorithm) {
-            (Some(key_index), _) => Ok(Verified { key_index, timestamp: None }),
-            (None, Algorithm::Basic) => Err(VerifyError::WrongPassword { at: (*at).clone() }),
-            (None, _) => Err(VerifyError::WrongToken { at: (*at).clone() }),
-        }
+        Ok(false)
     }
 
-    fn read_credentials<'v>(&self, value: &'v str) -> Result<Cow<'v, [u8]>, Malformed> {
-        if self.algorithm == Algorithm::Basic {
-            let form = Malformed::Credentials { form: "Basic base64(user:password)" };
-            let Some(encoded) = strip_any_case(value, "Basic ") else { return Err(form) };
-            return STANDARD.decode(encoded.trim()).map(Cow::Owned).map_err(|_| form);
+    fn matches_content(
+        &self,
+        trial: &Trial<'_, '_>,
+        form: &KeyForm,
+        content: &Content,
+        origin: &str,
+    ) -> Result<bool, VerifyError> {
+        let mut values = self.values(trial.timestamp, trial.id, origin);
+        let fitting = || trial.presented.iter().filter(|p| p.label.is_none_or(|label| label == form.label));
+        let equals = |tag: &[u8]| {
+            fitting().fold(subtle::Choice::from(0), |any, p| any | tag.ct_eq(p.signature.bytes())).into()
+        };
+        match &form.material {
+            Material::Hmac(state) => {
+                let mut mac = state.as_ref().clone();
+                values.feed(content, trial.request, |piece| mac.update(piece)).map_err(gap)?;
+                return Ok(equals(mac.finish().bytes()));
+            }
+            Material::Hash(secret) => {
+                let Some(mut hash) = HashState::new(form.algorithm) else { return Ok(false) };
+                values.secret = secret.expose();
+                values.feed(content, trial.request, |piece| hash.update(piece)).map_err(gap)?;
+                return Ok(equals(hash.finish().bytes()));
+            }
+            _ => {}
         }
-        // The name of an authentication scheme has no case (RFC 9110).
-        strip_any_case(value, &self.prefix)
-            .map(|token| Cow::Borrowed(token.as_bytes()))
-            .ok_or_else(|| Malformed::Prefix { prefix: self.prefix.clone() })
+        let mut message = Vec::with_capacity(trial.request.body().len() + 128);
+        values.feed(content, trial.request, |piece| message.extend_from_slice(piece)).map_err(gap)?;
+        let algorithm = trial.algorithm.unwrap_or(form.algorithm);
+        let mut signatures = fitting().map(|p| p.signature.bytes());
+        let ed25519 = |key: &VerifyingKey, signature: &[u8]| {
+            Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(&message, &signature).is_ok())
+        };
+        Ok(match &form.material {
+            Material::Ed25519Public(key) => signatures.any(|signature| ed25519(key, signature)),
+            Material::Ed25519Private(key) => {
+                let public = key.verifying_key();
+                signatures.any(|signature| ed25519(&public, signature))
+            }
+            Material::Public(key) => {
+                signatures.any(|signature| key.verify(algorithm, EcdsaForm::Asn1, &message, signature))
+            }
+            Material::Private(key) => {
+                let public = key.public();
+                signatures.any(|signature| public.verify(algorithm, EcdsaForm::Asn1, &message, signature))
+            }
+            _ => false,
+        })
     }
-}
 
-fn strip_any_case<'v>(value: &'v str, prefix: &str) -> Option<&'v str> {
-    let head = value.get(..prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then(|| &value[prefix.len()..])
+    pub(super) fn values<'v>(&'v self, timestamp: &'v [u8], id: &'v [u8], origin: &'v str) -> Values<'v> {
+        Values { timestamp, id, origin, secret: &[], fields: &self.fields }
+    }
 }
 
 fn missing(sources: &[Source], or: &Source) -> VerifyError {

@@ -24,7 +24,8 @@ static NOWHERE: LazyLock<Url> = LazyLock::new(|| {
 #[derive(Debug)]
 pub struct LiveSource {
     pub source: Source,
-    pub preset: &'static Preset,
+    /// With the source's own parameters.
+    pub preset: Arc<Preset>,
     /// Its own, else the preset's; none where it is insecure and the preset has none.
     pub scheme: Option<Arc<CompiledScheme>>,
     /// Newest first, expired ones too.
@@ -35,8 +36,9 @@ pub struct LiveSource {
 impl LiveSource {
     /// The error says in a sentence why this build cannot serve the source.
     pub fn new(source: Source, secrets: Vec<Arc<StoredSecret>>) -> Result<Self, String> {
-        let preset = preset::find(&source.spec.preset)
-            .ok_or_else(|| format!("the preset `{}` is not in this version", source.spec.preset))?;
+        let preset = preset::configured(&source.spec.preset, &source.spec.parameters)
+            .ok_or_else(|| format!("the preset `{}` is not in this version", source.spec.preset))?
+            .map_err(|fault| fault.to_string())?;
         let scheme = match &source.spec.scheme {
             Some(scheme) => Some(Arc::new(scheme.compile().map_err(|fault| fault.to_string())?)),
             None => preset.shared_scheme(),

@@ -262,7 +262,7 @@ fn unknown_words_are_refused_and_what_is_written_reads_back() {
     for toml in [
         "algorithm='hmac-md4'\nsignature={sources=['header:s']}",
         "algorithm='hmac-sha256'\nsignature={sources=['header:s']}\ntypo=1",
-        "algorithm='hmac-sha256'\nsignature={sources=['form:s']}",
+        "algorithm='hmac-sha256'\nsignature={sources=['cookie:s']}",
         "algorithm='hmac-sha256'\nsignature={sources=['header:s']}\ntimestamp={unit='s',tolerance_past_s='none'}",
     ] {
         assert!(toml::from_str::<Scheme>(toml).is_err(), "{toml}");
