@@ -52,6 +52,8 @@ pub(crate) fn source(
         body_limit_bytes: spec.body_limit_bytes.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
         enabled: Some(source.enabled),
         secrets: secrets.iter().map(secret_version).collect(),
+        ip_allow_list: spec.ip_allow_list.iter().map(ToString::to_string).collect(),
+        rate: spec.rate_per_s.unwrap_or_default(),
     })
 }
 

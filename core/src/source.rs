@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{SourceId, TenantId};
@@ -53,4 +54,10 @@ pub struct SourceSpec {
     pub dedup_ttl: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit_bytes: Option<u64>,
+    /// Where senders may be; empty: anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_allow_list: Vec<IpNet>,
+    /// Events a second that all replicas together accept; none: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
 }

@@ -49,6 +49,7 @@ impl Sources {
         let verified_otherwise = old.spec.preset != draft.spec.preset
             || old.spec.scheme != draft.spec.scheme
             || old.spec.insecure != draft.spec.insecure
+            || old.spec.ip_allow_list != draft.spec.ip_allow_list
             || old.enabled != draft.enabled;
         let new = Source {
             name: draft.name,

@@ -5,7 +5,7 @@ use bowline_proto::v1::Source;
 
 use crate::mask::Mask;
 
-pub(super) const WRITABLE: [&str; 12] = [
+pub(super) const WRITABLE: [&str; 14] = [
     "name",
     "display_name",
     "labels",
@@ -18,6 +18,8 @@ pub(super) const WRITABLE: [&str; 12] = [
     "dedup_ttl",
     "body_limit_bytes",
     "enabled",
+    "ip_allow_list",
+    "rate",
 ];
 
 pub(super) fn is_set(source: &Source, field: &str) -> bool {
@@ -34,6 +36,8 @@ pub(super) fn is_set(source: &Source, field: &str) -> bool {
         "dedup_ttl" => source.dedup_ttl.is_some(),
         "body_limit_bytes" => source.body_limit_bytes != 0,
         "enabled" => source.enabled.is_some(),
+        "ip_allow_list" => !source.ip_allow_list.is_empty(),
+        "rate" => source.rate != 0.0,
         _ => false,
     }
 }
@@ -49,7 +53,7 @@ pub(super) fn merge(old: Source, new: Source, mask: &Mask) -> Source {
         )*};
     }
     take!(name, display_name, labels, preset, scheme, insecure);
-    take!(path, event_type, channel, dedup_ttl, body_limit_bytes, enabled);
+    take!(path, event_type, channel, dedup_ttl, body_limit_bytes, enabled, ip_allow_list, rate);
     merged
 }
 
@@ -89,6 +93,8 @@ mod tests {
             dedup_ttl: Some(prost_types::Duration::default()),
             body_limit_bytes: 1,
             enabled: Some(false),
+            ip_allow_list: vec!["192.0.2.0/24".into()],
+            rate: 1.0,
             ..Source::default()
         }
     }

@@ -1,5 +1,6 @@
 //! A source as a caller wants it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bowline_core::preset;
 use bowline_core::scheme::{CompiledScheme, Scheme};
 use bowline_core::source::SourceSpec;
 use bowline_proto::v1;
+use ipnet::IpNet;
 
 use super::{Range, Violations, excerpt};
 use crate::convert;
@@ -14,6 +16,8 @@ use crate::convert;
 const PATH_MAX: usize = 200;
 const SCHEME_JSON_BYTES_MAX: usize = 16 * 1024;
 const BODY_LIMIT_BYTES_MAX: i64 = 25 * 1024 * 1024;
+const IP_ALLOW_LIST_MAX: usize = 256;
+const RATE_PER_S: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const DEDUP_TTL: Range =
     Range { min: Duration::from_secs(1), max: Duration::from_secs(30 * 24 * 3600), text: "1 s to 30 days" };
 
@@ -80,8 +84,44 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
         channel: (!source.channel.is_empty()).then(|| source.channel.clone()),
         dedup_ttl,
         body_limit_bytes: u64::try_from(source.body_limit_bytes).ok().filter(|limit| *limit > 0),
+        ip_allow_list: check_ip_allow_list(violations, &source.ip_allow_list),
+        rate_per_s: check_rate(violations, source.rate),
     };
     (spec, scheme)
+}
+
+/// Networks without their host bits; a single address is a network of one.
+fn check_ip_allow_list(violations: &mut Violations, list: &[String]) -> Vec<IpNet> {
+    if list.len() > IP_ALLOW_LIST_MAX {
+        violations.add("source.ip_allow_list", format!("must have at most {IP_ALLOW_LIST_MAX} entries"));
+        return Vec::new();
+    }
+    let read = |text: &String| match text.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address)),
+        Err(_) => text.parse::<IpNet>().ok().map(|network| network.trunc()),
+    };
+    let mut networks = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        match read(text) {
+            Some(network) => networks.push(network),
+            None => violations.add(
+                format!("source.ip_allow_list[{index}]"),
+                format!("`{}` is no network such as 192.0.2.0/24 and no address", excerpt(text)),
+            ),
+        }
+    }
+    networks
+}
+
+fn check_rate(violations: &mut Violations, rate: f64) -> Option<f64> {
+    if rate == 0.0 {
+        return None;
+    }
+    if !RATE_PER_S.contains(&rate) {
+        let (min, max) = (RATE_PER_S.start(), RATE_PER_S.end());
+        violations.add("source.rate", format!("must be {min} to {max} events a second, or 0 for no limit"));
+    }
+    Some(rate)
 }
 
 fn preset_name(source: &v1::Source) -> &str {
@@ -225,6 +265,37 @@ mod tests {
         let mut unknown_part = good;
         unknown_part["content"] = json!("{timestamp}.{nothing}");
         assert!(faults(&source(unknown_part)).contains(&"source.scheme.content".to_string()));
+    }
+
+    #[test]
+    fn networks_and_addresses_of_senders() {
+        let of = |list: &[&str]| v1::Source {
+            preset: "github".into(),
+            ip_allow_list: list.iter().map(|text| (*text).to_owned()).collect(),
+            ..v1::Source::default()
+        };
+        let networks = |list| {
+            let draft = check(&mut Violations::default(), &of(list));
+            draft.spec.ip_allow_list.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(networks(&["192.0.2.7/24", "2001:db8::1"]), ["192.0.2.0/24", "2001:db8::1/128"]);
+        assert_eq!(
+            faults(&of(&["192.0.2.0/24", "10.0.0.0/33", ""])),
+            ["source.ip_allow_list[1]", "source.ip_allow_list[2]"]
+        );
+        assert_eq!(faults(&of(&["192.0.2.1"; IP_ALLOW_LIST_MAX + 1])), ["source.ip_allow_list"]);
+    }
+
+    #[test]
+    fn rates() {
+        let of = |rate| v1::Source { preset: "github".into(), rate, ..v1::Source::default() };
+        for (rate, known) in [(0.0, None), (0.01, Some(0.01)), (100_000.0, Some(100_000.0))] {
+            assert_eq!(faults(&of(rate)), [""; 0], "{rate}");
+            assert_eq!(check(&mut Violations::default(), &of(rate)).spec.rate_per_s, known);
+        }
+        for rate in [-1.0, 0.001, 100_001.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(faults(&of(rate)), ["source.rate"], "{rate}");
+        }
     }
 
     #[test]

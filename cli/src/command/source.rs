@@ -51,6 +51,12 @@ pub struct CreateSource {
     /// Largest body accepted; default: the preset's limit
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "BYTES")]
     body_limit_bytes: i64,
+    /// A network such as 192.0.2.0/24 whose senders are heard, others are not; may be repeated
+    #[arg(long = "allow-ip", value_name = "NETWORK")]
+    ip_allow_list: Vec<String>,
+    /// Events a second that are accepted, over all replicas; default: as many as come
+    #[arg(long, default_value_t = 0.0, hide_default_value = true, value_name = "PER_SECOND")]
+    rate: f64,
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     display_name: String,
     /// A label; may be repeated
@@ -140,6 +146,8 @@ async fn make(create: CreateSource, admin: &Admin, tenant: &str, form: Form) -> 
             channel: create.channel,
             dedup_ttl: create.dedup_ttl,
             body_limit_bytes: create.body_limit_bytes,
+            ip_allow_list: create.ip_allow_list,
+            rate: create.rate,
             ..v1::Source::default()
         }),
     };

@@ -43,6 +43,9 @@ pub struct SourceView {
     pub channel: String,
     pub dedup_ttl: String,
     pub body_limit_bytes: i64,
+    pub ip_allow_list: Vec<String>,
+    /// Events a second; 0 for no limit.
+    pub rate: f64,
     pub enabled: bool,
     pub secrets: Vec<SecretView>,
     pub create_time: String,
@@ -70,6 +73,8 @@ impl From<v1::Source> for SourceView {
             event_type: source.event_type,
             channel: source.channel,
             body_limit_bytes: source.body_limit_bytes,
+            ip_allow_list: source.ip_allow_list,
+            rate: source.rate,
             etag: source.etag,
         }
     }

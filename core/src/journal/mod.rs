@@ -152,10 +152,23 @@ impl Journal {
 
     /// Takes a request in, or says at once that there is no room or no Postgres for it.
     pub fn admit(&self, tenant: TenantId) -> Result<Permit, JournalError> {
+        self.admit_with(tenant, 0)
+    }
+
+    /// As [`Self::admit`], for a request whose bytes are all there.
+    pub fn admit_with(&self, tenant: TenantId, bytes: usize) -> Result<Permit, JournalError> {
         if self.inner.writing.is_away() {
             return Err(JournalError::unavailable());
         }
-        Admission::admit(&self.inner.admission, tenant)
+        Admission::admit(&self.inner.admission, tenant, bytes)
+    }
+
+    /// Whether it is of use to read a request at all; takes nothing.
+    pub fn check(&self) -> Result<(), JournalError> {
+        if self.inner.writing.is_away() {
+            return Err(JournalError::unavailable());
+        }
+        if self.inner.admission.has_room() { Ok(()) } else { Err(JournalError::overloaded()) }
     }
 
     /// Resolves after the commit. When the future is dropped the event may be stored or not.
