@@ -37,11 +37,13 @@ pub(super) async fn run(bench: &Bench, door: Door, budgets: &[Budget]) -> Result
     let kind = if door == Door::Http { Kind::Http } else { Kind::Grpc };
     let bare = Server::start(kind).await?;
     let mut metrics = Vec::new();
-    for connections in CONNECTION_COUNTS {
+    // Quick: saturation, and one larger size.
+    let counts = bench.pick(&CONNECTION_COUNTS[..], &CONNECTION_COUNTS[2..]);
+    for &connections in counts {
         let budgets = if connections == BUDGET_CONNECTIONS { budgets } else { &[] };
         metrics.extend(measure(bench, door, &bare, connections, SMALL, budgets).await?);
     }
-    for size in LARGER {
+    for &size in bench.pick(&LARGER[..], &LARGER[..1]) {
         metrics.extend(measure(bench, door, &bare, CONNECTIONS, size, &[]).await?);
     }
     Ok(metrics)
