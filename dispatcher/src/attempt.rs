@@ -1,13 +1,12 @@
 //! One HTTP request of a delivery: format, sign, send through the egress guard, read what comes back.
 //! No database connection is held here (invariant 4).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_core::defaults::RESPONSE_CAPTURE_BYTES;
 use bowline_core::delivery::DeadReason;
 use bowline_core::egress::{EgressGuard, EgressSendError, SendErrorKind};
-use bowline_core::event::encode_headers;
+use bowline_core::event::{Event, encode_headers};
 use bowline_core::format::AttemptContext;
 use bowline_core::id::AttemptId;
 use bowline_core::secrets::Vault;
@@ -47,7 +46,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) async fn attempt(&self, job: &Job, endpoint: &Arc<LiveEndpoint>) -> Attempted {
+    pub(crate) async fn attempt(&self, job: &Job, event: &Event, endpoint: &LiveEndpoint) -> Attempted {
         let mut attempted = Attempted {
             id: AttemptId::new(),
             started_at: Utc::now(),
@@ -61,7 +60,7 @@ impl Sender {
             error_kind: None,
             error_message: None,
         };
-        let request = match self.request(job, endpoint, &attempted) {
+        let request = match self.request(job, event, endpoint, &attempted) {
             Ok(request) => request,
             Err(Unsendable { reason, message }) => {
                 attempted.answer = Answer::Impossible(reason);
@@ -80,6 +79,7 @@ impl Sender {
     fn request(
         &self,
         job: &Job,
+        event: &Event,
         endpoint: &LiveEndpoint,
         attempted: &Attempted,
     ) -> Result<reqwest::Request, Unsendable> {
@@ -95,7 +95,7 @@ impl Sender {
         };
         let outbound = endpoint
             .format
-            .request(&job.event.event, &context, &keys)
+            .request(event, &context, &keys)
             .map_err(|error| Unsendable { reason: error.dead_reason(), message: error.to_string() })?;
         let mut request = reqwest::Request::new(reqwest::Method::POST, endpoint.url.clone());
         *request.headers_mut() = outbound.headers;

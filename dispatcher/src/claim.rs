@@ -11,19 +11,22 @@ use bowline_core::replica::Replica;
 use bowline_core::store::chunks::{self, ClaimedChunk};
 use bowline_core::store::{self, Pool, queue, replicas};
 use bowline_core::streams::Streams;
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::job::{Job, NewJob};
-use crate::lane::Lanes;
+use crate::lanes::Lanes;
 use crate::match_endpoints::{Matcher, Taken};
 use crate::record::{Entry, Recorder};
+use crate::share::Shared;
 
 /// A chunk that no stream reader took for this long is claimed from the outbox.
 const UNOWNED_FOR: Duration = Duration::from_secs(5);
 const CHUNKS_PER_SCAN: i64 = 64;
+/// How many chunks are on their way into the lanes at a time.
+const TAKEN_AT_A_TIME: usize = 16;
 const SCAN: Duration = Duration::from_millis(500);
 /// While Redis is away the outbox is the only way.
 const SCAN_WITHOUT_REDIS: Duration = Duration::from_millis(20);
@@ -32,6 +35,8 @@ const DUE_ENDPOINTS: i64 = 10_000;
 const DUE_ROWS_PER_CLAIM: usize = 2048;
 /// Bodies that are gone for now (their partition is being moved) are asked for again after this.
 const BODY_MISSING_RETRY: Duration = Duration::from_secs(60);
+/// A tenant whose deliveries fill its part of the memory gets the rest after this.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 const RECONCILE: Duration = Duration::from_secs(5);
 
 /// Owned in Postgres and unknown in memory at the last look.
@@ -49,7 +54,7 @@ pub(crate) struct Claims {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) recorder: Recorder,
     pub(crate) streams: Option<Streams>,
-    pub(crate) deliveries: Arc<Semaphore>,
+    pub(crate) deliveries: Arc<Shared>,
     /// Chunks on their way or in the lanes, to be compared with what Postgres says is ours.
     pub(crate) taken: Mutex<HashSet<ChunkId>>,
 }
@@ -59,10 +64,9 @@ impl Claims {
         self.streams.as_ref().is_none_or(Streams::is_away)
     }
 
-    /// Hands a claimed chunk on, and remembers it while it is on its way.
-    pub(crate) async fn take(&self, mut taken: Taken) {
+    /// Hands a claimed and remembered chunk on.
+    async fn take(&self, mut taken: Taken) {
         let (id, life) = (taken.chunk.id, taken.life);
-        self.taken.lock().insert(id);
         let mut pause = Duration::from_millis(100);
         loop {
             let chunk = taken.chunk.clone();
@@ -102,6 +106,7 @@ impl Claims {
                     .extend(chunks::claim_unowned(&client, life, class, unowned_for, CHUNKS_PER_SCAN).await?);
             }
             claimed.extend(chunks::claim_orphaned(&client, life, CHUNKS_PER_SCAN).await?);
+            self.remember(&claimed);
             claimed
         };
         let found = claimed.len();
@@ -109,10 +114,21 @@ impl Claims {
         Ok(found)
     }
 
+    /// Before anything else can look at what is owned: these are not lost claims.
+    pub(crate) fn remember(&self, claimed: &[ClaimedChunk]) {
+        self.taken.lock().extend(claimed.iter().map(|chunk| chunk.id));
+    }
+
     async fn take_from_postgres(&self, claimed: Vec<ClaimedChunk>, life: ReplicaId) {
-        for chunk in claimed {
-            self.take(Taken { chunk, life, events: Vec::new(), compare: true }).await;
-        }
+        let taken = claimed.into_iter().map(|chunk| Taken { chunk, life, events: Vec::new(), compare: true });
+        self.take_all(taken).await;
+    }
+
+    /// Hands on several chunks; one that has to wait holds up none but the end of the call.
+    pub(crate) async fn take_all(&self, taken: impl IntoIterator<Item = Taken>) {
+        futures_util::stream::iter(taken)
+            .for_each_concurrent(TAKEN_AT_A_TIME, |taken| self.take(taken))
+            .await;
     }
 
     /// Buries those whose lease ran out, frees what they held in the queue, and looks for claims of
@@ -147,21 +163,24 @@ impl Claims {
         suspects: &mut Suspects,
     ) -> Result<(), store::Error> {
         let life = self.replica.id();
+        // What is claimed from here on is not in the answer, and not done with.
+        let known: HashSet<ChunkId> = self.taken.lock().clone();
         let owned = chunks::owned(client, life).await?;
         let owned_ids: HashSet<ChunkId> = owned.iter().map(|chunk| chunk.id).collect();
         let unknown: Vec<ClaimedChunk> = {
             let mut taken = self.taken.lock();
             let unknown = owned.into_iter().filter(|chunk| !taken.contains(&chunk.id)).collect();
-            taken.retain(|id| owned_ids.contains(id));
+            taken.retain(|id| owned_ids.contains(id) || !known.contains(id));
             unknown
         };
         let (lost, fresh): (Vec<_>, Vec<_>) =
             unknown.into_iter().partition(|chunk| suspects.chunks.contains(&chunk.id));
         suspects.chunks = fresh.into_iter().map(|chunk| chunk.id).collect();
+        self.remember(&lost);
         self.take_from_postgres(lost, life).await;
-        let known = self.lanes.held();
-        let unknown: HashSet<DeliveryKey> =
-            queue::owned(client, life).await?.into_iter().filter(|key| !known.contains(key)).collect();
+        let owned = queue::owned(client, life).await?;
+        let known = self.lanes.queued();
+        let unknown: HashSet<DeliveryKey> = owned.into_iter().filter(|key| !known.contains(key)).collect();
         let lost: Vec<DeliveryKey> = unknown.intersection(&suspects.deliveries).copied().collect();
         queue::free(client, life, &lost).await?;
         suspects.deliveries = unknown;
@@ -192,7 +211,7 @@ impl Claims {
         client: &store::Connection,
         endpoints: &[EndpointId],
     ) -> Result<bool, store::Error> {
-        let room = self.deliveries.available_permits().min(DUE_ROWS_PER_CLAIM);
+        let room = self.deliveries.free().min(DUE_ROWS_PER_CLAIM);
         if endpoints.is_empty() || room == 0 {
             return Ok(false);
         }
@@ -209,24 +228,26 @@ impl Claims {
         let event_ids: Vec<EventId> = claimed.iter().map(|row| row.key.event_id).collect();
         let mut events = HashMap::new();
         for event in chunks::load(client, &event_ids).await? {
-            events.insert(event.id, self.matcher.hold(event).await);
+            events.insert(event.id, self.matcher.hold(event, Duration::ZERO).await);
         }
         for row in claimed {
-            let Some(event) = events.get(&row.key.event_id) else {
-                let entry = Entry::Release { key: row.key, life, due_in: BODY_MISSING_RETRY };
-                self.recorder.send(entry).await;
+            let release = |due_in| Entry::Release { key: row.key, life, due_in };
+            let Some(held) = events.get(&row.key.event_id) else {
+                self.recorder.send(release(BODY_MISSING_RETRY)).await;
                 continue;
             };
-            let permit = Arc::clone(&self.deliveries).acquire_owned().await.ok();
+            let Some(load) = self.matcher.load(row.tenant_id, held.as_ref(), Duration::ZERO).await else {
+                self.recorder.send(release(NO_ROOM_RETRY)).await;
+                continue;
+            };
             let job = Job::new(NewJob {
                 key: row.key,
                 tenant_id: row.tenant_id,
-                event: Arc::clone(event),
+                load: Some(load),
                 chunk: None,
                 life,
                 attempt: row.attempt as u32,
                 used: row.used as u32,
-                permit,
             });
             self.lanes.submit(job).await;
         }

@@ -136,10 +136,11 @@ impl Consumer {
         if let Err(error) = self.streams.settle(self.stream, &entry_ids).await {
             tracing::debug!(%error, "entries stay in the stream; their chunks are claimed");
         }
-        for chunk in claimed {
+        let taken = claimed.into_iter().map(|chunk| {
             let events = inline.remove(&chunk.id).unwrap_or_default();
-            self.claims.take(Taken { chunk, life, events, compare: false }).await;
-        }
+            Taken { chunk, life, events, compare: false }
+        });
+        self.claims.take_all(taken).await;
     }
 
     async fn claim_rows(
@@ -152,8 +153,7 @@ impl Consumer {
         }
         let client = self.claims.pool.get().await?;
         let claimed = chunks::claim(&client, life, ids).await?;
-        // Before anything else can look at what is owned: these are not lost claims.
-        self.claims.taken.lock().extend(claimed.iter().map(|chunk| chunk.id));
+        self.claims.remember(&claimed);
         Ok(claimed)
     }
 }

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use bowline_core::delivery::DeliveryKey;
 use bowline_core::event::Event;
 use bowline_core::id::{ChunkId, ReplicaId, TenantId};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::share::Share;
 
 /// A chunk that this life owns, until the last of its deliveries is in Postgres.
 #[derive(Debug)]
@@ -32,7 +35,14 @@ impl Chunk {
 #[derive(Debug)]
 pub(crate) struct HeldEvent {
     pub(crate) event: Event,
-    pub(crate) _bytes: Option<Arc<OwnedSemaphorePermit>>,
+    pub(crate) _bytes: Share,
+}
+
+/// What a delivery needs to be sent, and its share of the bound on references.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) event: Arc<HeldEvent>,
+    pub(crate) _reference: Share,
 }
 
 const WAITING: u8 = 0;
@@ -43,32 +53,31 @@ const GONE: u8 = 2;
 pub(crate) struct Job {
     pub(crate) key: DeliveryKey,
     pub(crate) tenant_id: TenantId,
-    pub(crate) event: Arc<HeldEvent>,
     /// `None`: it came from the queue, where its row is ours.
     pub(crate) chunk: Option<Arc<Chunk>>,
     pub(crate) life: ReplicaId,
     /// Attempts so far, and of them those that count against the budget.
     pub(crate) attempt: u32,
     pub(crate) used: u32,
+    /// Given up as soon as nothing will be sent any more, so that what was parked takes no memory.
+    load: Mutex<Option<Load>>,
     state: AtomicU8,
     /// Its row is in the queue (from the start, or since it was parked).
     pub(crate) queued: AtomicBool,
     /// An outcome went to the recorder: a later park is void.
     pub(crate) decided: AtomicBool,
-    /// Bounds the references in memory; given back when the job is dropped.
-    pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
 pub(crate) struct NewJob {
     pub(crate) key: DeliveryKey,
     pub(crate) tenant_id: TenantId,
-    pub(crate) event: Arc<HeldEvent>,
+    /// `None`: there is no room for it in memory; it can only be parked.
+    pub(crate) load: Option<Load>,
     pub(crate) chunk: Option<Arc<Chunk>>,
     pub(crate) life: ReplicaId,
     pub(crate) attempt: u32,
     pub(crate) used: u32,
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Job {
@@ -77,15 +86,14 @@ impl Job {
         Arc::new(Self {
             key: new.key,
             tenant_id: new.tenant_id,
-            event: new.event,
             chunk: new.chunk,
             life: new.life,
             attempt: new.attempt,
             used: new.used,
+            load: Mutex::new(new.load),
             state: AtomicU8::new(WAITING),
             queued: AtomicBool::new(queued),
             decided: AtomicBool::new(false),
-            _permit: new.permit,
         })
     }
 
@@ -100,10 +108,23 @@ impl Job {
 
     /// Takes it out of its lane to be parked; false when it is out, or gone.
     pub(crate) fn withdraw(&self) -> bool {
-        self.step(WAITING, GONE)
+        let withdrawn = self.step(WAITING, GONE);
+        if withdrawn {
+            self.unload();
+        }
+        withdrawn
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Acquire) == WAITING
+    }
+
+    pub(crate) fn event(&self) -> Option<Arc<HeldEvent>> {
+        self.load.lock().as_ref().map(|load| Arc::clone(&load.event))
+    }
+
+    /// Nothing will be sent any more.
+    pub(crate) fn unload(&self) {
+        self.load.lock().take();
     }
 }

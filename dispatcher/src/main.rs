@@ -6,7 +6,8 @@
 //! 1. [`consume`] reads a chunk's hint from a stream, or [`claim`] finds it in Postgres; either claims
 //!    the chunk's row first.
 //! 2. [`match_endpoints`] makes deliveries of it.
-//! 3. [`lane`] queues each at its endpoint; [`breaker`] guards one that fails.
+//! 3. [`lanes`] queues each in its endpoint's [`lane`], [`turns`] says whose turn it is; [`breaker`] guards
+//!    an endpoint that fails.
 //! 4. [`attempt`] sends, [`decide`] says what that means.
 //! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
 
@@ -17,8 +18,11 @@ mod consume;
 mod decide;
 mod job;
 mod lane;
+mod lanes;
 mod match_endpoints;
 mod record;
+mod share;
+mod turns;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -37,14 +41,14 @@ use bowline_core::snapshot::Snapshot;
 use bowline_core::store::{self, Pool, partitions, unsealings};
 use bowline_core::streams::Streams;
 use clap::Parser;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use claim::Claims;
 use consume::{Consumer, Turn};
-use lane::{Lanes, Parts};
+use lanes::{Lanes, Parts};
 use match_endpoints::Matcher;
 use record::Recorder;
+use share::Shared;
 
 /// Delivers webhooks: signs, sends, retries, and logs every attempt.
 #[derive(Debug, Parser)]
@@ -113,7 +117,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     }
     admin_stop.cancel();
     serving.await?;
-    lanes.empty().await;
+    lanes.close().await;
     lanes.tasks.close();
     if tokio::time::timeout(config.dispatcher.drain_timeout, lanes.tasks.wait()).await.is_err() {
         tracing::warn!("requests are still out after the drain bound: another dispatcher repeats them");
@@ -152,16 +156,14 @@ fn claims(
     recorder: &Recorder,
     streams: Option<Streams>,
 ) -> Arc<Claims> {
-    let deliveries = Arc::new(Semaphore::new(config.dispatcher.deliveries_max));
-    let bodies_max = (config.dispatcher.bytes_max / 1024).min(u32::MAX as usize);
+    let deliveries = Shared::new(config.dispatcher.deliveries_max);
     let matcher = Matcher {
         pool: pool.clone(),
         snapshot: Arc::clone(snapshot),
         lanes: Arc::clone(lanes),
         recorder: recorder.clone(),
         deliveries: Arc::clone(&deliveries),
-        bodies: Arc::new(Semaphore::new(bodies_max)),
-        bodies_max,
+        bodies: Shared::new(config.dispatcher.bytes_max),
     };
     Arc::new(Claims {
         pool: pool.clone(),

@@ -3,18 +3,19 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
 use bowline_core::event::Event;
-use bowline_core::id::{EndpointId, EventId, ReplicaId};
+use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
 use bowline_core::snapshot::Snapshot;
 use bowline_core::store::chunks::{self, ClaimedChunk};
 use bowline_core::store::{self, Pool, queue};
-use tokio::sync::Semaphore;
 
-use crate::job::{Chunk, HeldEvent, Job, NewJob};
-use crate::lane::{Lanes, without_request};
+use crate::job::{Chunk, HeldEvent, Job, Load, NewJob};
+use crate::lanes::{Lanes, without_request};
 use crate::record::{Entry, Recorder};
+use crate::share::Shared;
 
 /// More matches of one event than this go to the queue by INSERT.
 const FAN_OUT_IN_MEMORY: usize = 256;
@@ -23,7 +24,8 @@ const ENQUEUE_ROWS: usize = 1000;
 const SUSPECT_TAKEOVERS: i32 = 3;
 /// From this many on its events are poison: something in them kills dispatchers.
 const POISON_TAKEOVERS: i32 = 6;
-const KIB: usize = 1024;
+/// How long a delivery waits for room in memory before it is parked in Postgres.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Matcher {
@@ -32,10 +34,9 @@ pub(crate) struct Matcher {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) recorder: Recorder,
     /// Bounds the deliveries in memory.
-    pub(crate) deliveries: Arc<Semaphore>,
-    /// Bounds their bodies, in KiB.
-    pub(crate) bodies: Arc<Semaphore>,
-    pub(crate) bodies_max: usize,
+    pub(crate) deliveries: Arc<Shared>,
+    /// Bounds their bodies, in bytes.
+    pub(crate) bodies: Arc<Shared>,
 }
 
 /// A chunk on its way into the lanes.
@@ -135,18 +136,18 @@ impl Matcher {
         let mut events: Vec<Event> = taken.events;
         for (event_id, endpoints) in by_event {
             let Some(at) = events.iter().position(|event| event.id == event_id) else { continue };
-            let held = self.hold(events.swap_remove(at)).await;
+            let event = events.swap_remove(at);
+            let tenant_id = event.tenant_id;
+            let held = self.hold(event, PATIENCE).await;
             for endpoint_id in endpoints {
-                let permit = Arc::clone(&self.deliveries).acquire_owned().await.ok();
                 let job = Job::new(NewJob {
                     key: DeliveryKey { event_id, endpoint_id, run: 0 },
-                    tenant_id: held.event.tenant_id,
-                    event: Arc::clone(&held),
+                    tenant_id,
+                    load: self.load(tenant_id, held.as_ref(), PATIENCE).await,
                     chunk: Some(Arc::clone(chunk)),
                     life: taken.life,
                     attempt: 0,
                     used: 0,
-                    permit,
                 });
                 if taken.chunk.takeovers >= POISON_TAKEOVERS {
                     let mut outcome = without_request(
@@ -159,8 +160,10 @@ impl Matcher {
                     self.recorder
                         .send(Entry::Outcome { job, outcome: Box::new(outcome), disable: false })
                         .await;
-                } else {
+                } else if job.event().is_some() {
                     self.lanes.submit(job).await;
+                } else {
+                    self.lanes.give_back(job, Duration::ZERO).await;
                 }
             }
         }
@@ -169,10 +172,22 @@ impl Matcher {
         }
     }
 
-    /// Counts an event's body against the bound.
-    pub(crate) async fn hold(&self, event: Event) -> Arc<HeldEvent> {
-        let kib = (event.body.len() + event.headers.len()).div_ceil(KIB).clamp(1, self.bodies_max) as u32;
-        let bytes = Arc::clone(&self.bodies).acquire_many_owned(kib).await.ok().map(Arc::new);
-        Arc::new(HeldEvent { event, _bytes: bytes })
+    /// Counts an event's body against the bound; `None`: its tenant has no room for it.
+    pub(crate) async fn hold(&self, event: Event, patience: Duration) -> Option<Arc<HeldEvent>> {
+        let size = event.body.len() + event.headers.len();
+        let bytes = self.bodies.take(event.tenant_id, size, patience).await?;
+        Some(Arc::new(HeldEvent { event, _bytes: bytes }))
+    }
+
+    /// Counts a delivery against the bound on references.
+    pub(crate) async fn load(
+        &self,
+        tenant: TenantId,
+        event: Option<&Arc<HeldEvent>>,
+        patience: Duration,
+    ) -> Option<Load> {
+        let event = Arc::clone(event?);
+        let reference = self.deliveries.take(tenant, 1, patience).await?;
+        Some(Load { event, _reference: reference })
     }
 }

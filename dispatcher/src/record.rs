@@ -2,23 +2,26 @@
 //! one recorder, in order. What can't be committed now is kept and tried again: unrecorded work is
 //! never acknowledged.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bowline_core::delivery::{Decision, DeliveryKey};
 use bowline_core::id::{EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
 use bowline_core::store::record::{Batch, Outcome, Park, Release, commit};
-use bowline_core::store::{self, Pool, health};
+use bowline_core::store::{self, Pool, health, partitions};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::job::{Chunk, Job};
 
 const BATCH_MAX: usize = 1024;
+const CLEARED_FOR: Duration = Duration::from_secs(1);
+const CLEARED_MAX: usize = 10_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -59,10 +62,12 @@ impl Recorder {
     /// Starts `count` recorders. They end when every sender is gone and all is written.
     pub(crate) fn start(pool: &Pool, snapshot: &Arc<Snapshot>, count: usize) -> Self {
         let mut lanes = Vec::new();
+        let cleared = Arc::default();
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(8192);
             lanes.push(sender);
-            let writer = Writer { pool: pool.clone(), snapshot: Arc::clone(snapshot) };
+            let writer =
+                Writer { pool: pool.clone(), snapshot: Arc::clone(snapshot), cleared: Arc::clone(&cleared) };
             tokio::spawn(writer.run(receiver));
         }
         Self { lanes: Arc::new(lanes), hash: RandomState::new() }
@@ -102,6 +107,10 @@ impl Recorder {
 struct Writer {
     pool: Pool,
     snapshot: Arc<Snapshot>,
+    /// When a success last ended an endpoint's count of failures. Within [`CLEARED_FOR`] another success
+    /// need not do so again, unless this process saw a failure meanwhile. One that another process saw is
+    /// cleared by the next success; who disables asks for a success since anyway.
+    cleared: Arc<Mutex<HashMap<EndpointId, Instant>>>,
 }
 
 /// What has to follow the commit.
@@ -142,6 +151,9 @@ impl Writer {
                     written.extend(decisions);
                     pause = RETRY_PAUSE;
                 }
+                Err(error) if error.is_missing_partition() && self.make_partitions(&batch).await => {
+                    open.push(batch);
+                }
                 Err(error) if refused(&error) => match halve(batch) {
                     Ok((first, second)) => open.extend([second, first]),
                     Err(alone) => {
@@ -166,6 +178,38 @@ impl Writer {
         commit(&client, batch).await
     }
 
+    /// Makes the partitions of what is to be logged; false where that is not what is missing.
+    async fn make_partitions(&self, batch: &Batch) -> bool {
+        let days: BTreeSet<_> =
+            batch.outcomes.iter().filter_map(|outcome| partitions::day_of(outcome.key.event_id.0)).collect();
+        for day in &days {
+            let made = async { partitions::ensure(&*self.pool.get().await?, *day, 1).await };
+            if let Err(error) = made.await {
+                tracing::error!(%error, %day, "a partition is missing and cannot be made");
+                return false;
+            }
+        }
+        !days.is_empty()
+    }
+
+    /// Those whose count has to be ended in Postgres.
+    fn to_clear(&self, successes: Vec<EndpointId>, failures: &HashMap<EndpointId, i32>) -> Vec<EndpointId> {
+        let now = Instant::now();
+        let mut cleared = self.cleared.lock();
+        cleared.retain(|id, _| !failures.contains_key(id));
+        if cleared.len() >= CLEARED_MAX {
+            cleared.clear();
+        }
+        let mut open: Vec<EndpointId> = successes
+            .into_iter()
+            .filter(|id| cleared.get(id).is_none_or(|at| now.duration_since(*at) >= CLEARED_FOR))
+            .collect();
+        open.sort_unstable();
+        open.dedup();
+        cleared.extend(open.iter().filter(|id| !failures.contains_key(id)).map(|id| (*id, now)));
+        open
+    }
+
     async fn count_failures(&self, decisions: &[(DeliveryKey, Decision)], gone: &[EndpointId]) {
         let mut failures: HashMap<EndpointId, i32> = HashMap::new();
         let mut successes = Vec::new();
@@ -186,12 +230,14 @@ impl Writer {
 
     async fn write_health(
         &self,
-        mut successes: Vec<EndpointId>,
+        successes: Vec<EndpointId>,
         failures: HashMap<EndpointId, i32>,
         gone: &[EndpointId],
     ) -> Result<(), store::Error> {
-        successes.sort_unstable();
-        successes.dedup();
+        let successes = self.to_clear(successes, &failures);
+        if successes.is_empty() && failures.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
         let mut client = self.pool.get().await?;
         if !successes.is_empty() {
             health::succeeded(&client, &successes).await?;
@@ -282,7 +328,18 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
             }
             Entry::Park { job, keep, due_in } => {
                 let Some(chunk) = &job.chunk else { continue };
-                if job.decided.load(Ordering::Acquire) || job.queued.load(Ordering::Acquire) {
+                if job.decided.load(Ordering::Acquire) {
+                    continue;
+                }
+                if job.queued.load(Ordering::Acquire) {
+                    // Parked while its request was out, and now given back unsent.
+                    if !keep {
+                        let due_in_ms = millis(due_in);
+                        match parks.get_mut(&job.key) {
+                            Some((_, park)) => (park.keep, park.due_in_ms) = (false, due_in_ms),
+                            None => batch.releases.push(Release { key: job.key, life: job.life, due_in_ms }),
+                        }
+                    }
                     continue;
                 }
                 let park = Park {

@@ -1,7 +1,5 @@
 //! What an error of a journal statement means for its rows.
 
-use tokio_postgres::error::SqlState;
-
 use crate::store;
 
 /// Why a statement was not, or may not have been, committed.
@@ -16,6 +14,9 @@ pub(super) enum Failure {
 
 /// `closed`: the connection has ended meanwhile.
 pub(super) fn classify(error: &store::Error, closed: bool) -> Failure {
+    if error.is_missing_partition() {
+        return Failure::Partition;
+    }
     let store::Error::Postgres(error) = error else { return Failure::Passing };
     let Some(db) = error.as_db_error() else {
         // Without an answer of the server: the connection, or a value that could not be sent.
@@ -26,10 +27,6 @@ pub(super) fn classify(error: &store::Error, closed: bool) -> Failure {
             Failure::Data(error.to_string())
         };
     };
-    // No row of `events` breaks a CHECK of its own: without a constraint's name it is the partition.
-    if *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none() {
-        return Failure::Partition;
-    }
     match db.code().code().get(..2) {
         // Data exception, integrity violation, a limit of the server passed by a value.
         Some("22" | "23" | "54") => Failure::Data(db.message().to_owned()),

@@ -79,6 +79,8 @@ pub async fn disable(
         let healthy: bool = transaction.query_one(SUCCESS_SINCE, &[&endpoint.0]).await?.try_get(0)?;
         if healthy {
             transaction.rollback().await?;
+            // The success was not the last thing counted; the count begins anew.
+            client.execute("DELETE FROM endpoint_health WHERE endpoint_id = $1", &[&endpoint.0]).await?;
             return Ok(false);
         }
     }

@@ -85,6 +85,13 @@ impl Error {
         self.postgres().and_then(tokio_postgres::Error::code)
     }
 
+    /// A row for which no partition has been made. No row of a partitioned table breaks a CHECK of its
+    /// own, and without a constraint's name it is the partition.
+    pub fn is_missing_partition(&self) -> bool {
+        let refusal = self.postgres().and_then(tokio_postgres::Error::as_db_error);
+        refusal.is_some_and(|db| *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none())
+    }
+
     /// Postgres is away, shutting down, out of connections or too slow: the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {

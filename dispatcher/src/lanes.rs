@@ -1,0 +1,343 @@
+//! Carries deliveries: into the lane of their endpoint, out when it is their turn, and to the recorder
+//! with what came of it. A lane that is full, paused or open-circuited parks at once; one that is
+//! merely behind may wait [`park_after`]; a request still out by then is parked with its owner. No
+//! endpoint can hold up another.
+//!
+//! [`park_after`]: bowline_core::bootstrap::Config
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bowline_core::crash;
+use bowline_core::defaults::{LANE_CAPACITY, RETENTION};
+use bowline_core::delivery::{Decision, DeliveryKey};
+use bowline_core::endpoint::EndpointState;
+use bowline_core::id::{AttemptId, EndpointId};
+use bowline_core::replica::Replica;
+use bowline_core::snapshot::{LiveEndpoint, Snapshot};
+use bowline_core::store::record::Outcome;
+use chrono::Utc;
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::{Attempted, Sender};
+use crate::decide::{Answer, Next, decide};
+use crate::job::Job;
+use crate::lane::{Answered, SLOW_AFTER};
+use crate::record::{Entry, Recorder};
+use crate::turns::{Placed, Turn, Turns};
+
+/// While the lease can't be confirmed, this is how often it is looked at.
+const LEASE_POLL: Duration = Duration::from_millis(50);
+/// A paused or disabled endpoint's row is looked at again after this, unless enabling makes it due.
+const PAUSED_RECHECK: Duration = Duration::from_secs(3600);
+const LATE_TICK: Duration = Duration::from_millis(100);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    turns: Mutex<Turns>,
+    /// What was taken from chunks, oldest first: looked at once, after `park_after`.
+    young: Mutex<VecDeque<(Instant, Weak<Job>)>>,
+    /// The deliveries in memory whose rows in the queue are ours, for comparing with what Postgres says.
+    queued: Mutex<HashMap<DeliveryKey, Weak<Job>>>,
+    pub(crate) tasks: TaskTracker,
+    sender: Sender,
+    recorder: Recorder,
+    snapshot: Arc<Snapshot>,
+    replica: Arc<Replica>,
+    park_after: Duration,
+}
+
+pub(crate) struct Parts {
+    pub(crate) sender: Sender,
+    pub(crate) recorder: Recorder,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) in_flight_max: usize,
+    pub(crate) park_after: Duration,
+}
+
+impl Lanes {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            turns: Mutex::new(Turns::new(parts.in_flight_max)),
+            young: Mutex::default(),
+            queued: Mutex::default(),
+            tasks: TaskTracker::new(),
+            sender: parts.sender,
+            recorder: parts.recorder,
+            snapshot: parts.snapshot,
+            replica: parts.replica,
+            park_after: parts.park_after,
+        })
+    }
+
+    /// How many due rows the lane of an endpoint can take now; 0 while it is paused or open.
+    pub(crate) fn room_for_due(&self, id: EndpointId) -> usize {
+        // Those of a deleted endpoint are taken to be cancelled.
+        let enabled = |live: Arc<LiveEndpoint>| live.endpoint.state == EndpointState::Enabled;
+        if !self.snapshot.endpoint(id).is_none_or(enabled) {
+            return 0;
+        }
+        self.turns.lock().room_for_due(id, Instant::now()).unwrap_or(LANE_CAPACITY / 2)
+    }
+
+    /// The deliveries in memory whose rows in the queue are ours.
+    pub(crate) fn queued(&self) -> HashSet<DeliveryKey> {
+        let mut queued = self.queued.lock();
+        queued.retain(|_, job| job.strong_count() > 0);
+        queued.keys().copied().collect()
+    }
+
+    fn remember_queued(&self, job: &Arc<Job>) {
+        self.queued.lock().insert(job.key, Arc::downgrade(job));
+    }
+
+    /// Takes a delivery: into its lane, or to the queue where the lane can't have it.
+    pub(crate) async fn submit(self: &Arc<Self>, job: Arc<Job>) {
+        if job.chunk.is_none() {
+            self.remember_queued(&job);
+        }
+        match self.place(&job) {
+            Placed::InLane => {}
+            Placed::Refused(due_in) => self.give_back(job, due_in).await,
+        }
+    }
+
+    fn place(self: &Arc<Self>, job: &Arc<Job>) -> Placed {
+        let live = self.snapshot.endpoint(job.key.endpoint_id);
+        let concurrency = live.as_ref().map_or(1, |live| live.endpoint.spec.concurrency as usize);
+        if live.is_some_and(|live| live.endpoint.state != EndpointState::Enabled) {
+            return Placed::Refused(PAUSED_RECHECK);
+        }
+        let now = Instant::now();
+        let mut turns = self.turns.lock();
+        let placed = turns.place(job, concurrency, now);
+        if placed == Placed::InLane {
+            if job.chunk.is_some() {
+                self.young.lock().push_back((now, Arc::downgrade(job)));
+            }
+            let next = turns.next(now);
+            drop(turns);
+            self.start(next);
+        }
+        placed
+    }
+
+    fn start(self: &Arc<Self>, turns: impl IntoIterator<Item = Turn>) {
+        for turn in turns {
+            self.tasks.spawn(Arc::clone(self).carry(turn));
+        }
+    }
+
+    /// To the queue, without using up an attempt (invariant 10).
+    pub(crate) async fn give_back(&self, job: Arc<Job>, due_in: Duration) {
+        job.withdraw();
+        let entry = if job.queued.load(Ordering::Acquire) {
+            Entry::Release { key: job.key, life: job.life, due_in }
+        } else {
+            Entry::Park { job, keep: false, due_in }
+        };
+        self.recorder.send(entry).await;
+    }
+
+    /// Sends what has its turn, and goes on while there is a next one.
+    async fn carry(self: Arc<Self>, turn: Turn) {
+        let mut next = Some(turn);
+        while let Some(turn) = next.take() {
+            let answered = self.deliver(turn.job).await;
+            let now = Instant::now();
+            let ((refused, left), mut ready) = {
+                let mut turns = self.turns.lock();
+                let refused = turns.end(turn.number, answered, now);
+                (refused, std::iter::from_fn(|| turns.next(now)).collect::<Vec<Turn>>())
+            };
+            next = ready.pop();
+            self.start(ready);
+            for job in refused {
+                self.give_back(job, left).await;
+            }
+        }
+    }
+
+    /// Waits while the lease can't be confirmed; false once the life that claimed the job is over.
+    async fn may_send(&self, job: &Job) -> bool {
+        loop {
+            if !self.replica.is_current(job.life) {
+                return false;
+            }
+            if self.replica.may_start() {
+                return true;
+            }
+            tokio::time::sleep(LEASE_POLL).await;
+        }
+    }
+
+    /// One attempt, recorded; gives what it says about the receiver.
+    async fn deliver(&self, job: Arc<Job>) -> Option<Answered> {
+        if !self.may_send(&job).await {
+            // Another replica has it, or will: nothing to record.
+            return None;
+        }
+        let Some(live) = self.snapshot.endpoint(job.key.endpoint_id) else {
+            self.decide_unsent(job, "cancelled", Decision::Cancelled, "the endpoint was deleted").await;
+            return None;
+        };
+        if live.endpoint.state != EndpointState::Enabled {
+            self.give_back(job, PAUSED_RECHECK).await;
+            return None;
+        }
+        let Some(held) = job.event() else {
+            self.give_back(job, Duration::ZERO).await;
+            return None;
+        };
+        let age = (Utc::now() - held.event.time).to_std().unwrap_or_default();
+        if age > live.endpoint.spec.retry.max_age.unwrap_or(RETENTION) {
+            let why = "older than the retry policy allows";
+            self.decide_unsent(job, "expired", Decision::Expired, why).await;
+            return None;
+        }
+        crash::point("dispatcher_after_claim_before_attempt");
+        let attempted = self.sender.attempt(&job, &held.event, &live).await;
+        drop(held);
+        job.unload();
+        crash::point("dispatcher_after_response_before_record");
+        self.conclude(job, &live, attempted).await
+    }
+
+    async fn decide_unsent(&self, job: Arc<Job>, kind: &'static str, decision: Decision, why: &str) {
+        let outcome = Box::new(without_request(&job, kind, decision, why));
+        self.recorder.send(Entry::Outcome { job, outcome, disable: false }).await;
+    }
+
+    async fn conclude(&self, job: Arc<Job>, live: &LiveEndpoint, attempted: Attempted) -> Option<Answered> {
+        let next = decide(attempted.answer, job.used + 1, &live.endpoint.spec.retry, rand::random());
+        // Refused before it was sent: says nothing about the receiver.
+        let answered = (!matches!(attempted.answer, Answer::Impossible(_))).then(|| Answered {
+            success: matches!(next, Next::Done),
+            promptly: attempted.duration < SLOW_AFTER,
+        });
+        let (decision, due_in, dead_reason, disable) = match next {
+            Next::Done => (Decision::Delivered, Duration::ZERO, None, false),
+            Next::Retry { after } => (Decision::Retry, after, None, false),
+            Next::Dead { reason, disable } => {
+                (Decision::Dead, Duration::ZERO, Some(reason.as_str()), disable)
+            }
+        };
+        report(&job, &attempted, decision);
+        let sent = attempted.request_headers.is_some() && answered.is_some();
+        let outcome = Outcome {
+            key: job.key,
+            attempt_id: attempted.id,
+            tenant_id: job.tenant_id,
+            attempt: job.attempt as i32 + 1,
+            kind: if sent { "request" } else { "refused" },
+            decision,
+            started_at: attempted.started_at,
+            duration_us: Some(attempted.duration.as_micros() as i64),
+            url: Some(attempted.url),
+            request_headers: attempted.request_headers,
+            status: attempted.status.map(|status| status as i16),
+            response_headers: attempted.response_headers,
+            response_body: attempted.response_body,
+            error_kind: attempted.error_kind,
+            // Postgres' text can't hold NUL.
+            error_message: attempted.error_message.map(|message| message.replace('\0', "")),
+            chunk: job.chunk.as_ref().map(|chunk| chunk.id),
+            life: job.life,
+            due_in_ms: due_in.as_millis() as i64,
+            dead_reason,
+        };
+        self.recorder.send(Entry::Outcome { job, outcome: Box::new(outcome), disable }).await;
+        answered
+    }
+
+    /// Parks what was taken from chunks and is not settled after `park_after`.
+    pub(crate) async fn park_the_late(&self) {
+        let mut tick = tokio::time::interval(LATE_TICK);
+        let mut swept = Instant::now();
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            self.turns.lock().stall(now);
+            self.park_those_of_before(now).await;
+            if now.duration_since(swept) >= SWEEP_EVERY {
+                swept = now;
+                self.turns.lock().sweep(now);
+            }
+        }
+    }
+
+    async fn park_those_of_before(&self, now: Instant) {
+        let late: Vec<Weak<Job>> = {
+            let mut young = self.young.lock();
+            let ripe = young.partition_point(|(since, _)| now.duration_since(*since) >= self.park_after);
+            young.drain(..ripe).map(|(_, job)| job).collect()
+        };
+        let mut behind = HashSet::new();
+        for job in late.into_iter().filter_map(|job| job.upgrade()) {
+            if job.withdraw() {
+                behind.insert(job.key.endpoint_id);
+                self.recorder.send(Entry::Park { job, keep: false, due_in: Duration::ZERO }).await;
+            } else if !job.decided.load(Ordering::Acquire) {
+                self.remember_queued(&job);
+                self.recorder.send(Entry::Park { job, keep: true, due_in: Duration::ZERO }).await;
+            }
+        }
+        if !behind.is_empty() {
+            self.turns.lock().prune(behind);
+        }
+    }
+
+    /// Gives everything back that waits, and what comes still, for a shutdown.
+    pub(crate) async fn close(&self) {
+        let waiting = self.turns.lock().close();
+        for job in waiting {
+            self.give_back(job, Duration::ZERO).await;
+        }
+    }
+}
+
+fn report(job: &Job, attempted: &Attempted, decision: Decision) {
+    tracing::debug!(
+        event_id = %job.key.event_id,
+        endpoint_id = %job.key.endpoint_id,
+        attempt = job.attempt + 1,
+        status = attempted.status,
+        error = attempted.error_kind,
+        decision = decision.as_str(),
+        duration_ms = attempted.duration.as_millis() as u64,
+        "attempt"
+    );
+    metrics::counter!("bowline_dispatcher_attempts_total", "decision" => decision.as_str()).increment(1);
+    metrics::histogram!("bowline_dispatcher_attempt_duration_seconds")
+        .record(attempted.duration.as_secs_f64());
+}
+
+/// A decision that needed no request.
+pub(crate) fn without_request(job: &Job, kind: &'static str, decision: Decision, why: &str) -> Outcome {
+    Outcome {
+        key: job.key,
+        attempt_id: AttemptId::new(),
+        tenant_id: job.tenant_id,
+        attempt: job.attempt as i32,
+        kind,
+        decision,
+        started_at: Utc::now(),
+        duration_us: None,
+        url: None,
+        request_headers: None,
+        status: None,
+        response_headers: None,
+        response_body: None,
+        error_kind: Some(kind),
+        error_message: Some(why.to_owned()),
+        chunk: job.chunk.as_ref().map(|chunk| chunk.id),
+        life: job.life,
+        due_in_ms: 0,
+        dead_reason: None,
+    }
+}
