@@ -159,7 +159,7 @@ impl Claims {
     /// hearing of it.
     async fn reconcile(
         &self,
-        client: &tokio_postgres::Client,
+        client: &store::Connection,
         suspects: &mut Suspects,
     ) -> Result<(), store::Error> {
         let life = self.replica.id();

@@ -3,14 +3,14 @@
 //! never acknowledged.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bowline_core::delivery::{Decision, DeliveryKey};
-use bowline_core::id::{EndpointId, ReplicaId};
+use bowline_core::id::{ChunkId, EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
 use bowline_core::store::record::{Batch, Outcome, Park, Release, commit};
 use bowline_core::store::{self, Pool, health, partitions};
@@ -22,6 +22,8 @@ use crate::job::{Chunk, Job};
 const BATCH_MAX: usize = 1024;
 const CLEARED_FOR: Duration = Duration::from_secs(1);
 const CLEARED_MAX: usize = 10_000;
+/// A delivery whose outcome Postgres refuses is tried again after this.
+const REFUSED_WAIT: Duration = Duration::from_secs(3600);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -139,13 +141,15 @@ impl Writer {
         }
     }
 
-    /// Commits until it is done; a batch that Postgres refuses is halved until the row that it
-    /// refuses stands alone (invariant 12).
+    /// Commits until it is done; a batch that Postgres refuses is halved until what it refuses stands
+    /// alone (invariant 12). Chunks are settled after all of the rest.
     async fn commit(&self, batch: Batch) -> Vec<(DeliveryKey, Decision)> {
         let mut open = vec![batch];
+        let mut unrecorded = HashSet::new();
         let mut written = Vec::new();
         let mut pause = RETRY_PAUSE;
         while let Some(mut batch) = open.pop() {
+            batch.settled.retain(|(chunk, _)| !unrecorded.contains(chunk));
             match self.try_commit(&batch).await {
                 Ok(decisions) => {
                     written.extend(decisions);
@@ -154,13 +158,11 @@ impl Writer {
                 Err(error) if error.is_missing_partition() && self.make_partitions(&batch).await => {
                     open.push(batch);
                 }
-                Err(error) if refused(&error) => match halve(batch) {
-                    Ok((first, second)) => open.extend([second, first]),
-                    Err(alone) => {
-                        tracing::error!(%error, outcome = ?alone.outcomes.first().map(|o| o.key), "Postgres refuses to record an outcome");
-                        metrics::counter!("bowline_dispatcher_refused_records_total").increment(1);
-                    }
-                },
+                Err(error) if refused(&error) => {
+                    let (parts, stays) = refuse(batch, &error);
+                    unrecorded.extend(stays);
+                    open.extend(parts);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "outcomes wait to be recorded");
                     batch.repeated = true;
@@ -282,15 +284,66 @@ fn refused(error: &store::Error) -> bool {
     error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23"))
 }
 
-fn halve(mut batch: Batch) -> Result<(Batch, Batch), Batch> {
-    if batch.outcomes.len() <= 1 {
-        return Err(batch);
+/// What to commit instead of a refused batch, last first: its halves, or, for what stands alone, what
+/// is left of it. With it the chunk that can't be settled, if there is one.
+fn refuse(mut batch: Batch, error: &store::Error) -> (Vec<Batch>, Option<ChunkId>) {
+    let of = |repeated| Batch { repeated, ..Batch::default() };
+    let mut parts = Vec::new();
+    if !batch.settled.is_empty() {
+        parts.push(Batch { settled: std::mem::take(&mut batch.settled), ..of(batch.repeated) });
     }
-    let rest = batch.outcomes.split_off(batch.outcomes.len() / 2);
-    // A chunk is settled only with its last half.
-    let settled = std::mem::take(&mut batch.settled);
-    let second = Batch { outcomes: rest, settled, repeated: batch.repeated, ..Batch::default() };
-    Ok((batch, second))
+    if batch.outcomes.len() + batch.parks.len() + batch.releases.len() > 1 {
+        let mut second = of(batch.repeated);
+        second.outcomes = batch.outcomes.split_off(batch.outcomes.len() / 2);
+        second.parks = batch.parks.split_off(batch.parks.len().div_ceil(2));
+        second.releases = batch.releases.split_off(batch.releases.len() / 2);
+        if batch.outcomes.len() + batch.parks.len() + batch.releases.len() == 0 {
+            // One outcome and one release: they part ways.
+            std::mem::swap(&mut batch.releases, &mut second.releases);
+        }
+        parts.extend([second, batch]);
+        return (parts, None);
+    }
+    metrics::counter!("bowline_dispatcher_refused_records_total").increment(1);
+    if let Some(outcome) = batch.outcomes.pop() {
+        tracing::error!(%error, event_id = %outcome.key.event_id, endpoint_id = %outcome.key.endpoint_id,
+            "Postgres refuses to record an attempt");
+        let rest = of(batch.repeated);
+        parts.push(if is_bare(&outcome) { put_off(outcome, rest) } else { bare(outcome, rest) });
+        return (parts, None);
+    }
+    tracing::error!(%error, "Postgres refuses to put a delivery off: its chunk waits for the next owner");
+    (parts, batch.parks.pop().map(|park| park.chunk))
+}
+
+fn is_bare(outcome: &Outcome) -> bool {
+    outcome.request_headers.is_none() && outcome.response_body.is_none() && outcome.url.is_none()
+}
+
+/// The decision without what came from outside.
+fn bare(outcome: Outcome, mut batch: Batch) -> Batch {
+    batch.outcomes.push(Outcome {
+        url: None,
+        request_headers: None,
+        response_headers: None,
+        response_body: None,
+        error_message: Some("details of this attempt could not be stored".to_owned()),
+        ..outcome
+    });
+    batch
+}
+
+/// Not even the decision can be stored: the delivery waits, so that it is neither lost nor sent again
+/// and again.
+fn put_off(outcome: Outcome, mut batch: Batch) -> Batch {
+    let (key, life, due_in_ms) = (outcome.key, outcome.life, millis(REFUSED_WAIT));
+    match outcome.chunk {
+        Some(chunk) => {
+            batch.parks.push(Park { key, tenant_id: outcome.tenant_id, chunk, life, keep: false, due_in_ms });
+        }
+        None => batch.releases.push(Release { key, life, due_in_ms }),
+    }
+    batch
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Connection, Error};
@@ -86,7 +86,7 @@ pub async fn claim_orphaned(
 }
 
 /// Everything in `outbox` that this life owns, to be compared with what it has in memory.
-pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<ClaimedChunk>, Error> {
+pub async fn owned(client: &Connection, owner: ReplicaId) -> Result<Vec<ClaimedChunk>, Error> {
     const SQL: &str = "SELECT id, event_ids, config_version, takeovers FROM outbox WHERE owner = $1 ORDER BY id LIMIT 50000";
     let rows = client.query(SQL, &[&owner.0]).await?;
     rows.iter().map(read).collect()

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::{Connection, Error};
@@ -141,7 +140,7 @@ pub async fn free_orphaned(client: &Connection) -> Result<u64, Error> {
 }
 
 /// The rows that this life owns, to be compared with what it has in memory.
-pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<DeliveryKey>, Error> {
+pub async fn owned(client: &Connection, owner: ReplicaId) -> Result<Vec<DeliveryKey>, Error> {
     const SQL: &str = "SELECT event_id, endpoint_id, run FROM queue WHERE owner = $1 LIMIT 50000";
     client
         .query(SQL, &[&owner.0])
@@ -158,7 +157,7 @@ pub async fn owned(client: &impl GenericClient, owner: ReplicaId) -> Result<Vec<
 }
 
 /// Gives back rows of ours, as after a claim whose answer was lost.
-pub async fn free(client: &impl GenericClient, owner: ReplicaId, keys: &[DeliveryKey]) -> Result<(), Error> {
+pub async fn free(client: &Connection, owner: ReplicaId, keys: &[DeliveryKey]) -> Result<(), Error> {
     const SQL: &str = "
         UPDATE queue AS q SET owner = NULL
           FROM unnest($2::uuid[], $3::uuid[], $4::int[]) AS u (event_id, endpoint_id, run)
