@@ -105,7 +105,7 @@ impl Scenario {
     pub(crate) fn table(&self) -> String {
         let head = ["", "median", "spread", "unit", "limit", "ratio", "budget", "met"].map(str::to_owned);
         let mut rows = vec![head];
-        rows[0][0] = self.name.to_owned();
+        self.name.clone_into(&mut rows[0][0]);
         rows.extend(self.metrics.iter().map(Summary::cells));
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..8).map(width).collect();

@@ -1,5 +1,6 @@
 //! The stack under test: private stores, and services as processes over a database of their own.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -190,11 +191,12 @@ impl Rig {
         let mut text = String::new();
         for table in ["outbox", "queue", "attempts", "dead_letters"] {
             let count = self.number(&format!("SELECT count(*) FROM {table}")).await.unwrap_or(-1);
-            text.push_str(&format!("{table} {count}, "));
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{table} {count}, ");
         }
         for service in self.ingest.iter().chain(&self.dispatcher) {
             let cpu_s = procfs::cpu(service.pid()).map_or(0.0, |cpu| cpu.as_secs_f64());
-            text.push_str(&format!("\n{cpu_s:.1} s of CPU; last lines:\n{}", last_lines(service)));
+            let _ = write!(text, "\n{cpu_s:.1} s of CPU; last lines:\n{}", last_lines(service));
         }
         text
     }

@@ -41,22 +41,27 @@ pub(super) async fn run(bench: &Bench, door: Door, budgets: &[Budget]) -> Result
     let counts = bench.pick(&CONNECTION_COUNTS[..], &CONNECTION_COUNTS[2..]);
     for &connections in counts {
         let budgets = if connections == BUDGET_CONNECTIONS { budgets } else { &[] };
-        metrics.extend(measure(bench, door, &bare, connections, SMALL, budgets).await?);
+        let case = Case { door, connections, size: SMALL, budgets };
+        metrics.extend(measure(bench, &bare, case).await?);
     }
     for &size in bench.pick(&LARGER[..], &LARGER[..1]) {
-        metrics.extend(measure(bench, door, &bare, CONNECTIONS, size, &[]).await?);
+        let case = Case { door, connections: CONNECTIONS, size, budgets: &[] };
+        metrics.extend(measure(bench, &bare, case).await?);
     }
     Ok(metrics)
 }
 
-async fn measure(
-    bench: &Bench,
+/// One load.
+#[derive(Debug, Clone, Copy)]
+struct Case<'a> {
     door: Door,
-    bare: &Server,
     connections: usize,
     size: Size,
-    budgets: &[Budget],
-) -> Result<Vec<Metric>> {
+    budgets: &'a [Budget],
+}
+
+async fn measure(bench: &Bench, bare: &Server, case: Case<'_>) -> Result<Vec<Metric>> {
+    let Case { door, connections, size, budgets } = case;
     // A stack of its own for each: what one wrote does not slow the next.
     let mut rig = Rig::start_ingest(&bench.stores).await?;
     let ours = match door {

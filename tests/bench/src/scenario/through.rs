@@ -28,6 +28,13 @@ struct Way {
     budget_per_s: f64,
 }
 
+/// What one round showed.
+struct Measured {
+    delivered_per_s: f64,
+    acknowledged_per_s: f64,
+    duplicates: f64,
+}
+
 #[derive(Default)]
 struct Rounds {
     delivered: Vec<f64>,
@@ -51,7 +58,12 @@ impl Way {
             if !warms_up {
                 rounds.limit.push(self.limit(bench, &url).await?);
             }
-            self.round(bench, &mut rig, &url, requests, (!warms_up).then_some(&mut rounds)).await?;
+            let measured = self.round(bench, &mut rig, &url, requests).await?;
+            if !warms_up {
+                rounds.delivered.push(measured.delivered_per_s);
+                rounds.acknowledged.push(measured.acknowledged_per_s);
+                rounds.duplicates.push(measured.duplicates);
+            }
             deliveries += requests * self.endpoints as u64;
             let logged = rig.number("SELECT count(*) FROM attempts WHERE decision = 'delivered'").await?;
             ensure!(logged as u64 >= deliveries, "{logged} of {deliveries} deliveries are recorded");
@@ -79,14 +91,7 @@ impl Way {
         Ok(outgoing.min(incoming * self.endpoints as f64))
     }
 
-    async fn round(
-        &self,
-        bench: &Bench,
-        rig: &mut Rig,
-        url: &str,
-        requests: u64,
-        rounds: Option<&mut Rounds>,
-    ) -> Result<()> {
+    async fn round(&self, bench: &Bench, rig: &mut Rig, url: &str, requests: u64) -> Result<Measured> {
         let spec = saturating(bench.signed(url, Pace::Closed { requests }));
         let report = all_ok(child::load(&spec).await?)?;
         ensure!(report.ok == requests, "{} of {requests} were acknowledged", report.ok);
@@ -100,20 +105,17 @@ impl Way {
             "{requests} were acknowledged, and the endpoints saw {:?}",
             seen.distinct
         );
-        if let Some(rounds) = rounds {
-            rounds.delivered.push(per_second(expected, elapsed));
-            rounds.acknowledged.push(report.ok_per_s());
-            // Asked again: a duplicate may have come after the last number.
-            let duplicates = bench.sink.seen(spec.run).await?.duplicates;
-            if duplicates > 0 {
-                let complaints = rig.complaints();
-                bench
-                    .progress
-                    .note(&format!("{duplicates} duplicates; the services warned of:\n{complaints}"));
-            }
-            rounds.duplicates.push(duplicates as f64);
+        // Asked again: a duplicate may have come after the last number.
+        let duplicates = bench.sink.seen(spec.run).await?.duplicates;
+        if duplicates > 0 {
+            let complaints = rig.complaints();
+            bench.progress.note(&format!("{duplicates} duplicates; the services warned of:\n{complaints}"));
         }
-        Ok(())
+        Ok(Measured {
+            delivered_per_s: per_second(expected, elapsed),
+            acknowledged_per_s: report.ok_per_s(),
+            duplicates: duplicates as f64,
+        })
     }
 }
 
