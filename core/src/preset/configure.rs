@@ -51,7 +51,7 @@ pub(super) fn values(known: &BTreeMap<String, Parameter>, given: &Values) -> Res
         .collect()
 }
 
-/// The description with its defaults, and its examples where it has none.
+/// The description with its examples, and its defaults where it has none.
 pub(super) fn with_examples(text: &str) -> Result<Description, PresetError> {
     #[derive(serde::Deserialize)]
     struct Parameters {
@@ -61,7 +61,7 @@ pub(super) fn with_examples(text: &str) -> Result<Description, PresetError> {
     let Parameters { parameters } = toml::from_str(text)?;
     let values = parameters
         .into_iter()
-        .map(|(name, parameter)| (name, parameter.default.or(parameter.example).unwrap_or_default()))
+        .map(|(name, parameter)| (name, parameter.example.or(parameter.default).unwrap_or_default()))
         .collect();
     fill(text, &values)
 }

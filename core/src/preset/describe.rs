@@ -137,6 +137,8 @@ pub enum CheckKind {
     BeToken(String),
     /// Lower-case hex of so many digits.
     BeHex { len_min: usize, len_max: usize },
+    /// Letters, digits and what base64 and UUIDs are written with: no event can be such a word.
+    BeWord { len_max: usize },
 }
 
 /// Texts are templates of values of the request, such as `{json:/challenge}`.
@@ -168,7 +170,7 @@ pub struct Example {
     pub source: String,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// What is new in each request; `{id}` stands for the fresh id.
+    /// What is new in each request: `{id}` stands for the fresh id, `{unix_ms}` for the moment.
     #[serde(default)]
     pub unique: BTreeMap<Source, String>,
 }

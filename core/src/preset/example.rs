@@ -36,6 +36,17 @@ impl Preset {
         now: DateTime<Utc>,
         id: &str,
     ) -> Result<SignedExample, ExampleError> {
+        self.sign_example_to("", secret, now, id)
+    }
+
+    /// The same for a URL, which some providers sign.
+    pub fn sign_example_to(
+        &self,
+        url: &str,
+        secret: &Secret,
+        now: DateTime<Utc>,
+        id: &str,
+    ) -> Result<SignedExample, ExampleError> {
         let none = || ExampleError::None(self.name().to_owned());
         let example = self.example().ok_or_else(none)?;
         let scheme = self.scheme().ok_or_else(none)?;
@@ -45,10 +56,14 @@ impl Preset {
         }
         let mut body = self.payload.as_bytes().to_vec();
         for (source, template) in &example.unique {
+            if template == "{unix_ms}" {
+                body = with_value(&body, source, &now.timestamp_millis())?;
+                continue;
+            }
             let value = template.replace("{id}", id);
             match source {
                 Source::Header(name) => set(&mut headers, name.0.as_str(), &value)?,
-                Source::Json(_) => body = with_value(&body, source, &value)?,
+                Source::Json(_) => body = with_value(&body, source, value.as_str())?,
                 _ => return Err(ExampleError::Field(source.to_string())),
             }
         }
@@ -59,14 +74,8 @@ impl Preset {
             found.unwrap_or_else(|| id.to_owned())
         };
         let keys = [scheme.key(secret)?];
-        let input = SignInput {
-            id: &signed_id,
-            timestamp: now,
-            method: "POST",
-            url: "",
-            headers: &headers,
-            body: &body,
-        };
+        let input =
+            SignInput { id: &signed_id, timestamp: now, method: "POST", url, headers: &headers, body: &body };
         for (name, value) in scheme.sign(&input, &keys)? {
             headers.insert(name, value);
         }
@@ -87,7 +96,11 @@ fn set(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), ExampleEr
 }
 
 /// Replaces one value in place, so that the rest of the payload stays as it was published.
-fn with_value(body: &[u8], source: &Source, value: &str) -> Result<Vec<u8>, ExampleError> {
+fn with_value(
+    body: &[u8],
+    source: &Source,
+    value: &(impl serde::Serialize + ?Sized),
+) -> Result<Vec<u8>, ExampleError> {
     let fault = || ExampleError::Field(source.to_string());
     let Source::Json(pointer) = source else { return Err(fault()) };
     let headers = HeaderMap::new();

@@ -155,6 +155,10 @@ impl CompiledHandshake {
                     let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
                     (*len_min..=*len_max).contains(&value.len()) && value.iter().all(digit)
                 }
+                CheckKind::BeWord { len_max } => {
+                    let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=_-.".contains(byte);
+                    (1..=*len_max).contains(&value.len()) && value.iter().all(word)
+                }
             };
             if !right {
                 return Err(*status);

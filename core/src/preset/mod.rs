@@ -5,14 +5,18 @@
 //! 3. [`Preset::check`] holds what a provider asks for beyond its signature.
 //! 4. [`Preset::event_type`], [`Preset::channel`] and [`Preset::dedup_key`] read a verified request.
 //! 5. [`Preset::handshake`] answers a request that only proves who owns the URL.
-//! 6. [`Preset::sign_example`] makes a realistic signed request, for `bowline trigger`.
+//! 6. [`Vector::judge`] verifies a request of a file.
+//! 7. [`Preset::sign_example`] makes a realistic signed request, for `bowline trigger`.
 
 mod configure;
 mod describe;
 mod example;
 mod handshake;
 mod read;
+mod vector;
 
+#[cfg(test)]
+mod challenges;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +35,7 @@ pub use describe::{
 pub use example::{ExampleError, SignedExample};
 pub use handshake::HandshakeAnswer;
 pub use read::{MissingDedupKey, RequirementError};
+pub use vector::{Vector, VectorRequest, VectorVerdict};
 
 /// Name of the preset that stands for none: the source brings its own scheme.
 pub const CUSTOM: &str = "custom";
@@ -60,6 +65,111 @@ const FILES: &[(&str, &str)] = files![
     "chatbase" with "example.json",
     "connectgain" with "example.json",
     "chatblocks" with "example.json",
+    "ably" with "example.json",
+    "adyen-banking" with "example.json",
+    "adyen-payments",
+    "anthropic" with "example.json",
+    "asana" with "example.json",
+    "atlassian-connect" with "example.json",
+    "auth0-log-stream" with "example.json",
+    "aws-sns",
+    "azure-event-grid",
+    "bigcommerce" with "example.json",
+    "bitbucket" with "example.json",
+    "box" with "example.json",
+    "braintree",
+    "cal-com" with "example.json",
+    "calendly" with "example.json",
+    "chargebee" with "example.json",
+    "checkout-com" with "example.json",
+    "circleci" with "example.json",
+    "clerk" with "example.json",
+    "cloudevents-webhook" with "example.json",
+    "cloudinary" with "example.json",
+    "coinbase-commerce" with "example.json",
+    "contentful" with "example.json",
+    "datadog" with "example.json",
+    "deepgram" with "example.json",
+    "discord",
+    "docusign" with "example.json",
+    "dropbox" with "example.json",
+    "dropbox-sign",
+    "dwolla" with "example.json",
+    "easypost" with "example.json",
+    "elevenlabs" with "example.json",
+    "fal-ai",
+    "flutterwave" with "example.json",
+    "fusionauth" with "example.json",
+    "github-sha1-legacy" with "example.json",
+    "gitlab-signing-token" with "example.json",
+    "gitlab-token" with "example.json",
+    "gocardless" with "example.json",
+    "google-pubsub",
+    "hasura" with "example.json",
+    "heroku" with "example.json",
+    "hubspot-v1" with "example.json",
+    "hubspot-v2" with "example.json",
+    "hubspot-v3" with "example.json",
+    "intercom" with "example.json",
+    "jira-websub" with "example.json",
+    "lemonsqueezy" with "example.json",
+    "line" with "example.json",
+    "linear" with "example.json",
+    "mailgun",
+    "messagebird" with "example.json",
+    "meta" with "example.json",
+    "microsoft-graph",
+    "mollie-classic",
+    "mollie-next-gen" with "example.json",
+    "mux" with "example.json",
+    "netlify" with "example.json",
+    "notion" with "example.json",
+    "nylas" with "example.json",
+    "okta" with "example.json",
+    "openai" with "example.json",
+    "paddle-billing" with "example.json",
+    "paddle-classic",
+    "pagerduty-v3" with "example.json",
+    "patreon" with "example.json",
+    "paypal",
+    "paystack" with "example.json",
+    "plaid",
+    "plivo-v2" with "example.form",
+    "plivo-v3" with "example.form",
+    "polar" with "example.json",
+    "postmark" with "example.json",
+    "pusher" with "example.json",
+    "quickbooks" with "example.json",
+    "razorpay" with "example.json",
+    "recurly" with "example.json",
+    "replicate" with "example.json",
+    "resend" with "example.json",
+    "sanity" with "example.json",
+    "sendgrid",
+    "sentry" with "example.json",
+    "shopify-events" with "example.json",
+    "square" with "example.json",
+    "strapi" with "example.json",
+    "supabase-auth-hook" with "example.json",
+    "supabase-db-webhook" with "example.json",
+    "svix" with "example.json",
+    "telegram" with "example.json",
+    "telnyx",
+    "trello" with "example.json",
+    "twilio" with "example.form",
+    "twilio-json",
+    "twilio-sharedkey-sha256" with "example.form",
+    "typeform" with "example.json",
+    "vercel" with "example.json",
+    "viber" with "example.json",
+    "vonage" with "example.json",
+    "webflow" with "example.json",
+    "woocommerce" with "example.json",
+    "workos" with "example.json",
+    "x-twitter" with "example.json",
+    "xero" with "example.json",
+    "zendesk" with "example.json",
+    "zoom" with "example.json",
     "custom",
 ];
 

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::describe::UrlVariant;
 use super::error::Malformed;
+use super::fill::{Gap, value};
 use super::form::Field;
 use super::request::InboundRequest;
 use super::source::{JsonPointer, Source};
@@ -41,42 +42,29 @@ pub struct JsonFieldsSpec {
 }
 
 impl SignedHeadersSpec {
-    /// The list as a sender writes it: the headers that are always signed, and the list itself.
-    pub(super) fn list(&self, headers: &HeaderMap) -> String {
-        let mut with_list = headers.clone();
-        with_list.insert(self.list_header.clone(), HeaderValue::from_static(""));
-        self.join_names(&self.present(Vec::new(), &with_list))
+    /// The list as a sender writes it: what is always signed, and the list itself.
+    pub(super) fn list(&self) -> String {
+        let mut names: Vec<&str> = self.always.iter().map(HeaderName::as_str).collect();
+        names.push(self.list_header.as_str());
+        names.sort_unstable();
+        names.join(&self.list_sep)
     }
 
-    fn join_names(&self, names: &[HeaderName]) -> String {
-        names.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(&self.list_sep)
-    }
-
-    fn present(&self, listed: Vec<HeaderName>, headers: &HeaderMap) -> Vec<HeaderName> {
-        let mut names = listed;
-        names.extend(self.always.iter().cloned());
-        names.push(self.list_header.clone());
-        names.sort_by(|one, two| one.as_str().cmp(two.as_str()));
-        names.dedup();
-        names.retain(|name| headers.contains_key(name));
-        names
-    }
-
-    /// In order of their names; those that are listed and not there are left out.
-    pub(super) fn render(&self, request: &InboundRequest<'_>) -> Result<Vec<u8>, (Source, Malformed)> {
-        let at = |name: &HeaderName, fault| (Source::header(name.clone()), fault);
-        let value = |name: &HeaderName| request.header(name).map_err(|fault| at(name, fault));
-        let listed = value(&self.list_header)?.unwrap_or_default();
-        let listed = std::str::from_utf8(&listed)
-            .map_err(|_| at(&self.list_header, Malformed::NotText))?
-            .to_ascii_lowercase();
-        let mut names: Vec<HeaderName> = Vec::new();
-        for name in listed.split(self.list_sep.as_str()).filter(|name| !name.trim().is_empty()) {
-            let name = name.trim().parse().map_err(|_| at(&self.list_header, Malformed::NotText))?;
-            names.push(name);
+    /// In the order of the list. Who leaves out what must be signed signs nothing.
+    pub(super) fn render(&self, request: &InboundRequest<'_>) -> Result<Vec<u8>, Gap> {
+        let list_at = || Source::header(self.list_header.clone());
+        let malformed = |fault| Gap::Malformed(list_at(), fault);
+        let listed = value(request, &list_at(), false)?;
+        let listed = std::str::from_utf8(&listed).map_err(|_| malformed(Malformed::NotText))?;
+        let names = listed
+            .split(self.list_sep.as_str())
+            .map(|name| name.trim().parse().map_err(|_| malformed(Malformed::NotText)))
+            .collect::<Result<Vec<HeaderName>, Gap>>()?;
+        if let Some(left_out) =
+            self.always.iter().chain([&self.list_header]).find(|name| !names.contains(name))
+        {
+            return Err(malformed(Malformed::LeftOut { name: left_out.to_string() }));
         }
-        let names = self.present(names, request.headers());
-        let list = self.join_names(&names);
         let mut out = Vec::new();
         for (place, name) in names.iter().enumerate() {
             if place > 0 {
@@ -84,11 +72,7 @@ impl SignedHeadersSpec {
             }
             out.extend_from_slice(name.as_str().as_bytes());
             out.extend_from_slice(self.kv_sep.as_bytes());
-            if *name == self.list_header {
-                out.extend_from_slice(list.as_bytes());
-            } else {
-                out.extend_from_slice(value(name)?.unwrap_or_default().trim_ascii());
-            }
+            out.extend_from_slice(value(request, &Source::header(name.clone()), false)?.trim_ascii());
         }
         Ok(out)
     }

@@ -68,6 +68,7 @@ impl Scheme {
         let require_equal = self
             .require_equal
             .iter()
+            .filter(|one| !one.equals.is_empty())
             .map(|one| (one.source.clone(), template("require_equal", &one.equals, &mut faults)))
             .collect();
         let key_source = self.key_source.as_ref().and_then(|source| {
@@ -238,7 +239,13 @@ impl Scheme {
                 .add("timestamp.sources", "a timestamp stands in the layout or in sources: give one of them");
         }
         let in_body = timestamp.sources.iter().all(|source| matches!(source, Source::Json(_)));
-        let covered = content.has_timestamp() || (!in_layout && in_body && content.binds_body());
+        let by_name = |source: &Source| {
+            let listed = self.signed_headers.iter().flat_map(|spec| &spec.always);
+            content.values().any(|value| value == source)
+                || source.as_header().is_some_and(|name| listed.into_iter().any(|always| always == name))
+        };
+        let named = !timestamp.sources.is_empty() && timestamp.sources.iter().all(by_name);
+        let covered = content.has_timestamp() || (!in_layout && (named || (in_body && content.binds_body())));
         if timestamp.signed != covered {
             let problem = if timestamp.signed {
                 "is not part of the content; if that is meant, set signed = false"
@@ -314,7 +321,10 @@ impl CompiledScheme {
 
     /// Whether a changed byte of the body always shows.
     pub fn binds_every_byte(&self) -> bool {
-        self.content.binds_every_byte() || self.jwt.as_ref().is_some_and(|spec| spec.body_hash.is_some())
+        let hashed = self.require_equal.iter().any(|(_, content)| content.binds_every_byte());
+        hashed
+            || self.content.binds_every_byte()
+            || self.jwt.as_ref().is_some_and(|spec| spec.body_hash.is_some())
     }
 
     /// The headers this scheme writes, which nobody else may set.

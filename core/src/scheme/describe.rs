@@ -149,7 +149,7 @@ pub enum UrlVariant {
 #[serde(deny_unknown_fields)]
 pub struct RequireEqual {
     pub source: Source,
-    /// A template, such as `{body_sha256_hex}`.
+    /// A template, such as `{body_sha256_hex}`; an empty one asks for nothing.
     pub equals: String,
 }
 
@@ -284,6 +284,7 @@ pub struct Layout {
     pub item_sep_any: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_sep: Option<String>,
+    /// `*` takes any key but that of the timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

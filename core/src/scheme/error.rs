@@ -38,6 +38,8 @@ pub enum Malformed {
     NoSignature { key: String },
     #[error("it holds no timestamp under `{key}`")]
     NoTimestamp { key: String },
+    #[error("it leaves out `{name}`, which has to be signed")]
+    LeftOut { name: String },
     #[error("the signature is not {encoding}")]
     Encoding { encoding: &'static str },
     #[error("the timestamp is not {form}")]

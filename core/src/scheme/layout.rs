@@ -5,6 +5,9 @@ use super::describe::Layout;
 use super::error::Malformed;
 use super::limits;
 
+/// Stands for every key but the timestamp's.
+const ANY_KEY: &str = "*";
+
 /// A layout that was checked.
 #[derive(Debug, Clone)]
 pub(super) struct CompiledLayout {
@@ -118,15 +121,16 @@ impl CompiledLayout {
                 continue;
             }
             let Some((key, text)) = self.split(item) else { continue };
-            let label = key.and_then(|key| labels.iter().position(|label| label == key));
+            let is_timestamp = matches!((&self.timestamp, key), (Some(TimestampItem::Key(wanted)), Some(key)) if wanted == key);
+            let label = key
+                .filter(|_| !is_timestamp)
+                .and_then(|key| labels.iter().position(|label| label == key || label == ANY_KEY));
             if key.is_none() || label.is_some() {
                 if parsed.candidates.len() == limits::SIGNATURES_MAX {
                     return Err(Malformed::TooManySignatures { max: limits::SIGNATURES_MAX });
                 }
                 parsed.candidates.push(Candidate { label, text });
-            } else if parsed.timestamp.is_none()
-                && matches!((&self.timestamp, key), (Some(TimestampItem::Key(wanted)), Some(key)) if wanted == key)
-            {
+            } else if parsed.timestamp.is_none() && is_timestamp {
                 parsed.timestamp = Some(text);
             }
         }

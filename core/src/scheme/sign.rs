@@ -11,6 +11,7 @@ use super::compile::CompiledScheme;
 use super::describe::Algorithm;
 use super::error::SignError;
 use super::fill::{Gap, Values};
+use super::jwt;
 use super::key::{Key, KeyForm, Material};
 use super::limits;
 use super::mac::HashState;
@@ -78,7 +79,7 @@ impl CompiledScheme {
         let mut headers = input.headers.clone();
         headers.extend(written.iter().map(|(name, value)| (Some(name.clone()), value.clone())));
         if let Some(spec) = &self.fields.signed_headers {
-            let names = header_value(&spec.list_header, spec.list(&headers).as_bytes())?;
+            let names = header_value(&spec.list_header, spec.list().as_bytes())?;
             headers.insert(spec.list_header.clone(), names.clone());
             written.push((spec.list_header.clone(), names));
         }
@@ -87,6 +88,13 @@ impl CompiledScheme {
             self.values(timestamp.as_deref().unwrap_or_default().as_bytes(), input.id.as_bytes(), &origin);
         let one = |form| self.signature(&request, values, form);
         let value = match &self.layout {
+            _ if self.jwt.is_some() => {
+                let token = self
+                    .jwt
+                    .as_ref()
+                    .and_then(|spec| jwt::sign(spec, first, &request, &origin, input.timestamp));
+                format!("{}{}", self.prefix, token.ok_or(SignError::NoSigningKey)?)
+            }
             None => format!("{}{}", self.prefix, one(first)?),
             Some(layout) => {
                 let signatures = std::iter::once(first)

@@ -2,13 +2,14 @@
 //!
 //! 1. [`JwtSpec`] is the description: which algorithms a token may have, and what it must claim.
 //! 2. [`keys`] reads secrets, PEM and key sets into the forms that verify.
-//! 3. [`claims`] checks what a token says once its signature is known to be right.
+//! 3. [`claims`] checks what a token says once its signature is known to be right; [`mod@sign`] makes one.
 //!
 //! The algorithm comes from the scheme: a token only chooses among those, and a key is used with the
 //! algorithms of its own kind alone.
 
 mod claims;
 mod keys;
+mod sign;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use super::source::Source;
 use super::verify::Verified;
 
 pub(super) use keys::{read_secret, read_set};
+pub(super) use sign::sign;
 
 /// What a token has to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
