@@ -1,0 +1,128 @@
+//! No statement of the hot path reads a large table from end to end, however much is in it.
+//!
+//! The product's own calls run against a database that has been at work for a week ([`FILL`]), and
+//! Postgres tells what it did for each ([`tap`]).
+
+use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
+use bowline_core::store::{self, partitions};
+use bowline_tests::database::{self, Database};
+use bowline_tests::stores;
+use futures_util::future::try_join_all;
+use uuid::Uuid;
+
+use self::tap::{Plan, Tap};
+
+mod claims;
+mod lists;
+mod tap;
+mod writes;
+
+const FILL: &str = include_str!("plans/fill.sql");
+const DAYS: u32 = 8;
+const EVENTS: u32 = 120_000;
+/// Sessions plan a prepared statement anew so often, and a little longer, before they settle for one plan.
+const ROUNDS: u128 = 7;
+const LARGE: [&str; 5] = ["queue", "outbox", "dead_letters", "dedup_keys", "rejections"];
+const LIVE: ReplicaId = ReplicaId(id_of(4, 1));
+const SMALL_TENANT: TenantId = TenantId(id_of(1, 99));
+const SMALL_ENDPOINT: EndpointId = EndpointId(id_of(2, 500));
+const BUSY_ENDPOINT: EndpointId = EndpointId(id_of(2, 0));
+const ENDPOINT: EndpointId = EndpointId(id_of(2, 5));
+
+/// As the function of this name in [`FILL`].
+const fn id_of(kind: u128, number: u128) -> Uuid {
+    Uuid::from_u128(kind << 96 | 0x7000_8000_0000_0000_0000 | number)
+}
+
+async fn filled(events: u32) -> Database {
+    let database = Database::create(&stores::shared().await.postgres_url).await.unwrap();
+    let first = chrono::Utc::now().date_naive() - chrono::Days::new(u64::from(DAYS) - 1);
+    partitions::ensure(database.sql(), first, DAYS).await.unwrap();
+    let fill = FILL.replace("{rows}", &events.to_string());
+    let (before, rest) = fill.split_once("-- Side by side.\n").unwrap();
+    let (side_by_side, after) = rest.split_once("-- At the end.\n").unwrap();
+    database.sql().batch_execute(before).await.unwrap();
+    let run = async |statement: &str| {
+        let client = database::connect(&database.url).await?;
+        client.batch_execute("SET synchronous_commit = off").await?;
+        anyhow::Ok(client.batch_execute(statement).await?)
+    };
+    try_join_all(side_by_side.split_inclusive(";\n").map(run)).await.unwrap();
+    database.sql().batch_execute(after).await.unwrap();
+    database
+}
+
+/// Everything that the tests below ask for.
+struct Site {
+    tap: Tap,
+    database: Database,
+    pool: store::Pool,
+    faults: Vec<String>,
+}
+
+fn is_large(relation: &str) -> bool {
+    LARGE.contains(&relation) || day_of(relation).is_some()
+}
+
+/// `20261121` of `events_p20261121`.
+fn day_of(relation: &str) -> Option<&str> {
+    relation.strip_prefix("events_p").or_else(|| relation.strip_prefix("attempts_p"))
+}
+
+impl Site {
+    /// What ran since the last look may look at so many rows of large tables, on so many days.
+    fn check(&mut self, what: &str, rows_max: u32, days_max: usize) {
+        let plans = self.tap.take();
+        if plans.is_empty() {
+            self.faults.push(format!("{what}: nothing ran"));
+        }
+        for plan in &plans {
+            if let Err(fault) = judge(plan, rows_max, days_max) {
+                self.faults.push(format!("{what}: {fault}\n{plan:?}"));
+            }
+        }
+    }
+
+    async fn event_ids(&self, condition: &str) -> Vec<EventId> {
+        let sql = format!("SELECT id FROM filled WHERE {condition} ORDER BY n DESC");
+        let rows = self.database.sql().query(&sql, &[]).await.unwrap();
+        rows.iter().map(|row| EventId(row.get(0))).collect()
+    }
+}
+
+fn judge(plan: &Plan, rows_max: u32, days_max: usize) -> Result<(), String> {
+    let today = chrono::Utc::now().format("%Y%m%d").to_string();
+    let large: Vec<_> = plan.scans.iter().filter(|scan| is_large(&scan.relation)).collect();
+    if let Some(scan) = large.iter().find(|scan| scan.kind.contains("Seq Scan") && scan.rows > 0.0) {
+        return Err(format!("reads {} from end to end", scan.relation));
+    }
+    let rows: f64 = large.iter().map(|scan| scan.rows).sum();
+    if rows > f64::from(rows_max) {
+        return Err(format!("looks at {rows} rows, and {rows_max} would do"));
+    }
+    let mut days: Vec<_> = large.iter().filter_map(|scan| day_of(&scan.relation)).collect();
+    days.retain(|day| *day <= today.as_str());
+    days.sort_unstable();
+    days.dedup();
+    if days.len() > days_max {
+        return Err(format!("looks into the partitions of {days:?}, and {days_max} would do"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_hot_reads_a_large_table_from_end_to_end() {
+    let database = filled(EVENTS).await;
+    let tap = Tap::start(&database).await;
+    let pool = store::connect(tap.url(), 2).unwrap();
+    let mut site = Site { tap, database, pool, faults: Vec::new() };
+    claims::claims_of_chunks(&mut site).await;
+    claims::claims_of_deliveries(&mut site).await;
+    lists::lists_of_events(&mut site).await;
+    lists::lists_of_deliveries(&mut site).await;
+    lists::lists_of_dead_letters(&mut site).await;
+    claims::rest(&mut site).await;
+    writes::journal(&mut site).await;
+    writes::record(&mut site).await;
+    assert!(site.faults.is_empty(), "{} faults\n{}", site.faults.len(), site.faults.join("\n"));
+}

@@ -1,0 +1,208 @@
+//! What the admin API lists, page by page.
+
+use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
+use bowline_core::id::{DEFAULT_TENANT, EndpointId, EventId, SourceId};
+use bowline_core::store::dead_letters::{self, DeadLetterQuery};
+use bowline_core::store::deliveries::{self, DeliveryQuery, StateFilter};
+use bowline_core::store::events::{self, EventQuery, IdRange};
+use bowline_core::store::{self, endpoints};
+
+use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, SMALL_TENANT, Site, filled, id_of};
+
+const PAGE: i64 = 51;
+
+fn at(day: i64) -> Option<chrono::DateTime<chrono::Utc>> {
+    Some(chrono::Utc::now() - chrono::TimeDelta::days(day))
+}
+
+pub(super) async fn lists_of_events(site: &mut Site) {
+    let client = site.pool.get().await.unwrap();
+    let of_source = EventQuery { source_id: Some(SourceId(id_of(3, 5))), ..Default::default() };
+    let of_type = EventQuery { event_type: Some("order.created".into()), ..Default::default() };
+    let of_channel = EventQuery { channel: Some("bot-3".into()), ..Default::default() };
+    let of_a_day = EventQuery { range: IdRange::between(at(3), at(2)), ..Default::default() };
+    for (what, query, rows, days) in [
+        ("newest", EventQuery::default(), 500, 2),
+        ("of a source", of_source, 200, 5),
+        ("of a type", of_type, 500, 2),
+        ("of a channel", of_channel, 30_000, 3),
+        ("of a day", of_a_day, 500, 2),
+    ] {
+        let found = events::list(&client, DEFAULT_TENANT, &query, None, PAGE).await.unwrap();
+        assert_eq!(found.len(), 51, "{what}");
+        site.check(&format!("events, {what}"), rows, days);
+        let next = events::list(&client, DEFAULT_TENANT, &query, Some(found[50].id), PAGE).await.unwrap();
+        assert_eq!(next.len(), 51, "{what}");
+        site.check(&format!("events, {what}, next page"), rows, days);
+    }
+    let found = events::list(&client, SMALL_TENANT, &EventQuery::default(), None, PAGE).await.unwrap();
+    assert_eq!(found.len(), 24);
+    site.check("events of a small tenant", 100, DAYS as usize);
+    events::find(&client, Some(SMALL_TENANT), found[0].id).await.unwrap().unwrap();
+    site.check("one event", 1, 1);
+}
+
+pub(super) async fn lists_of_deliveries(site: &mut Site) {
+    let client = site.pool.get().await.unwrap();
+    let event = site.event_ids("n = 50003").await[0];
+    let all = DeliveryQuery::default;
+    let dead = Some(StateFilter::Decided(Decision::Dead));
+    let delivered = Some(StateFilter::Decided(Decision::Delivered));
+    let days = DAYS as usize;
+    for (what, tenant, query, rows, days) in [
+        ("newest", DEFAULT_TENANT, all(), 2000, 2),
+        ("newest of a small tenant", SMALL_TENANT, all(), 2000, days),
+        ("of an endpoint", DEFAULT_TENANT, DeliveryQuery { endpoint_id: Some(ENDPOINT), ..all() }, 2000, 5),
+        (
+            "of the busy endpoint",
+            DEFAULT_TENANT,
+            DeliveryQuery { endpoint_id: Some(BUSY_ENDPOINT), ..all() },
+            2000,
+            3,
+        ),
+        ("of an event", DEFAULT_TENANT, DeliveryQuery { event_id: Some(event), ..all() }, 100, 1),
+        ("waiting", DEFAULT_TENANT, DeliveryQuery { state: Some(StateFilter::Waiting), ..all() }, 2000, 2),
+        ("dead", DEFAULT_TENANT, DeliveryQuery { state: dead, ..all() }, 4000, days),
+        ("delivered", DEFAULT_TENANT, DeliveryQuery { state: delivered, ..all() }, 2000, 2),
+        ("with a status", DEFAULT_TENANT, DeliveryQuery { status_code: Some(500), ..all() }, 8000, days),
+        (
+            "of a day",
+            DEFAULT_TENANT,
+            DeliveryQuery { range: IdRange::between(at(3), at(2)), ..all() },
+            2000,
+            2,
+        ),
+    ] {
+        let keys = deliveries::keys(&client, tenant, &query, None, PAGE).await.unwrap();
+        assert!(!keys.is_empty(), "{what}");
+        site.check(&format!("deliveries, {what}"), rows, days);
+        deliveries::describe(&client, tenant, &query, &keys).await.unwrap();
+        site.check(&format!("deliveries, {what}, described"), 600, days);
+        let last = keys.last().copied();
+        deliveries::keys(&client, tenant, &query, last, PAGE).await.unwrap();
+        site.check(&format!("deliveries, {what}, next page"), rows, days);
+    }
+    // A filter on the outcome is asked for in steps of a thousand.
+    let waiting = DeliveryQuery { state: Some(StateFilter::Waiting), ..all() };
+    let keys = deliveries::keys(&client, DEFAULT_TENANT, &waiting, None, 1000).await.unwrap();
+    site.check("deliveries, a thousand", 20_000, 2);
+    deliveries::describe(&client, DEFAULT_TENANT, &waiting, &keys).await.unwrap();
+    site.check("deliveries, a thousand, described", 10_000, 2);
+    deliveries::find(&client, None, keys[0]).await.unwrap().unwrap();
+    site.check("one delivery", 100, 1);
+    deliveries::attempts(&client, keys[0]).await.unwrap();
+    site.check("attempts of a delivery", 10, 1);
+    endpoints::make_due(&client, ENDPOINT, 1000).await.unwrap();
+    site.check("an endpoint's backlog is made due", 5000, 0);
+}
+
+pub(super) async fn lists_of_dead_letters(site: &mut Site) {
+    let client = site.pool.get().await.unwrap();
+    let event = site.event_ids("n = 50001").await[0];
+    let all = DeadLetterQuery::default;
+    let days = DAYS as usize;
+    for (what, tenant, query, rows, days) in [
+        ("newest", DEFAULT_TENANT, all(), 1000, 2),
+        ("of a small tenant", SMALL_TENANT, all(), 1000, days),
+        ("of an endpoint", DEFAULT_TENANT, DeadLetterQuery { endpoint_id: Some(ENDPOINT), ..all() }, 1000, 5),
+        ("of an event", DEFAULT_TENANT, DeadLetterQuery { event_id: Some(event), ..all() }, 10, 1),
+        (
+            "of a day",
+            DEFAULT_TENANT,
+            DeadLetterQuery { range: IdRange::between(at(3), at(2)), ..all() },
+            1000,
+            2,
+        ),
+        (
+            "of a reason",
+            DEFAULT_TENANT,
+            DeadLetterQuery { reason: Some(DeadReason::AttemptsExhausted), ..all() },
+            1000,
+            2,
+        ),
+    ] {
+        let found = dead_letters::list(&client, tenant, &query, None, PAGE).await.unwrap();
+        assert!(!found.is_empty(), "{what}");
+        site.check(&format!("dead letters, {what}"), rows, days);
+        let last = found.last().map(|letter| letter.key);
+        dead_letters::list(&client, tenant, &query, last, PAGE).await.unwrap();
+        site.check(&format!("dead letters, {what}, next page"), rows, days);
+    }
+    dead_letters::count(&client, DEFAULT_TENANT, &all(), 1000).await.unwrap();
+    site.check("dead letters, counted", 5000, 2);
+    let of_endpoint = DeadLetterQuery { endpoint_id: Some(ENDPOINT), ..all() };
+    let locked = dead_letters::lock_matching(&client, DEFAULT_TENANT, &of_endpoint, None, 100).await.unwrap();
+    assert_eq!(locked.len(), 100);
+    site.check("dead letters, locked by a filter", 2000, days);
+    let keys: Vec<_> = locked.iter().map(|letter| letter.key).collect();
+    dead_letters::lock(&client, DEFAULT_TENANT, &keys).await.unwrap();
+    site.check("dead letters, locked by id", 2000, days);
+    dead_letters::requeue(&client, &locked).await.unwrap();
+    site.check("dead letters, redriven", 2000, 0);
+}
+
+/// The same by a query that takes no care of what it costs: everything, newest first.
+async fn plainly(pool: &store::Pool, attempts: &str, queue: &str) -> Vec<DeliveryKey> {
+    let sql = format!(
+        "SELECT event_id, endpoint_id, run FROM attempts WHERE {attempts} AND decision <> 'stale'
+         UNION SELECT event_id, endpoint_id, run FROM queue WHERE {queue}
+         ORDER BY event_id DESC, endpoint_id, run"
+    );
+    let rows = pool.get().await.unwrap().query(&sql, &[]).await.unwrap();
+    rows.iter()
+        .map(|row| DeliveryKey {
+            event_id: EventId(row.get(0)),
+            endpoint_id: EndpointId(row.get(1)),
+            run: row.get(2),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn pages_of_deliveries_hold_what_a_plain_query_finds() {
+    let database = filled(3000).await;
+    let pool = store::connect(&database.url, 2).unwrap();
+    let event: uuid::Uuid =
+        database.sql().query_one("SELECT id FROM filled WHERE n = 1505", &[]).await.unwrap().get(0);
+    let of_event = format!("event_id = '{event}'");
+    let of_endpoint = format!("endpoint_id = '{}'", ENDPOINT.0);
+    let of_busy = format!("endpoint_id = '{}'", BUSY_ENDPOINT.0);
+    let day = IdRange::between(at(3), at(2));
+    let of_day = format!("event_id >= '{}' AND event_id < '{}'", day.from, day.until);
+    let all = DeliveryQuery::default;
+    let decided = |decision| Some(StateFilter::Decided(decision));
+    let busy = Some(BUSY_ENDPOINT);
+    for (query, attempts, queue) in [
+        (all(), "true", "true"),
+        (DeliveryQuery { endpoint_id: Some(ENDPOINT), ..all() }, &of_endpoint, &of_endpoint),
+        (DeliveryQuery { endpoint_id: busy, ..all() }, &of_busy, &of_busy),
+        (DeliveryQuery { event_id: Some(EventId(event)), ..all() }, &of_event, &of_event),
+        (DeliveryQuery { range: day, ..all() }, &of_day, &of_day),
+        (DeliveryQuery { state: Some(StateFilter::Waiting), ..all() }, "false", "true"),
+        (DeliveryQuery { state: decided(Decision::Dead), ..all() }, "decision = 'dead'", "false"),
+        (DeliveryQuery { state: decided(Decision::Delivered), ..all() }, "decision = 'delivered'", "false"),
+        (
+            DeliveryQuery { state: decided(Decision::Delivered), endpoint_id: busy, ..all() },
+            &format!("decision = 'delivered' AND {of_busy}"),
+            "false",
+        ),
+        (DeliveryQuery { status_code: Some(502), ..all() }, "status = 502", "attempt > 0"),
+        (DeliveryQuery { status_code: Some(204), ..all() }, "status = 204", "attempt > 0"),
+        (DeliveryQuery { status_code: Some(503), ..all() }, "status = 503", "attempt > 0"),
+    ] {
+        let own = format!("tenant_id = '{}' AND ", DEFAULT_TENANT.0);
+        let wanted = plainly(&pool, &format!("{own}{attempts}"), &format!("{own}{queue}")).await;
+        assert!(!wanted.is_empty(), "{query:?}");
+        let client = pool.get().await.unwrap();
+        let mut seen: Vec<DeliveryKey> = Vec::new();
+        loop {
+            let page =
+                deliveries::keys(&client, DEFAULT_TENANT, &query, seen.last().copied(), 97).await.unwrap();
+            seen.extend(&page);
+            if page.len() < 97 {
+                break;
+            }
+        }
+        assert!(seen == wanted, "{query:?}: {} of {}", seen.len(), wanted.len());
+    }
+}
