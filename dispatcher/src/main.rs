@@ -16,6 +16,7 @@ mod breaker;
 mod claim;
 mod consume;
 mod decide;
+mod health;
 mod job;
 mod lane;
 mod lanes;

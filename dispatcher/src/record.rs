@@ -7,21 +7,19 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bowline_core::delivery::{Decision, DeliveryKey};
 use bowline_core::id::{ChunkId, EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
 use bowline_core::store::record::{Batch, Outcome, Park, Release, commit};
-use bowline_core::store::{self, Pool, health, partitions};
-use parking_lot::Mutex;
+use bowline_core::store::{self, Pool, partitions};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::health::Health;
 use crate::job::{Chunk, Job};
 
 const BATCH_MAX: usize = 1024;
-const CLEARED_FOR: Duration = Duration::from_secs(1);
-const CLEARED_MAX: usize = 10_000;
 /// A delivery whose outcome Postgres refuses is tried again after this.
 const REFUSED_WAIT: Duration = Duration::from_secs(3600);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -64,12 +62,11 @@ impl Recorder {
     /// Starts `count` recorders. They end when every sender is gone and all is written.
     pub(crate) fn start(pool: &Pool, snapshot: &Arc<Snapshot>, count: usize) -> Self {
         let mut lanes = Vec::new();
-        let cleared = Arc::default();
+        let health = Arc::new(Health::new(pool.clone(), Arc::clone(snapshot)));
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(8192);
             lanes.push(sender);
-            let writer =
-                Writer { pool: pool.clone(), snapshot: Arc::clone(snapshot), cleared: Arc::clone(&cleared) };
+            let writer = Writer { pool: pool.clone(), health: Arc::clone(&health) };
             tokio::spawn(writer.run(receiver));
         }
         Self { lanes: Arc::new(lanes), hash: RandomState::new() }
@@ -108,11 +105,7 @@ impl Recorder {
 
 struct Writer {
     pool: Pool,
-    snapshot: Arc<Snapshot>,
-    /// When a success last ended an endpoint's count of failures. Within [`CLEARED_FOR`] another success
-    /// need not do so again, unless this process saw a failure meanwhile. One that another process saw is
-    /// cleared by the next success; who disables asks for a success since anyway.
-    cleared: Arc<Mutex<HashMap<EndpointId, Instant>>>,
+    health: Arc<Health>,
 }
 
 /// What has to follow the commit.
@@ -133,7 +126,7 @@ impl Writer {
                 chunk.settled.notify_waiters();
                 chunk.settled.notify_one();
             }
-            self.count_failures(&decisions, &after.disable).await;
+            self.health.count(&decisions, &after.disable).await;
             for done in after.flushed {
                 // Nobody waits any more: nothing to tell.
                 let _ = done.send(());
@@ -192,90 +185,6 @@ impl Writer {
             }
         }
         !days.is_empty()
-    }
-
-    /// Those whose count has to be ended in Postgres.
-    fn to_clear(&self, successes: Vec<EndpointId>, failures: &HashMap<EndpointId, i32>) -> Vec<EndpointId> {
-        let now = Instant::now();
-        let mut cleared = self.cleared.lock();
-        cleared.retain(|id, _| !failures.contains_key(id));
-        if cleared.len() >= CLEARED_MAX {
-            cleared.clear();
-        }
-        let mut open: Vec<EndpointId> = successes
-            .into_iter()
-            .filter(|id| cleared.get(id).is_none_or(|at| now.duration_since(*at) >= CLEARED_FOR))
-            .collect();
-        open.sort_unstable();
-        open.dedup();
-        cleared.extend(open.iter().filter(|id| !failures.contains_key(id)).map(|id| (*id, now)));
-        open
-    }
-
-    async fn count_failures(&self, decisions: &[(DeliveryKey, Decision)], gone: &[EndpointId]) {
-        let mut failures: HashMap<EndpointId, i32> = HashMap::new();
-        let mut successes = Vec::new();
-        for (key, decision) in decisions {
-            match decision {
-                Decision::Delivered => {
-                    failures.remove(&key.endpoint_id);
-                    successes.push(key.endpoint_id);
-                }
-                Decision::Retry | Decision::Dead => *failures.entry(key.endpoint_id).or_default() += 1,
-                Decision::Cancelled | Decision::Expired | Decision::Stale => {}
-            }
-        }
-        if let Err(error) = self.write_health(successes, failures, gone).await {
-            tracing::warn!(%error, "failure counts of endpoints were not written");
-        }
-    }
-
-    async fn write_health(
-        &self,
-        successes: Vec<EndpointId>,
-        failures: HashMap<EndpointId, i32>,
-        gone: &[EndpointId],
-    ) -> Result<(), store::Error> {
-        let successes = self.to_clear(successes, &failures);
-        if successes.is_empty() && failures.is_empty() && gone.is_empty() {
-            return Ok(());
-        }
-        let mut client = self.pool.get().await?;
-        if !successes.is_empty() {
-            health::succeeded(&client, &successes).await?;
-        }
-        for endpoint in gone {
-            self.disable(&mut client, *endpoint, "gone: the receiver answered 410", None).await?;
-        }
-        if failures.is_empty() {
-            return Ok(());
-        }
-        for failing in health::failed(&client, failures.into_iter().collect()).await? {
-            let Some(live) = self.snapshot.endpoint(failing.endpoint_id) else { continue };
-            let policy = live.endpoint.spec.disable;
-            if policy.after_failures > 0
-                && failing.failures >= policy.after_failures as i32
-                && failing.failing_for >= policy.after
-            {
-                let reason = format!("{} consecutive attempts failed", failing.failures);
-                self.disable(&mut client, failing.endpoint_id, &reason, Some(failing.failing_for)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn disable(
-        &self,
-        client: &mut tokio_postgres::Client,
-        endpoint: EndpointId,
-        reason: &str,
-        failing_for: Option<Duration>,
-    ) -> Result<(), store::Error> {
-        if health::disable(client, endpoint, reason, failing_for).await? {
-            tracing::warn!(%endpoint, reason, "endpoint disabled");
-            self.snapshot.refresh().await?;
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,117 @@
+//! Consecutive failures of endpoints: counted after the record commit, ended by a success. An endpoint
+//! that fails for as long as its policy allows is disabled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bowline_core::delivery::{Decision, DeliveryKey};
+use bowline_core::id::EndpointId;
+use bowline_core::snapshot::Snapshot;
+use bowline_core::store::{self, Pool, health};
+use parking_lot::Mutex;
+
+const CLEARED_FOR: Duration = Duration::from_secs(1);
+const CLEARED_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub(crate) struct Health {
+    pool: Pool,
+    snapshot: Arc<Snapshot>,
+    /// When a success last ended an endpoint's count of failures. Within [`CLEARED_FOR`] another success
+    /// need not do so again, unless this process saw a failure meanwhile. One that another process saw is
+    /// cleared by the next success; who disables asks for a success since anyway.
+    cleared: Mutex<HashMap<EndpointId, Instant>>,
+}
+
+impl Health {
+    pub(crate) fn new(pool: Pool, snapshot: Arc<Snapshot>) -> Self {
+        Self { pool, snapshot, cleared: Mutex::default() }
+    }
+
+    /// Those whose count has to be ended in Postgres.
+    fn to_clear(&self, successes: Vec<EndpointId>, failures: &HashMap<EndpointId, i32>) -> Vec<EndpointId> {
+        let now = Instant::now();
+        let mut cleared = self.cleared.lock();
+        cleared.retain(|id, _| !failures.contains_key(id));
+        if cleared.len() >= CLEARED_MAX {
+            cleared.clear();
+        }
+        let mut open: Vec<EndpointId> = successes
+            .into_iter()
+            .filter(|id| cleared.get(id).is_none_or(|at| now.duration_since(*at) >= CLEARED_FOR))
+            .collect();
+        open.sort_unstable();
+        open.dedup();
+        cleared.extend(open.iter().filter(|id| !failures.contains_key(id)).map(|id| (*id, now)));
+        open
+    }
+
+    /// Counts what a record commit decided; disables the endpoints that are gone, and those whose policy
+    /// says so.
+    pub(crate) async fn count(&self, decisions: &[(DeliveryKey, Decision)], gone: &[EndpointId]) {
+        let mut failures: HashMap<EndpointId, i32> = HashMap::new();
+        let mut successes = Vec::new();
+        for (key, decision) in decisions {
+            match decision {
+                Decision::Delivered => {
+                    failures.remove(&key.endpoint_id);
+                    successes.push(key.endpoint_id);
+                }
+                Decision::Retry | Decision::Dead => *failures.entry(key.endpoint_id).or_default() += 1,
+                Decision::Cancelled | Decision::Expired | Decision::Stale => {}
+            }
+        }
+        if let Err(error) = self.write(successes, failures, gone).await {
+            tracing::warn!(%error, "failure counts of endpoints were not written");
+        }
+    }
+
+    async fn write(
+        &self,
+        successes: Vec<EndpointId>,
+        failures: HashMap<EndpointId, i32>,
+        gone: &[EndpointId],
+    ) -> Result<(), store::Error> {
+        let successes = self.to_clear(successes, &failures);
+        if successes.is_empty() && failures.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let mut client = self.pool.get().await?;
+        if !successes.is_empty() {
+            health::succeeded(&client, &successes).await?;
+        }
+        for endpoint in gone {
+            self.disable(&mut client, *endpoint, "gone: the receiver answered 410", None).await?;
+        }
+        if failures.is_empty() {
+            return Ok(());
+        }
+        for failing in health::failed(&client, failures.into_iter().collect()).await? {
+            let Some(live) = self.snapshot.endpoint(failing.endpoint_id) else { continue };
+            let policy = live.endpoint.spec.disable;
+            if policy.after_failures > 0
+                && failing.failures >= policy.after_failures as i32
+                && failing.failing_for >= policy.after
+            {
+                let reason = format!("{} consecutive attempts failed", failing.failures);
+                self.disable(&mut client, failing.endpoint_id, &reason, Some(failing.failing_for)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn disable(
+        &self,
+        client: &mut tokio_postgres::Client,
+        endpoint: EndpointId,
+        reason: &str,
+        failing_for: Option<Duration>,
+    ) -> Result<(), store::Error> {
+        if health::disable(client, endpoint, reason, failing_for).await? {
+            tracing::warn!(%endpoint, reason, "endpoint disabled");
+            self.snapshot.refresh().await?;
+        }
+        Ok(())
+    }
+}
