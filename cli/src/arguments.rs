@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
-use crate::command::{dead_letter, delivery, endpoint, event, migrate, source, trigger};
+use crate::command::{dead_letter, delivery, endpoint, event, migrate, source, trigger, verify};
 use crate::dev;
 use crate::failure::Failure;
 use crate::output::Form;
@@ -40,6 +40,9 @@ enum Command {
   bowline trigger github --source pushes --secret-env GITHUB_SECRET
   bowline trigger stripe --url http://127.0.0.1:8080/webhooks/stripe --secret-file stripe.secret")]
     Trigger(trigger::TriggerArguments),
+    /// Judge signed requests of a file offline, by the presets or a scheme of your own
+    #[command(after_help = verify::HELP)]
+    Verify(verify::VerifyArguments),
     /// What came in
     #[command(subcommand)]
     Event(event::EventCommand),
@@ -69,6 +72,7 @@ impl Arguments {
             Command::Source(command) => source::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Endpoint(command) => endpoint::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Trigger(arguments) => trigger::run(arguments, &admin, form).await,
+            Command::Verify(arguments) => verify::run(&arguments),
             Command::Event(command) => event::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Delivery(command) => delivery::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::DeadLetter(command) => {

@@ -8,6 +8,7 @@ pub mod migrate;
 pub mod paging;
 pub mod source;
 pub mod trigger;
+pub mod verify;
 
 use std::time::Duration;
 

@@ -23,8 +23,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Args)]
 pub struct TriggerArguments {
-    /// Whose example to send: standard, github, stripe, shopify, slack, chimpbase, rkt, chatbase,
-    /// connectgain or chatblocks
+    /// Whose example to send: standard, github, stripe, shopify, slack, or any other preset that has one
     preset: String,
     /// Id or name of the source; default: the only one with this preset
     #[arg(
@@ -89,7 +88,7 @@ pub async fn run(arguments: TriggerArguments, admin: &AdminArguments, form: Form
 
 async fn send(preset: &Preset, secret: &Secret, url: String, id: String) -> Result<Answered, Failure> {
     let example = preset
-        .sign_example(secret, Utc::now(), &id)
+        .sign_example_to(&url, secret, Utc::now(), &id)
         .map_err(|error| Failure::Configuration(format!("cannot sign the example: {error}")))?;
     // There is one TLS provider in Bowline; that it was installed before is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::Preset;
-use crate::scheme::{InboundRequest, Key};
+use crate::scheme::{CompiledScheme, InboundRequest, JsonPointer, Key};
 use crate::secrets::Secret;
 
 /// One request and what it is judged with. Other members are for people.
@@ -55,8 +55,8 @@ pub enum VectorVerdict {
 enum Unjudged {
     #[error("there is no preset `{0}`")]
     Preset(String),
-    #[error(transparent)]
-    Parameters(#[from] super::PresetError),
+    #[error("{0}")]
+    Parameters(String),
     #[error("the preset `{0}` has no scheme")]
     NoScheme(String),
     #[error("request.body_b64 is not base64")]
@@ -70,23 +70,34 @@ enum Unjudged {
 impl Vector {
     /// Judges by the signature alone, without asking anybody: nothing is fetched.
     pub fn judge(&self) -> VectorVerdict {
-        match self.verify() {
-            Ok(Ok(())) => VectorVerdict::Valid,
-            Ok(Err(reason)) => VectorVerdict::Invalid(reason),
-            Err(unjudged) => VectorVerdict::Error(unjudged.to_string()),
-        }
+        let configured;
+        let found = if self.parameters.is_empty() {
+            super::find(&self.scheme).ok_or_else(|| Unjudged::Preset(self.scheme.clone()))
+        } else {
+            configured = super::configured(&self.scheme, &self.parameters);
+            match &configured {
+                None => Err(Unjudged::Preset(self.scheme.clone())),
+                Some(Ok(preset)) => Ok(preset.as_ref()),
+                Some(Err(fault)) => Err(Unjudged::Parameters(fault.to_string())),
+            }
+        };
+        let scheme = found.and_then(|preset: &Preset| {
+            let scheme = preset.scheme().ok_or_else(|| Unjudged::NoScheme(self.scheme.clone()))?;
+            Ok((scheme, preset.pointers()))
+        });
+        verdict(scheme.and_then(|(scheme, pointers)| self.verify(scheme, pointers)))
     }
 
-    fn verify(&self) -> Result<Result<(), String>, Unjudged> {
-        let configured;
-        let preset: &Preset = if self.parameters.is_empty() {
-            super::find(&self.scheme).ok_or_else(|| Unjudged::Preset(self.scheme.clone()))?
-        } else {
-            let found = super::configured(&self.scheme, &self.parameters);
-            configured = found.ok_or_else(|| Unjudged::Preset(self.scheme.clone()))??;
-            &configured
-        };
-        let scheme = preset.scheme().ok_or_else(|| Unjudged::NoScheme(self.scheme.clone()))?;
+    /// The same by a scheme that is no preset's.
+    pub fn judge_by(&self, scheme: &CompiledScheme) -> VectorVerdict {
+        verdict(self.verify(scheme, &[]))
+    }
+
+    fn verify(
+        &self,
+        scheme: &CompiledScheme,
+        pointers: &[JsonPointer],
+    ) -> Result<Result<(), String>, Unjudged> {
         let now = DateTime::from_timestamp(self.now, 0).ok_or(Unjudged::Now)?;
         let body = STANDARD.decode(&self.request.body_b64).map_err(|_| Unjudged::Body)?;
         let (origin, path_and_query) = split(&self.request.url).ok_or(Unjudged::Url)?;
@@ -102,11 +113,9 @@ impl Vector {
         }
         let request = InboundRequest::new(&self.request.method, path_and_query, &headers, &body)
             .with_public_url(origin)
-            .with_pointers(preset.pointers());
-        Ok(scheme
-            .verify(&request, &keys, now)
-            .map(|_| ())
-            .map_err(|fault| format!("{}: {fault}", fault.code())))
+            .with_pointers(pointers);
+        let verified = scheme.verify(&request, &keys, now);
+        Ok(verified.map(|_| ()).map_err(|fault| format!("{}: {fault}", fault.code())))
     }
 
     /// No server would have taken other headers.
@@ -118,6 +127,14 @@ impl Vector {
             headers.append(name.parse::<HeaderName>().map_err(|_| wrong())?, value);
         }
         Ok(headers)
+    }
+}
+
+fn verdict(outcome: Result<Result<(), String>, Unjudged>) -> VectorVerdict {
+    match outcome {
+        Ok(Ok(())) => VectorVerdict::Valid,
+        Ok(Err(reason)) => VectorVerdict::Invalid(reason),
+        Err(unjudged) => VectorVerdict::Error(unjudged.to_string()),
     }
 }
 
