@@ -8,7 +8,8 @@
 //! 3. [`streams`] hints committed chunks to dispatchers over Redis.
 //! 4. [`store`] is all SQL; [`snapshot`] is the configuration each process keeps in memory;
 //!    [`replica`] is the life and death of a process as the others see it.
-//! 5. [`egress`] is the only door through which a request leaves.
+//! 5. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
+//!    theirs through it.
 //! 6. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
 //! The nouns are in [`source`], [`endpoint`], [`event`] and [`delivery`]; every default is in [`defaults`].
@@ -20,6 +21,7 @@ pub mod delivery;
 pub mod egress;
 pub mod endpoint;
 pub mod event;
+pub mod fetched_keys;
 pub mod format;
 pub mod id;
 pub mod journal;

@@ -1,40 +1,122 @@
-//! When a request is a handshake. What is one, and its answer, is data of the preset.
+//! Handshakes: which requests are one, and what must be done before one is answered. What is a
+//! handshake, and its answer, is data of the preset.
 
-use bowline_core::preset::{HandshakeAnswer, Preset};
-use bowline_core::scheme::InboundRequest;
+use bowline_core::fetched_keys::FetchedKeys;
+use bowline_core::preset::HandshakeAnswer;
+use bowline_core::scheme::{InboundRequest, Key, VerifyError};
+use bowline_core::secrets::{NewSecret, Secret, Vault};
+use bowline_core::snapshot::{LiveSource, Snapshot};
+use bowline_core::store::{self, Pool, config_writes, sources, stored_secrets};
+
+use crate::reject::{RETRY_LATER, Refusal};
+
+/// As the admin API names the one secret of a source.
+const SECRET_NAME: &str = "default";
 
 /// One that comes before any secret is shared: answered unverified, and nothing is kept of it.
-pub(crate) fn unverified(preset: &Preset, request: &InboundRequest<'_>) -> Option<HandshakeAnswer> {
-    preset.handshake(request, &[], false)
+pub(crate) fn unverified(
+    live: &LiveSource,
+    request: &InboundRequest<'_>,
+    keys: &[Key],
+) -> Option<HandshakeAnswer> {
+    let answer = live.preset.handshake(request, keys, false)?;
+    // Who already shares a secret is not given another one by a stranger.
+    (answer.store_secret.is_none() || live.secrets.is_empty()).then_some(answer)
 }
 
 /// One that is answered only once the signature is known to be right.
-pub(crate) fn verified(preset: &Preset, request: &InboundRequest<'_>) -> Option<HandshakeAnswer> {
-    preset.handshake(request, &[], true)
+pub(crate) fn verified(
+    live: &LiveSource,
+    request: &InboundRequest<'_>,
+    keys: &[Key],
+) -> Option<HandshakeAnswer> {
+    live.preset.handshake(request, keys, true)
 }
 
-/// Whether the request would be such a handshake, if its signature is right.
-pub(crate) fn awaits_verification(preset: &Preset, request: &InboundRequest<'_>) -> bool {
-    verified(preset, request).is_some()
+/// What has to happen before an answer is given, if anything.
+pub(crate) struct Deeds<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) vault: &'a Vault,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) keys: &'a FetchedKeys,
 }
 
-#[cfg(test)]
-mod tests {
-    use bowline_core::preset;
-    use http::HeaderMap;
-
-    use super::*;
-
-    #[test]
-    fn slack_hears_its_challenge() {
-        let slack = preset::find("slack").unwrap();
-        let headers = HeaderMap::new();
-        let ask = |body: &str| {
-            let request = InboundRequest::new("POST", "/", &headers, body.as_bytes());
-            unverified(slack, &request).or_else(|| verified(slack, &request)).map(|answer| answer.body)
-        };
-        assert_eq!(ask(r#"{"type":"url_verification","challenge":"c1"}"#).as_deref(), Some("c1"));
-        assert_eq!(ask(r#"{"type":"event_callback","challenge":"c1"}"#), None);
-        assert_eq!(ask("no json"), None);
+impl Deeds<'_> {
+    /// The answer is good once this is done.
+    pub(crate) async fn done(&self, live: &LiveSource, answer: &HandshakeAnswer) -> Result<(), Refusal> {
+        if let Some(url) = &answer.visit {
+            let trusted = live.scheme.as_deref().and_then(|scheme| scheme.trusted_url(url));
+            let url = trusted.ok_or_else(|| {
+                Refusal::new(
+                    http::StatusCode::BAD_REQUEST,
+                    "untrusted_url",
+                    "the URL to confirm by is not one of this provider",
+                )
+            })?;
+            self.keys.visit(url).await.map_err(|error| not_done(&error))?;
+        }
+        if let Some(secret) = &answer.store_secret {
+            self.store(live, secret).await?;
+        }
+        Ok(())
     }
+
+    async fn store(&self, live: &LiveSource, secret: &Secret) -> Result<(), Refusal> {
+        let fits = live.scheme.as_deref().is_some_and(|scheme| scheme.key(secret).is_ok());
+        if !fits {
+            return Err(Refusal::new(
+                http::StatusCode::BAD_REQUEST,
+                "unusable_secret",
+                "the secret of the handshake is none that this source can verify with",
+            ));
+        }
+        let stored = self.write(live, secret).await.map_err(|error| {
+            tracing::error!(source_id = %live.source.id, %error, "the secret of a handshake was not stored");
+            Refusal::unavailable("not_stored", "the secret could not be stored; send it again", RETRY_LATER)
+        })?;
+        if !stored {
+            return Err(Refusal::new(
+                http::StatusCode::CONFLICT,
+                "secret_exists",
+                "this source has a secret: rotate it over the admin API",
+            ));
+        }
+        self.snapshot.refresh().await.map(drop).map_err(|error| {
+            Refusal::unavailable("not_stored", format!("the secret is not in use yet: {error}"), RETRY_LATER)
+        })
+    }
+
+    /// False where somebody else was faster.
+    async fn write(&self, live: &LiveSource, secret: &Secret) -> Result<bool, store::Error> {
+        let source = &live.source;
+        let Ok(sealed) = self.vault.seal(NewSecret {
+            tenant_id: source.tenant_id,
+            owner: source.id.0,
+            name: SECRET_NAME.to_owned(),
+            value: secret.clone(),
+            expires_at: None,
+        }) else {
+            return Ok(false);
+        };
+        let mut client = self.pool.get().await?;
+        let transaction = client.transaction().await?;
+        let version = config_writes::begin(&transaction).await?;
+        // The lock is taken: nobody adds one between this look and the insert.
+        if !stored_secrets::of_owner(&transaction, source.id.0).await?.is_empty() {
+            return Ok(false);
+        }
+        stored_secrets::insert(&transaction, &sealed, version).await?;
+        sources::touch(&transaction, source.id, version, false).await?;
+        transaction.commit().await?;
+        tracing::info!(source_id = %source.id, "a provider gave the source its secret by a handshake");
+        Ok(true)
+    }
+}
+
+fn not_done(error: &VerifyError) -> Refusal {
+    Refusal::unavailable(
+        "not_confirmed",
+        format!("the subscription could not be confirmed: {error}"),
+        RETRY_LATER,
+    )
 }

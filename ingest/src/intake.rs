@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::journal::{Journal, Permit};
+use bowline_core::scheme::Key;
 use bowline_core::secrets::Vault;
 use bowline_core::snapshot::{LiveSource, Snapshot};
+use bowline_core::store::Pool;
 use bytes::Bytes;
 use chrono::Utc;
 use http::Request;
@@ -15,10 +18,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::answer::{self, Reply};
+use crate::handshake::Deeds;
 use crate::receive::{self, BodyLimits};
 use crate::reject::{RETRY_LATER, Refusal, Rejections, refuse_journal};
 use crate::route::{self, Route};
-use crate::verify::{Judge, Received, Verdict};
+use crate::verify::{Judge, Received, Verdict, refuse_verification};
 
 /// A source that changes while a request is verified has it verified again, so often.
 const VERIFICATIONS_MAX: usize = 3;
@@ -31,6 +35,9 @@ pub(crate) struct Intake {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) rejections: Rejections,
+    pub(crate) keys: FetchedKeys,
+    /// For secrets that come by a handshake.
+    pub(crate) pool: Pool,
     pub(crate) public_url: String,
     pub(crate) body_timeout: Duration,
     pub(crate) request_timeout: Duration,
@@ -118,8 +125,12 @@ impl Intake {
                 None => route.find(&self.snapshot).await?,
             };
             let live = Arc::clone(seen.live.insert(live));
-            let event = match self.judge(asked.with(&seen.body), &live)? {
-                Verdict::Handshake(answer) => return Ok(("handshake", answer::handshake(answer))),
+            let fetched = self.fetch_keys(asked.with(&seen.body), &live).await?;
+            let event = match self.judge(asked.with(&seen.body), &live, &fetched)? {
+                Verdict::Handshake(answer) => {
+                    self.deeds().done(&live, &answer).await?;
+                    return Ok(("handshake", answer::handshake(answer)));
+                }
                 Verdict::Event(event) => event,
             };
             match self.journal.commit(permit, *event).await {
@@ -138,8 +149,26 @@ impl Intake {
         Err(refuse_journal(Stale))
     }
 
-    fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
-        let judge = Judge { vault: &self.vault, public_url: &self.public_url, now: Utc::now() };
+    fn deeds(&self) -> Deeds<'_> {
+        Deeds { pool: &self.pool, vault: &self.vault, snapshot: &self.snapshot, keys: &self.keys }
+    }
+
+    fn judge_with<'a>(&'a self, fetched: &'a [Key]) -> Judge<'a> {
+        Judge { vault: &self.vault, public_url: &self.public_url, fetched, now: Utc::now() }
+    }
+
+    /// The provider's own keys, where the source verifies by these.
+    async fn fetch_keys(&self, received: Received<'_>, live: &LiveSource) -> Result<Vec<Key>, Refusal> {
+        let judge = self.judge_with(&[]);
+        let (Some(scheme), Some(fetch)) = (&live.scheme, judge.key_fetch(received, live)?) else {
+            return Ok(Vec::new());
+        };
+        let fetched = self.keys.keys(scheme, &fetch, judge.now).await;
+        fetched.map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
+    }
+
+    fn judge(&self, received: Received<'_>, live: &LiveSource, fetched: &[Key]) -> Result<Verdict, Refusal> {
+        let judge = self.judge_with(fetched);
         if received.body.len() < LARGE_BODY_BYTES {
             return judge.judge(received, live);
         }

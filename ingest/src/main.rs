@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use bowline_admin::AdminContext;
 use bowline_core::bootstrap::{self, Process, Service, Shutdown, essential, listen, supervise, wait_for};
+use bowline_core::egress::EgressGuard;
+use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::journal::Journal;
 use bowline_core::replica::Replica;
 use bowline_core::secrets::{Keyring, Vault};
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
 
 /// What must be done with by the end of a shutdown, once nothing comes in any more.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+/// For keys and confirmations that are fetched while a sender waits.
+const KEY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 async fn run(process: Process) -> anyhow::Result<()> {
@@ -102,6 +106,8 @@ async fn run(process: Process) -> anyhow::Result<()> {
         snapshot: Arc::clone(&snapshot),
         vault: Arc::clone(&vault),
         rejections,
+        keys: FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT)?),
+        pool: pool.clone(),
         public_url: public_url.clone(),
         body_timeout: config.ingest.body_timeout,
         request_timeout: config.ingest.request_timeout,

@@ -1,13 +1,16 @@
 //! From a received request to the event it is, or the check it fails. Nothing here waits.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bowline_core::defaults;
 use bowline_core::event::{Event, encode_headers};
 use bowline_core::id::EventId;
 use bowline_core::journal::{DedupKey, NewEvent};
 use bowline_core::preset::{HandshakeAnswer, MissingDedupKey, RequirementError};
-use bowline_core::scheme::{InboundRequest, Scheme, Source, StatusHint, VerifyError};
+use bowline_core::scheme::{
+    CompiledScheme, InboundRequest, Key, KeyFetch, Scheme, Source, StatusHint, VerifyError,
+};
 use bowline_core::secrets::Vault;
 use bowline_core::snapshot::LiveSource;
 use bytes::Bytes;
@@ -46,6 +49,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Judge<'a> {
     pub(crate) vault: &'a Vault,
     pub(crate) public_url: &'a str,
+    /// Keys that were fetched for this request; see [`Judge::key_fetch`].
+    pub(crate) fetched: &'a [Key],
     pub(crate) now: DateTime<Utc>,
 }
 
@@ -53,19 +58,12 @@ impl Judge<'_> {
     /// The checks in their order: handshake, required headers, signature, body, deduplication key.
     pub(crate) fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
         let preset = live.preset.as_ref();
-        let request = InboundRequest::new(
-            received.method.as_str(),
-            received.path_and_query,
-            received.headers,
-            received.body,
-        )
-        .with_public_url(self.public_url)
-        .with_pointers(preset.pointers());
-
-        if let Some(answer) = handshake::unverified(preset, &request) {
+        let request = self.request(received, live);
+        let handshake_keys = self.handshake_keys(live);
+        if let Some(answer) = handshake::unverified(live, &request, &handshake_keys) {
             return Ok(Verdict::Handshake(answer));
         }
-        if received.method != Method::POST && !handshake::awaits_verification(preset, &request) {
+        if received.method != Method::POST && !preset.awaits_verification(&request) {
             return Err(route::method_not_allowed(preset));
         }
         preset.check(&request).map_err(|fault| refuse_requirement(&fault))?;
@@ -73,11 +71,57 @@ impl Judge<'_> {
             self.verify(&request, live)?;
         }
         preset.check_body(&request).map_err(|fault| refuse_requirement(&fault))?;
-        if let Some(answer) = handshake::verified(preset, &request) {
+        if let Some(answer) = handshake::verified(live, &request, &handshake_keys) {
             return Ok(Verdict::Handshake(answer));
         }
         let event = self.event(received, &request, live)?;
         Ok(Verdict::Event(Box::new(event)))
+    }
+
+    /// What must be fetched before this request can be judged; nothing for most sources.
+    pub(crate) fn key_fetch(
+        &self,
+        received: Received<'_>,
+        live: &LiveSource,
+    ) -> Result<Option<KeyFetch>, Refusal> {
+        let scheme = live.scheme.as_deref().filter(|scheme| scheme.fetches_keys());
+        let Some(scheme) = scheme.filter(|_| !live.source.spec.insecure) else { return Ok(None) };
+        let request = self.request(received, live);
+        let Ok(()) = live.preset.check(&request) else { return Ok(None) };
+        let keys = self.own_keys(scheme, live)?;
+        scheme
+            .key_fetch(&request, &keys)
+            .map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
+    }
+
+    fn request<'r>(&'r self, received: Received<'r>, live: &'r LiveSource) -> InboundRequest<'r> {
+        InboundRequest::new(
+            received.method.as_str(),
+            received.path_and_query,
+            received.headers,
+            received.body,
+        )
+        .with_public_url(self.public_url)
+        .with_pointers(live.preset.pointers())
+    }
+
+    /// Only few handshakes are answered with the help of a secret.
+    fn handshake_keys(&self, live: &LiveSource) -> Arc<[Key]> {
+        if live.preset.handshakes_need_keys() {
+            return live.keys(self.vault, self.now).unwrap_or_default();
+        }
+        Arc::default()
+    }
+
+    fn own_keys(&self, scheme: &CompiledScheme, live: &LiveSource) -> Result<Arc<[Key]>, Refusal> {
+        live.keys(self.vault, self.now).or_else(|error| {
+            if scheme.needs_no_secret() {
+                return Ok(Arc::default());
+            }
+            // What is wrong with a secret is for the log of the deployment alone.
+            tracing::error!(source_id = %live.source.id, %error, "the secrets of a source cannot be used");
+            Err(refuse_verification(&VerifyError::NoUsableSecret, None))
+        })
     }
 
     fn verify(&self, request: &InboundRequest<'_>, live: &LiveSource) -> Result<(), Refusal> {
@@ -88,13 +132,10 @@ impl Judge<'_> {
                 RETRY_LATER,
             ));
         };
-        let keys = live.keys(self.vault, self.now).map_err(|error| {
-            // What is wrong with a secret is for the log of the deployment alone.
-            tracing::error!(source_id = %live.source.id, %error, "the secrets of a source cannot be used");
-            refuse_verification(&VerifyError::NoUsableSecret, None)
-        })?;
+        let own = self.own_keys(scheme, live)?;
+        let keys = if self.fetched.is_empty() { &*own } else { self.fetched };
         scheme
-            .verify(request, &keys, self.now)
+            .verify(request, keys, self.now)
             .map(|_| ())
             .map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
     }
@@ -167,7 +208,7 @@ fn refuse_dedup_key(fault: &MissingDedupKey) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, fault.code(), fault.to_string())
 }
 
-fn refuse_verification(fault: &VerifyError, www_authenticate: Option<&'static str>) -> Refusal {
+pub(crate) fn refuse_verification(fault: &VerifyError, www_authenticate: Option<&'static str>) -> Refusal {
     let status = match fault.status_hint() {
         StatusHint::BadRequest => StatusCode::BAD_REQUEST,
         StatusHint::Unauthorized => StatusCode::UNAUTHORIZED,

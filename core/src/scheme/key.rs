@@ -92,6 +92,11 @@ pub enum KeyError {
 }
 
 impl Key {
+    /// Whether it is the one of this id: one without an id may be any.
+    pub(crate) fn may_be(&self, id: &str) -> bool {
+        self.id.as_deref().is_none_or(|own| own == id)
+    }
+
     /// Whether the secret is this text.
     pub(crate) fn is_text(&self, text: &[u8]) -> bool {
         self.text == Secret::new(text)

@@ -129,6 +129,11 @@ impl CompiledScheme {
         if keys.iter().any(verifies) {
             return Ok(None);
         }
+        self.check_key_place(request)?;
+        if self.algorithm != Algorithm::FetchBack {
+            // Nothing is fetched for a request that is not signed at all.
+            self.signature_values(request)?;
+        }
         let plain = |url| KeyFetch { url, body: None, bearer: None, key_id: None, confirms: false };
         Ok(Some(match source {
             KeySource::X509Url { .. } => plain(self.certificate_url(request)?),

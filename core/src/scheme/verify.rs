@@ -169,7 +169,7 @@ impl CompiledScheme {
     }
 
     /// The raw values of all signature sources that are there, as text; at least one.
-    fn signature_values<'a, 's>(
+    pub(super) fn signature_values<'a, 's>(
         &'s self,
         request: &InboundRequest<'a>,
     ) -> Result<Vec<(&'s Source, Cow<'a, str>)>, VerifyError> {
