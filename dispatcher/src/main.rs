@@ -69,12 +69,13 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let shutdown = process.shutdown.clone();
     let pool = store::connect(config.postgres.url_str(), config.postgres.pool_size)?;
     let postgres = process.readiness.condition("postgres");
-    let probe = || store::check(&pool);
-    if wait_for(&config.postgres.target(), &postgres, &shutdown, probe).await.is_err() {
+    let target = config.postgres.target();
+    if wait_for(&target, &postgres, &shutdown, || store::check(&pool)).await.is_err() {
         return Ok(());
     }
     let (vault, unsealed) = Vault::new(Keyring::parse(&config.secrets.keyring)?);
-    let snapshot = Snapshot::load(pool.clone()).await?;
+    let load = || Snapshot::load(pool.clone());
+    let Ok(snapshot) = wait_for(&target, &postgres, &shutdown, load).await else { return Ok(()) };
     let streams = Streams::connect(&config.redis);
     let admin = listen("admin.listen", config.admin.listen).await?;
     let admin_addr = admin.local_addr()?;
@@ -82,7 +83,8 @@ async fn run(process: Process) -> anyhow::Result<()> {
     // What serves until the last request that is out has been recorded.
     let drained = Shutdown::new();
     background(&config, &pool, &snapshot, unsealed, &shutdown);
-    let replica = Replica::start(pool.clone(), "dispatcher", Arc::clone(&snapshot), shutdown.token()).await?;
+    let begin = || Replica::start(pool.clone(), "dispatcher", Arc::clone(&snapshot), shutdown.token());
+    let Ok(replica) = wait_for(&target, &postgres, &shutdown, begin).await else { return Ok(()) };
     let journal = Journal::start(&config, streams.clone())?;
     let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?;

@@ -218,7 +218,7 @@ fn refuse(mut batch: Batch, error: &store::Error) -> (Vec<Batch>, Option<ChunkId
         tracing::error!(%error, event_id = %outcome.key.event_id, endpoint_id = %outcome.key.endpoint_id,
             "Postgres refuses to record an attempt");
         let rest = of(batch.repeated);
-        parts.push(if is_bare(&outcome) { put_off(outcome, rest) } else { bare(outcome, rest) });
+        parts.push(if is_bare(&outcome) { put_off(&outcome, rest) } else { bare(&outcome, rest) });
         return (parts, None);
     }
     tracing::error!(%error, "Postgres refuses to put a delivery off: its chunk waits for the next owner");
@@ -230,21 +230,21 @@ fn is_bare(outcome: &Outcome) -> bool {
 }
 
 /// The decision without what came from outside.
-fn bare(outcome: Outcome, mut batch: Batch) -> Batch {
+fn bare(outcome: &Outcome, mut batch: Batch) -> Batch {
     batch.outcomes.push(Outcome {
         url: None,
         request_headers: None,
         response_headers: None,
         response_body: None,
         error_message: Some("details of this attempt could not be stored".to_owned()),
-        ..outcome
+        ..outcome.clone()
     });
     batch
 }
 
 /// Not even the decision can be stored: the delivery waits, so that it is neither lost nor sent again
 /// and again.
-fn put_off(outcome: Outcome, mut batch: Batch) -> Batch {
+fn put_off(outcome: &Outcome, mut batch: Batch) -> Batch {
     let (key, life, due_in_ms) = (outcome.key, outcome.life, millis(REFUSED_WAIT));
     match outcome.chunk {
         Some(chunk) => {

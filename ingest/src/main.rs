@@ -68,7 +68,10 @@ async fn run(process: Process) -> anyhow::Result<()> {
     if wait_for(&config.postgres.target(), &postgres, shutdown, || store::check(&pool)).await.is_err() {
         return Ok(());
     }
-    let snapshot = Snapshot::load(pool.clone()).await?;
+    let load = || Snapshot::load(pool.clone());
+    let Ok(snapshot) = wait_for(&config.postgres.target(), &postgres, shutdown, load).await else {
+        return Ok(());
+    };
 
     // What stands behind the intake ends after it: requests that are in still need it.
     let behind = Shutdown::new();
@@ -92,9 +95,11 @@ async fn run(process: Process) -> anyhow::Result<()> {
         supervise("rejections", &behind, write_rejections),
         supervise("partitions", &behind, make_partitions),
     ];
-    let replica =
-        Replica::start(pool.clone(), Service::Ingest.as_str(), Arc::clone(&snapshot), shutdown.token())
-            .await?;
+    let begin =
+        || Replica::start(pool.clone(), Service::Ingest.as_str(), Arc::clone(&snapshot), shutdown.token());
+    let Ok(replica) = wait_for(&config.postgres.target(), &postgres, shutdown, begin).await else {
+        return Ok(());
+    };
     let journal = Journal::start(&config, Streams::connect(&config.redis))?;
 
     let http = listen("ingest.listen", config.ingest.listen).await?;

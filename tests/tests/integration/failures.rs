@@ -112,3 +112,44 @@ async fn retries_outlive_the_dispatcher_that_planned_them() {
     let delivery = admin.await_delivery(&event, &endpoint, DeliveryState::Delivered).await;
     assert_eq!((delivery.attempt_count, receiver.count()), (2, 2));
 }
+
+#[tokio::test]
+async fn an_outcome_that_postgres_refuses_costs_its_details_alone() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    receiver.answer(Reply::Status(202));
+    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    let details = "ALTER TABLE attempts ADD CONSTRAINT details CHECK (status <> 202 OR url IS NULL)";
+    stack.database.sql().batch_execute(details).await.unwrap();
+    let ids = admin.publish_many("order.created", 30).await;
+    for id in &ids {
+        admin.await_delivery(id, &endpoint, DeliveryState::Delivered).await;
+    }
+    stack.await_quiet().await;
+    assert_eq!(receiver.count(), 30);
+}
+
+#[tokio::test]
+async fn a_decision_that_postgres_refuses_is_put_off_and_its_neighbours_are_recorded() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let (good, bad) = (Receiver::start().await, Receiver::start().await);
+    bad.answer(Reply::Status(202));
+    let (endpoint, _) = admin.endpoint(admin::endpoint(good.url())).await;
+    admin.endpoint(admin::endpoint(bad.url())).await;
+    let refusal = "ALTER TABLE attempts ADD CONSTRAINT refusal CHECK (status <> 202)";
+    stack.database.sql().batch_execute(refusal).await.unwrap();
+    let ids = admin.publish_many("order.created", 30).await;
+    for id in &ids {
+        admin.await_delivery(id, &endpoint, DeliveryState::Delivered).await;
+    }
+    let put_off = "SELECT count(*) FROM queue WHERE owner IS NULL AND due_at > now() + interval '30 min'";
+    eventually(BOUND, async || {
+        let (waiting, chunks) =
+            (stack.database.count(put_off).await, stack.database.count("SELECT count(*) FROM outbox").await);
+        if (waiting, chunks) == (30, 0) { Ok(()) } else { Err((waiting, chunks)) }
+    })
+    .await;
+    assert_eq!((good.count(), bad.count()), (30, 30), "nothing is sent again meanwhile");
+}

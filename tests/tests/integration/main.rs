@@ -18,6 +18,7 @@ mod delivery;
 mod egress;
 mod endpoints;
 mod failures;
+mod fairness;
 mod faults;
 mod formats;
 mod health;

@@ -1,0 +1,81 @@
+//! A bad endpoint, a bad tenant or a busy operator costs the others nothing (invariant 5).
+
+use std::time::Duration;
+
+use bowline_proto::v1;
+use bowline_tests::{BOUND, Receiver, Reply, Stack, admin};
+
+/// Longer than anything here waits for: what passes did not pass because a hanging request ended.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn for_type(url: String, event_type: &str) -> v1::Endpoint {
+    v1::Endpoint {
+        event_types: vec![event_type.to_owned()],
+        timeout: Some(admin::duration(TIMEOUT)),
+        ..admin::endpoint(url)
+    }
+}
+
+/// A receiver that answers, known to the dispatcher.
+async fn healthy(admin: &bowline_tests::admin::Admin) -> Receiver {
+    let receiver = Receiver::start().await;
+    admin.endpoint(for_type(receiver.url(), "order.created")).await;
+    let first = admin.publish("order.created").await;
+    receiver.await_ids(&[first], BOUND).await;
+    receiver
+}
+
+#[tokio::test]
+async fn many_hanging_endpoints_hold_up_no_healthy_one() {
+    let stack = Stack::builder().set_dispatcher("BOWLINE_DISPATCHER_IN_FLIGHT_MAX", "32").start().await;
+    let admin = stack.admin();
+    let receiver = healthy(&admin).await;
+    let hanging = Receiver::start().await;
+    hanging.answer(Reply::Hang);
+    for _ in 0..40 {
+        admin.endpoint(for_type(hanging.url(), "slow.created")).await;
+    }
+    admin.publish_many("slow.created", 20).await;
+    // Half of the 32 requests is theirs, at the least half of that.
+    hanging.await_count(8, BOUND).await;
+
+    let ids = admin.publish_many("order.created", 20).await;
+    receiver.await_ids(&ids, BOUND).await;
+    assert!(hanging.count() <= 20, "{} of 32 requests are held by endpoints that hang", hanging.count());
+}
+
+#[tokio::test]
+async fn large_bodies_for_a_hanging_endpoint_take_no_room_from_others() {
+    let stack = Stack::builder().set_dispatcher("BOWLINE_DISPATCHER_BYTES_MAX", "2MiB").start().await;
+    let admin = stack.admin();
+    let receiver = healthy(&admin).await;
+    let hanging = Receiver::start().await;
+    hanging.answer(Reply::Hang);
+    admin.endpoint(for_type(hanging.url(), "slow.created")).await;
+    let body = format!(r#"{{"filling":"{}"}}"#, "x".repeat(300_000));
+    for _ in 0..20 {
+        let request = v1::PublishEventRequest {
+            event_type: "slow.created".to_owned(),
+            body: body.clone().into(),
+            ..Default::default()
+        };
+        admin.events().publish_event(request).await.unwrap();
+    }
+    hanging.await_count(1, BOUND).await;
+
+    let ids = admin.publish_many("order.created", 20).await;
+    receiver.await_ids(&ids, BOUND).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_admin_writes_holds_up_neither_itself_nor_deliveries() {
+    let stack = Stack::builder().set("BOWLINE_POSTGRES_ADMIN_POOL_SIZE", "2").start().await;
+    let admin = stack.admin();
+    let receiver = healthy(&admin).await;
+    let writes = (0..16).map(|_| admin.endpoint(for_type(receiver.url(), "never.sent")));
+    let (made, ids) =
+        tokio::join!(futures_util::future::join_all(writes), admin.publish_many("order.created", 20));
+    assert_eq!(made.len(), 16);
+    receiver.await_ids(&ids, BOUND).await;
+    assert!(!stack.logs().contains("lease had run out"));
+}
