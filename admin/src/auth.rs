@@ -102,7 +102,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 20] = [
+const METHODS: [(&str, Access); 23] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -123,6 +123,9 @@ const METHODS: [(&str, Access); 20] = [
     ("/bowline.v1.DeliveryService/GetDelivery", Access::Read),
     ("/bowline.v1.DeadLetterService/ListDeadLetters", Access::Read),
     ("/bowline.v1.DeadLetterService/RedriveDeadLetters", Access::Write),
+    ("/bowline.v1.PayloadService/GetLatestPayload", Access::Read),
+    ("/bowline.v1.PayloadService/AggregatePayloads", Access::Read),
+    ("/bowline.v1.PayloadService/ListPayloads", Access::Read),
 ];
 
 /// The name of a method of the API, as metrics and the audit log have it.

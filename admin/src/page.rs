@@ -93,6 +93,18 @@ impl Position for Uuid {
     }
 }
 
+impl Position for bowline_core::query::ListPosition {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.until.as_bytes());
+        out.extend_from_slice(&self.done.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (until, done) = bytes.split_first_chunk::<16>()?;
+        Some(Self { until: Uuid::from_bytes(*until), done: u32::from_be_bytes(done.try_into().ok()?) })
+    }
+}
+
 impl Position for bowline_core::delivery::DeliveryKey {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.event_id.0.as_bytes());

@@ -54,6 +54,8 @@ pub(crate) fn source(
         secrets: secrets.iter().map(secret_version).collect(),
         ip_allow_list: spec.ip_allow_list.iter().map(ToString::to_string).collect(),
         rate: spec.rate_per_s.unwrap_or_default(),
+        query_window_payloads: spec.query_window_payloads.map_or(0, |payloads| payloads as i32),
+        max_stored_payloads: spec.max_stored_payloads.map(|payloads| payloads as i32),
     })
 }
 

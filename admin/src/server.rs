@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bowline_core::query::Queries;
 use bowline_proto::FILE_DESCRIPTOR_SET;
 use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
 use bowline_proto::v1::endpoint_service_server::EndpointServiceServer;
 use bowline_proto::v1::event_service_server::EventServiceServer;
+use bowline_proto::v1::payload_service_server::PayloadServiceServer;
 use bowline_proto::v1::source_service_server::SourceServiceServer;
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -29,6 +31,7 @@ use crate::delivery_service::Deliveries;
 use crate::endpoint_service::Endpoints;
 use crate::event_service::Events;
 use crate::gate::GateLayer;
+use crate::payload_service::Payloads;
 use crate::source_service::Sources;
 
 const CONNECTIONS_MAX: usize = 1024;
@@ -65,7 +68,7 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
         .into_iter()
-        .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService"])
+        .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
@@ -100,11 +103,15 @@ fn services(context: &Arc<AdminContext>) -> Result<Routes, ServeError> {
     /// The limits of messages, the same for each service.
     macro_rules! limited {
         ($server:ident, $service:ident) => {
-            $server::new($service::new(Arc::clone(context)))
+            limited!($server, $service::new(Arc::clone(context)))
+        };
+        ($server:ident, $service:expr) => {
+            $server::new($service)
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(RESPONSE_BYTES_MAX)
         };
     }
+    let queries = Arc::new(Queries::default());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -115,6 +122,7 @@ fn services(context: &Arc<AdminContext>) -> Result<Routes, ServeError> {
         .add_service(limited!(EventServiceServer, Events))
         .add_service(limited!(DeliveryServiceServer, Deliveries))
         .add_service(limited!(DeadLetterServiceServer, DeadLetters))
+        .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
 }

@@ -8,9 +8,10 @@
 //! 3. [`streams`] hints committed chunks to dispatchers over Redis.
 //! 4. [`store`] is all SQL; [`snapshot`] is the configuration each process keeps in memory;
 //!    [`replica`] is the life and death of a process as the others see it.
-//! 5. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
+//! 5. [`query`] answers questions about the payloads of a source.
+//! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
 //!    theirs through it.
-//! 6. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
+//! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
 //! The nouns are in [`source`], [`endpoint`], [`event`] and [`delivery`]; every default is in [`defaults`].
 
@@ -26,6 +27,7 @@ pub mod format;
 pub mod id;
 pub mod journal;
 pub mod preset;
+pub mod query;
 pub mod replica;
 pub mod scheme;
 pub mod secrets;

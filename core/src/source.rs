@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{SourceId, TenantId};
+use crate::preset;
 use crate::scheme::Scheme;
 
 /// A source as it is stored; its secrets are apart, in [`crate::secrets`].
@@ -60,4 +61,19 @@ pub struct SourceSpec {
     /// Events a second that all replicas together accept; none: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
+    /// How many of the newest payloads queries see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_window_payloads: Option<u32>,
+    /// How many payloads keep their bodies; 0: all of them, whatever the preset says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stored_payloads: Option<u32>,
+}
+
+impl SourceSpec {
+    /// The bodies kept, where there is a limit: the source's own or its preset's.
+    pub fn max_stored_payloads(&self) -> Option<u32> {
+        self.max_stored_payloads
+            .or_else(|| preset::find(&self.preset)?.max_stored_payloads())
+            .filter(|limit| *limit > 0)
+    }
 }

@@ -46,7 +46,7 @@ mod tests {
         services.sort_unstable();
         assert_eq!(
             services,
-            ["DeadLetterService", "DeliveryService", "EndpointService", "EventService", "SourceService"]
+            ["DeadLetterService", "DeliveryService", "EndpointService", "EventService", "PayloadService", "SourceService"]
         );
     }
 

@@ -12,6 +12,7 @@ use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
 use v1::endpoint_service_client::EndpointServiceClient;
 use v1::event_service_client::EventServiceClient;
+use v1::payload_service_client::PayloadServiceClient;
 use v1::source_service_client::SourceServiceClient;
 
 use crate::eventually::{BOUND, eventually, holds};
@@ -68,6 +69,11 @@ impl Admin {
 
     pub fn events(&self) -> EventServiceClient<Authorized> {
         EventServiceClient::new(self.channel())
+    }
+
+    pub fn payloads(&self) -> PayloadServiceClient<Authorized> {
+        // A body may be larger than tonic's default.
+        PayloadServiceClient::new(self.channel()).max_decoding_message_size(64 * 1024 * 1024)
     }
 
     pub fn deliveries(&self) -> DeliveryServiceClient<Authorized> {

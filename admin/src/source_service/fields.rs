@@ -5,7 +5,7 @@ use bowline_proto::v1::Source;
 
 use crate::mask::Mask;
 
-pub(super) const WRITABLE: [&str; 14] = [
+pub(super) const WRITABLE: [&str; 16] = [
     "name",
     "display_name",
     "labels",
@@ -20,6 +20,8 @@ pub(super) const WRITABLE: [&str; 14] = [
     "enabled",
     "ip_allow_list",
     "rate",
+    "query_window_payloads",
+    "max_stored_payloads",
 ];
 
 pub(super) fn is_set(source: &Source, field: &str) -> bool {
@@ -38,6 +40,8 @@ pub(super) fn is_set(source: &Source, field: &str) -> bool {
         "enabled" => source.enabled.is_some(),
         "ip_allow_list" => !source.ip_allow_list.is_empty(),
         "rate" => source.rate != 0.0,
+        "query_window_payloads" => source.query_window_payloads != 0,
+        "max_stored_payloads" => source.max_stored_payloads.is_some(),
         _ => false,
     }
 }
@@ -54,6 +58,7 @@ pub(super) fn merge(old: Source, new: Source, mask: &Mask) -> Source {
     }
     take!(name, display_name, labels, preset, scheme, insecure);
     take!(path, event_type, channel, dedup_ttl, body_limit_bytes, enabled, ip_allow_list, rate);
+    take!(query_window_payloads, max_stored_payloads);
     merged
 }
 
@@ -95,6 +100,8 @@ mod tests {
             enabled: Some(false),
             ip_allow_list: vec!["192.0.2.0/24".into()],
             rate: 1.0,
+            query_window_payloads: 1,
+            max_stored_payloads: Some(0),
             ..Source::default()
         }
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod filter;
+pub(crate) mod query;
 pub(crate) mod source;
 
 use std::collections::BTreeMap;

@@ -18,6 +18,8 @@ const SCHEME_JSON_BYTES_MAX: usize = 16 * 1024;
 const BODY_LIMIT_BYTES_MAX: i64 = 25 * 1024 * 1024;
 const IP_ALLOW_LIST_MAX: usize = 256;
 const RATE_PER_S: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+const QUERY_WINDOW_PAYLOADS_MAX: u32 = 10_000;
+const STORED_PAYLOADS_MAX: u32 = 100_000;
 const DEDUP_TTL: Range =
     Range { min: Duration::from_secs(1), max: Duration::from_secs(30 * 24 * 3600), text: "1 s to 30 days" };
 
@@ -86,6 +88,16 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
         body_limit_bytes: u64::try_from(source.body_limit_bytes).ok().filter(|limit| *limit > 0),
         ip_allow_list: check_ip_allow_list(violations, &source.ip_allow_list),
         rate_per_s: check_rate(violations, source.rate),
+        query_window_payloads: check_payloads(
+            violations,
+            "source.query_window_payloads",
+            source.query_window_payloads,
+            QUERY_WINDOW_PAYLOADS_MAX,
+        )
+        .filter(|payloads| *payloads > 0),
+        max_stored_payloads: source.max_stored_payloads.and_then(|payloads| {
+            check_payloads(violations, "source.max_stored_payloads", payloads, STORED_PAYLOADS_MAX)
+        }),
     };
     (spec, scheme)
 }
@@ -122,6 +134,14 @@ fn check_rate(violations: &mut Violations, rate: f64) -> Option<f64> {
         violations.add("source.rate", format!("must be {min} to {max} events a second, or 0 for no limit"));
     }
     Some(rate)
+}
+
+fn check_payloads(violations: &mut Violations, field: &str, payloads: i32, max: u32) -> Option<u32> {
+    let checked = u32::try_from(payloads).ok().filter(|payloads| *payloads <= max);
+    if checked.is_none() {
+        violations.add(field, format!("must be 0 to {max}"));
+    }
+    checked
 }
 
 fn preset_name(source: &v1::Source) -> &str {

@@ -34,6 +34,9 @@ pub struct Description {
     #[serde(default)]
     pub json_required: bool,
     pub body_limit_bytes: u64,
+    /// How many payloads of a source keep their bodies.
+    #[serde(default)]
+    pub max_stored_payloads: Option<u32>,
     #[serde(default)]
     pub answers: Answers,
     #[serde(default)]

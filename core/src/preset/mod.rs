@@ -317,6 +317,11 @@ impl Preset {
         self.description.body_limit_bytes
     }
 
+    /// How many payloads of a source keep their bodies; `None`: as retention has it.
+    pub fn max_stored_payloads(&self) -> Option<u32> {
+        self.description.max_stored_payloads
+    }
+
     pub fn answers(&self) -> &Answers {
         &self.description.answers
     }

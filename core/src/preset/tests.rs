@@ -86,6 +86,8 @@ fn limits_are_the_providers() {
     let limit = |name| find(name).unwrap().body_limit_bytes();
     assert_eq!(limit("chatblocks"), 262_144);
     assert_eq!(limit("github"), 25 * 1024 * 1024);
+    assert_eq!(find("chatblocks").unwrap().max_stored_payloads(), Some(1000));
+    assert_eq!(find("github").unwrap().max_stored_payloads(), None);
     for preset in all().filter(|preset| !["github", "chatblocks"].contains(&preset.name())) {
         assert_eq!(preset.body_limit_bytes(), crate::defaults::BODY_LIMIT_BYTES, "{}", preset.name());
     }

@@ -27,6 +27,7 @@ mod journal;
 mod listing;
 mod parity;
 mod pause;
+mod payload_queries;
 mod plans;
 mod presets;
 mod rejections;

@@ -1,0 +1,447 @@
+//! Where in a payload a query looks: a dotted path (`order.total`, `items[0].price`) or a JSONPath
+//! (RFC 9535, beginning with `$`).
+//!
+//! A path of names and indices reads the body as a stream and makes nothing of what it passes; only a
+//! JSONPath with wildcards, filters and the like has the whole body parsed.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json_path::JsonPath;
+
+const PATH_BYTES_MAX: usize = 256;
+const STEPS_MAX: usize = 32;
+/// Each comma of a JSONPath may double the work.
+const COMMAS_MAX: usize = 4;
+
+/// Why a text is no path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    #[error("must not be empty")]
+    Empty,
+    #[error("must be at most {PATH_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("must have at most {STEPS_MAX} parts")]
+    TooDeep,
+    #[error(
+        "has a part that is empty or has brackets without a number: `a.b[0].c`, or a JSONPath: `$['a b']`"
+    )]
+    Part,
+    #[error("is no JSONPath: {0}")]
+    JsonPath(String),
+    #[error("asks for too much: at most one `..`, one `$` and {COMMAS_MAX} commas are allowed in a JSONPath")]
+    Costly,
+}
+
+/// A checked path.
+#[derive(Debug, Clone)]
+pub struct FieldPath {
+    text: String,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Steps(Vec<Step>),
+    Query(Box<JsonPath>),
+}
+
+/// One level down: by name in an object, by place in an array. In a dotted path digits are both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    name: Option<String>,
+    place: Option<usize>,
+}
+
+/// A number that stands in a body as one, or any other value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Apart, because JSON may write numbers that only JavaScript reads (`1e400` is infinite).
+    Number(f64),
+    Value(Value),
+}
+
+impl FieldPath {
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        if text.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if text.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong);
+        }
+        let way = if text.starts_with('$') { json_path(text)? } else { Way::Steps(dotted(text)?) };
+        if let Way::Steps(steps) = &way
+            && steps.len() > STEPS_MAX
+        {
+            return Err(PathError::TooDeep);
+        }
+        Ok(Self { text: text.to_owned(), way })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What the path leads to in a body; nothing where the body is not JSON.
+    pub fn select(&self, body: &[u8]) -> Vec<Found> {
+        match &self.way {
+            Way::Steps(steps) => seek(body, steps).and_then(read).into_iter().collect(),
+            Way::Query(path) => {
+                let Ok(value) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
+                path.query(&value).iter().map(|found| Found::Value((*found).clone())).collect()
+            }
+        }
+    }
+
+    /// The first of [`Self::select`].
+    pub fn first(&self, body: &[u8]) -> Option<Found> {
+        self.select(body).into_iter().next()
+    }
+}
+
+impl PartialEq for FieldPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl serde::Serialize for FieldPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for FieldPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+fn dotted(text: &str) -> Result<Vec<Step>, PathError> {
+    let mut steps = Vec::new();
+    for part in text.split('.') {
+        let (name, mut brackets) = part.split_at(part.find('[').unwrap_or(part.len()));
+        if name.is_empty() || name.contains(']') {
+            return Err(PathError::Part);
+        }
+        steps.push(Step { place: place(name), name: Some(name.to_owned()) });
+        while let Some(rest) = brackets.strip_prefix('[') {
+            let (digits, rest) = rest.split_once(']').ok_or(PathError::Part)?;
+            steps.push(Step { name: None, place: Some(place(digits).ok_or(PathError::Part)?) });
+            brackets = rest;
+        }
+        if !brackets.is_empty() {
+            return Err(PathError::Part);
+        }
+    }
+    Ok(steps)
+}
+
+fn place(digits: &str) -> Option<usize> {
+    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = digits == "0" || !digits.starts_with('0');
+    (all_digits && canonical).then(|| digits.parse().ok()).flatten()
+}
+
+fn json_path(text: &str) -> Result<Way, PathError> {
+    let path = JsonPath::parse(text).map_err(|error| PathError::JsonPath(error.to_string()))?;
+    if let Some(steps) = singular(&text[1..]) {
+        return Ok(Way::Steps(steps));
+    }
+    let mut quote = None;
+    let (mut roots, mut commas, mut descents, mut before) = (0, 0, 0, '\0');
+    for character in text.chars() {
+        match (quote, character) {
+            (Some(open), _) if character == open && before != '\\' => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '$') => roots += 1,
+            (None, ',') => commas += 1,
+            (None, '.') if before == '.' => descents += 1,
+            _ => {}
+        }
+        before = if before == '\\' { '\0' } else { character };
+    }
+    if roots > 1 || descents > 1 || commas > COMMAS_MAX {
+        return Err(PathError::Costly);
+    }
+    Ok(Way::Query(Box::new(path)))
+}
+
+/// The steps of a JSONPath that is only names and places; the text is known to be a JSONPath.
+fn singular(mut rest: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        let (step, after) = if let Some(quoted) = rest.strip_prefix("['").or(rest.strip_prefix("[\"")) {
+            let end = rest[1..].chars().next()?;
+            let (name, after) = quoted.split_once(end)?;
+            if name.contains('\\') {
+                return None;
+            }
+            (Step { name: Some(name.to_owned()), place: None }, after.strip_prefix(']')?)
+        } else if let Some(bracket) = rest.strip_prefix('[') {
+            let (digits, after) = bracket.split_once(']')?;
+            (Step { name: None, place: Some(place(digits)?) }, after)
+        } else {
+            let named = rest.strip_prefix('.')?;
+            let end = named.find(['.', '[']).unwrap_or(named.len());
+            let (name, after) = named.split_at(end);
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii();
+            if name.is_empty() || !name.chars().all(plain) {
+                return None;
+            }
+            (Step { name: Some(name.to_owned()), place: None }, after)
+        };
+        steps.push(step);
+        rest = after;
+    }
+    Some(steps)
+}
+
+/// Of two members with one name the last counts, as in JavaScript.
+fn seek<'b>(body: &'b [u8], steps: &[Step]) -> Option<&'b RawValue> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let found = Seek(steps).deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    found
+}
+
+fn read(raw: &RawValue) -> Option<Found> {
+    let text = raw.get();
+    if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return text.parse().ok().map(Found::Number);
+    }
+    serde_json::from_str(text).ok().map(Found::Value)
+}
+
+struct Seek<'s>(&'s [Step]);
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() {
+            return serde::Deserialize::deserialize(deserializer).map(Some);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Whatever has no members leads nowhere.
+macro_rules! leads_nowhere {
+    ($($method:ident: $type:ty),*) => {$(
+        fn $method<E>(self, _: $type) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    )*};
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    leads_nowhere!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Some((step, rest)) = self.0.split_first() else { return Ok(None) };
+        let mut found = None;
+        while let Some(is_it) = map.next_key_seed(Name(step.name.as_deref()))? {
+            if is_it {
+                found = map.next_value_seed(Seek(rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let Some((step, rest)) = self.0.split_first() else { return Ok(None) };
+        let mut found = None;
+        let mut at = 0;
+        loop {
+            if step.place == Some(at) {
+                match seq.next_element_seed(Seek(rest))? {
+                    Some(value) => found = value,
+                    None => return Ok(found),
+                }
+            } else if seq.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(found);
+            }
+            at += 1;
+        }
+    }
+}
+
+/// Whether a member has this name; nothing is kept of the others.
+struct Name<'s>(Option<&'s str>);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(self.0 == Some(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn first(path: &str, body: &str) -> Option<Value> {
+        match FieldPath::parse(path).unwrap().first(body.as_bytes())? {
+            Found::Number(number) => Some(json!(number)),
+            Found::Value(value) => Some(value),
+        }
+    }
+
+    #[test]
+    fn dotted_paths_and_jsonpaths_lead_to_the_same() {
+        let body = r#"{"a": {"b": [{"c": "x"}, {"c": "y"}]}, "0": "zero", "é": 1.5, "a.b": "dot"}"#;
+        for (path, value) in [
+            ("a.b.1.c", json!("y")),
+            ("a.b[1].c", json!("y")),
+            ("$.a.b[1].c", json!("y")),
+            ("$['a']['b'][1][\"c\"]", json!("y")),
+            ("$.a.b[-1].c", json!("y")),
+            ("$..c", json!("x")),
+            ("$.a.b[?@.c == 'y'].c", json!("y")),
+            ("0", json!("zero")),
+            ("$['0']", json!("zero")),
+            ("é", json!(1.5)),
+            ("$.é", json!(1.5)),
+            ("$['a.b']", json!("dot")),
+            ("a.b", json!([{"c": "x"}, {"c": "y"}])),
+        ] {
+            assert_eq!(first(path, body), Some(value), "{path}");
+        }
+        for path in ["a.b.2.c", "a.c", "$.a.b.c", "a.b.c", "$[0]", "b", "a.b[0].c.d", "$..d", "$['a'].b['0']"]
+        {
+            assert_eq!(first(path, body), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_may_lead_to_many_places() {
+        let found =
+            FieldPath::parse("$.items[*].n").unwrap().select(br#"{"items": [{"n": 1}, {}, {"n": 2}]}"#);
+        assert_eq!(found, [Found::Value(json!(1)), Found::Value(json!(2))]);
+    }
+
+    #[test]
+    fn what_is_no_json_leads_nowhere() {
+        for body in ["", "a=1", "{\"a\": 1", "{\"a\": 1} x", "[", "\u{0}", "{\"a\": 1}{}"] {
+            assert_eq!(first("a", body), None, "{body}");
+            assert_eq!(first("$.*", body), None, "{body}");
+        }
+        assert_eq!(FieldPath::parse("a").unwrap().first(b"{\"a\": \"\xff\"}"), None);
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(first("a", &format!("{{\"b\": {deep}, \"a\": 1}}")), Some(json!(1.0)));
+        assert_eq!(first("$..a", &deep), None);
+    }
+
+    #[test]
+    fn as_javascript_reads_it() {
+        assert_eq!(first("a", r#"{"a": 1, "\u0061": 2}"#), Some(json!(2.0)));
+        assert_eq!(
+            FieldPath::parse("a").unwrap().first(br#"{"a": 1e400}"#),
+            Some(Found::Number(f64::INFINITY))
+        );
+        assert_eq!(
+            first("a", r#"{"b": 1e400, "a": 9007199254740993}"#),
+            Some(json!(9_007_199_254_740_992.0))
+        );
+        assert_eq!(first("$", "[1]"), Some(json!([1])));
+        assert_eq!(first("$", " 5 "), Some(json!(5.0)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_path_is_said() {
+        for bad in ["a..b", ".a", "a.", "a[", "a[x]", "a[0", "a[0]b", "[0]", "a[-1]", "a[01]", "a]"] {
+            assert_eq!(FieldPath::parse(bad), Err(PathError::Part), "{bad}");
+        }
+        assert_eq!(FieldPath::parse(""), Err(PathError::Empty));
+        assert_eq!(FieldPath::parse(&"a".repeat(257)), Err(PathError::TooLong));
+        assert_eq!(FieldPath::parse(&["a"; 33].join(".")), Err(PathError::TooDeep));
+        assert!(matches!(FieldPath::parse("$["), Err(PathError::JsonPath(_))));
+        for costly in ["$..a..b", "$[?$.a == @.b]", "$[0,1,2,3,4,5]"] {
+            assert_eq!(FieldPath::parse(costly), Err(PathError::Costly), "{costly}");
+        }
+        for cheap in ["$['a,b,c,d,e,f,g..h..$']['x'].*", "$[0,1,2,3,4]", "$..a[?@.b > 1]"] {
+            assert!(FieldPath::parse(cheap).is_ok(), "{cheap}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[a-c]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// The stream reads what the JSONPath library finds in the parsed body.
+        #[test]
+        fn the_short_way_leads_to_the_same_place(value in any_json(), steps in prop::collection::vec("[abc012]", 1..5)) {
+            let text: String = steps.iter().map(|step| match step.parse::<usize>() {
+                Ok(place) => format!("[{place}]"),
+                Err(_) => format!(".{step}"),
+            }).collect();
+            let text = format!("${text}");
+            let path = FieldPath::parse(&text).unwrap();
+            prop_assert!(matches!(path.way, Way::Steps(_)));
+            let by_library = JsonPath::parse(&text).unwrap().query(&value).first().cloned();
+            let found = path.first(value.to_string().as_bytes()).map(|found| match found {
+                Found::Number(number) => json!(number as i64),
+                Found::Value(value) => value,
+            });
+            prop_assert_eq!(found, by_library);
+        }
+
+        #[test]
+        fn no_path_and_no_body_make_it_fail(path in "\\PC{0,40}", body in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(path) = FieldPath::parse(&path) {
+                let _ = path.select(&body);
+            }
+        }
+
+        #[test]
+        fn no_jsonpath_makes_it_fail(path in "\\$[.\\[\\]a-c0-2'*?@,:<>=! ]{0,20}", value in any_json()) {
+            if let Ok(path) = FieldPath::parse(&path) {
+                let _ = path.select(value.to_string().as_bytes());
+            }
+        }
+    }
+}

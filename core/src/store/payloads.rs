@@ -1,0 +1,167 @@
+//! The payloads of a source as queries see them: the newest of its events whose bodies are stored.
+//!
+//! Each statement walks `events_source` backwards from the newest id and stops at the size of the
+//! window, so that its cost has nothing to do with how much is stored.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use futures_util::future::try_join;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{Connection, Error};
+use crate::id::{EventId, SourceId, TenantId};
+use crate::query::{Order, SourceWindow};
+use crate::source::SourceSpec;
+
+/// One payload of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    pub event_id: EventId,
+    pub received: DateTime<Utc>,
+    pub event_type: String,
+    pub content_type: String,
+    pub body: Bytes,
+}
+
+/// Every transaction below it has ended: what it wrote is visible, or never will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon(String);
+
+impl Horizon {
+    /// Before every transaction there was.
+    pub fn none() -> Self {
+        Self("0".into())
+    }
+}
+
+/// What queries see of a source; with a scope, only of one of that tenant.
+pub async fn window(
+    client: &Connection,
+    scope: Option<TenantId>,
+    id: SourceId,
+) -> Result<Option<SourceWindow>, Error> {
+    const SQL: &str = "
+        SELECT spec FROM sources
+         WHERE id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR tenant_id = $2)";
+    let statement = client.prepare_cached(SQL).await?;
+    let row = client.query_opt(&statement, &[&id.0, &scope.map(|tenant| tenant.0)]).await?;
+    row.map(|row| {
+        let tokio_postgres::types::Json(spec): tokio_postgres::types::Json<SourceSpec> =
+            row.try_get("spec")?;
+        Ok(SourceWindow::of(id, &spec))
+    })
+    .transpose()
+}
+
+/// A literal in the text, so that one plan is prepared for each size and knows it.
+fn visible(window: SourceWindow, columns: &str, bound: &str) -> String {
+    format!(
+        "SELECT {columns} FROM
+            (SELECT * FROM events WHERE source_id = $1 {bound} ORDER BY id DESC LIMIT {}) AS w
+          WHERE body_dropped_at IS NULL",
+        window.payloads
+    )
+}
+
+pub async fn latest(client: &Connection, window: SourceWindow) -> Result<Option<Payload>, Error> {
+    let columns = "id, create_time, event_type, content_type, body";
+    let statement = client.prepare_cached(&format!("{} LIMIT 1", visible(window, columns, ""))).await?;
+    let row = client.query_opt(&statement, &[&window.source_id.0]).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Hands over the window, newest first: ids, and of what may have come since `known` the time and the
+/// body. Returns what will be known then.
+pub async fn scan(
+    client: &Connection,
+    window: SourceWindow,
+    known: &Horizon,
+    mut take: impl FnMut(Uuid, Option<(DateTime<Utc>, &[u8])>),
+) -> Result<Horizon, Error> {
+    const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
+    let columns = "id, CASE WHEN tx >= $2::text::xid8 THEN create_time END AS create_time,
+                   CASE WHEN tx >= $2::text::xid8 THEN body END AS body";
+    let sql = visible(window, columns, "");
+    let (horizon, rows) = try_join(client.prepare_cached(HORIZON), client.prepare_cached(&sql)).await?;
+    let values: [&(dyn ToSql + Sync); 2] = [&window.source_id.0, &known.0];
+    // One after the other on one connection: the horizon is never newer than the rows.
+    let (horizon, rows) = try_join(client.query_one(&horizon, &[]), client.query_raw(&rows, values)).await?;
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.try_next().await? {
+        let (received, body): (Option<DateTime<Utc>>, Option<&[u8]>) = (row.try_get(1)?, row.try_get(2)?);
+        take(row.try_get(0)?, received.zip(body));
+    }
+    Ok(Horizon(horizon.try_get(0)?))
+}
+
+/// The newest id of the window.
+pub async fn newest(client: &Connection, window: SourceWindow) -> Result<Option<Uuid>, Error> {
+    let statement = client.prepare_cached(&format!("{} LIMIT 1", visible(window, "id", ""))).await?;
+    Ok(client.query_opt(&statement, &[&window.source_id.0]).await?.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// The times of receipt of the window, newest first.
+pub async fn times(client: &Connection, window: SourceWindow) -> Result<Vec<DateTime<Utc>>, Error> {
+    let statement = client.prepare_cached(&visible(window, "create_time", "")).await?;
+    let rows = client.query(&statement, &[&window.source_id.0]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Up to `limit` payloads of the window that ends with `until`, by receipt, without the first `skip`,
+/// until their bodies pass `bytes_max`; the first one comes in any case.
+pub async fn page(
+    client: &Connection,
+    window: SourceWindow,
+    order: Order,
+    until: Uuid,
+    (skip, limit): (i64, i64),
+    bytes_max: i64,
+) -> Result<Vec<Payload>, Error> {
+    let direction = match order {
+        Order::Asc => "ASC",
+        Order::Desc => "DESC",
+    };
+    let window_rows = visible(window, "*", "AND id <= $2");
+    let sql = format!(
+        "SELECT id, create_time, event_type, content_type, body FROM
+            (SELECT *, sum(octet_length(body)) OVER (ORDER BY id {direction}) AS bytes,
+                    row_number() OVER (ORDER BY id {direction}) AS place
+               FROM (SELECT * FROM ({window_rows}) AS seen ORDER BY id {direction}
+                     OFFSET $3::bigint LIMIT $4::bigint) AS asked) AS summed
+          WHERE bytes <= $5::bigint OR place = 1 ORDER BY place"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&window.source_id.0, &until, &skip, &limit, &bytes_max]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Payloads by id, in the order given, until their bodies pass `bytes_max`; the first one comes in any
+/// case. What is not stored any more is left out.
+pub async fn named(client: &Connection, ids: &[Uuid], bytes_max: i64) -> Result<Vec<Payload>, Error> {
+    const SQL: &str = "
+        SELECT id, create_time, event_type, content_type, body FROM
+            (SELECT e.*, a.place, sum(octet_length(e.body)) OVER (ORDER BY a.place) AS bytes,
+                    row_number() OVER (ORDER BY a.place) AS number
+               FROM unnest($1::uuid[]) WITH ORDINALITY AS a (id, place)
+               JOIN LATERAL (SELECT * FROM events WHERE events.id = a.id OFFSET 0) AS e ON true
+              WHERE e.body_dropped_at IS NULL) AS summed
+         WHERE bytes <= $2::bigint OR number = 1 ORDER BY place";
+    let statement = client.prepare_cached(SQL).await?;
+    let rows = client.query(&statement, &[&ids, &bytes_max]).await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<Payload, Error> {
+    Ok(Payload {
+        event_id: EventId(row.try_get("id")?),
+        received: row.try_get("create_time")?,
+        event_type: row.try_get("event_type")?,
+        content_type: row.try_get("content_type")?,
+        body: Bytes::copy_from_slice(row.try_get("body")?),
+    })
+}
