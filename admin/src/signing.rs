@@ -59,7 +59,7 @@ impl Use<'_> {
         }
     }
 
-    /// For a new owner: the given secret, a fresh one, or none.
+    /// For a new owner: the given secret, a fresh one, or none, as where the provider has keys of its own.
     pub(crate) fn first(&self, given: &str) -> Option<Secret> {
         match self {
             Self::Sign { optional: true, .. } if given.is_empty() => None,
@@ -70,7 +70,10 @@ impl Use<'_> {
     /// For a rotation: the given secret or a fresh one; `None` where there is no use for any.
     pub(crate) fn next(&self, given: &str) -> Option<Secret> {
         let scheme = self.scheme()?;
-        Some(if given.is_empty() { scheme.generate_secret().secret } else { Secret::from(given) })
+        if given.is_empty() {
+            return scheme.issues_secrets().then(|| scheme.generate_secret().secret);
+        }
+        Some(Secret::from(given))
     }
 
     /// Whether an owner with these secrets can go on under the scheme. A source without any may: it

@@ -6,6 +6,7 @@ mod fields;
 use std::sync::Arc;
 
 use bowline_core::id::{SourceId, TenantId};
+use bowline_core::preset;
 use bowline_core::source::Source;
 use bowline_core::store::sources::{self, SourceQuery, WriteError};
 use bowline_core::store::stored_secrets;
@@ -60,7 +61,9 @@ impl Sources {
             ..v1::CreateSourceRequest::default()
         };
         let repeat = Repeat::new(tenant, "CreateSource", &request.request_id, &asked);
-        let secret = used.first(&request.secret);
+        let brought = preset::find(&draft.spec.preset).is_some_and(preset::Preset::brings_secret);
+        // A provider that brings the secret itself, by a handshake, is given none of ours.
+        let secret = if brought && request.secret.is_empty() { None } else { used.first(&request.secret) };
         let mut client = context.client().await?;
         self.quota.check(tenant, sources::count(&client, tenant)).await?;
         let change = begin(&mut client).await?;

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use super::compile::CompiledScheme;
-use super::describe::{Algorithm, KeyEncoding, KeyPart};
+use super::describe::{Algorithm, Family, KeyEncoding, KeyPart};
 use super::readings::Reading;
 use crate::secrets::Secret;
 
@@ -21,6 +21,17 @@ pub struct GeneratedSecret {
 }
 
 impl CompiledScheme {
+    /// Whether a secret of ours is of use: not where the provider has its own key pair, or the account's.
+    pub fn issues_secrets(&self) -> bool {
+        match (&self.jwt, self.algorithm.family()) {
+            (Some(spec), _) => spec.algorithms.iter().any(|one| one.algorithm().is_hmac()),
+            (None, Family::Hmac | Family::Hash | Family::Sent) => true,
+            (None, _) => {
+                self.readings.iter().any(|one| one.algorithm.is_hmac() || one.part == KeyPart::Private)
+            }
+        }
+    }
+
     /// A secret of the scheme's own algorithm that this side can sign with.
     pub fn generate_secret(&self) -> GeneratedSecret {
         let reading = self.readings.iter().find(|reading| reading.can_issue()).unwrap_or(&self.readings[0]);
