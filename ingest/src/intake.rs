@@ -1,4 +1,4 @@
-//! The way of one request: route, admit, receive, verify, commit, answer.
+//! The way of one request: its head, route, receive, admit, verify, commit, answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,13 +15,18 @@ use chrono::Utc;
 use http::Request;
 use http::request::Parts;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::answer::{self, Reply};
+use crate::arrivals::Arrivals;
 use crate::handshake::Deeds;
-use crate::receive::{self, BodyLimits};
+use crate::head;
+use crate::rate::Rates;
+use crate::receive::{self, BodyLimits, Pace};
 use crate::reject::{RETRY_LATER, Refusal, Rejections, refuse_journal};
 use crate::route::{self, Route};
+use crate::server::Connection;
 use crate::verify::{Judge, Received, Verdict, refuse_verification};
 
 /// A source that changes while a request is verified has it verified again, so often.
@@ -38,8 +43,12 @@ pub(crate) struct Intake {
     pub(crate) keys: FetchedKeys,
     /// For secrets that come by a handshake.
     pub(crate) pool: Pool,
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) headers_max: usize,
     pub(crate) public_url: String,
-    pub(crate) body_timeout: Duration,
+    pub(crate) pace: Pace,
     pub(crate) request_timeout: Duration,
 }
 
@@ -50,12 +59,14 @@ struct Seen {
     /// The body was asked for.
     reading: bool,
     body: Bytes,
+    /// A token of the source's rate was taken.
+    counted: bool,
 }
 
 /// A request apart from its body.
 struct Asked {
     head: Parts,
-    /// A proxy's address, where one stands before.
+    /// A proxy's address, where one stands before that is not trusted.
     remote: IpAddr,
 }
 
@@ -76,16 +87,17 @@ type Taken = (&'static str, Reply);
 
 impl Intake {
     /// Answers any request; never fails.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, remote: IpAddr) -> Reply {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Reply {
         let began = Instant::now();
         let awaits_continue = receive::awaits_continue(&request);
         let (head, mut body) = request.into_parts();
+        let remote = head::sender(connection.peer, &head.headers, &self.trusted_proxies);
         let asked = Asked { head, remote };
         let mut seen = Seen::default();
-        let (outcome, reply) = match self.take(&asked, &mut body, &mut seen).await {
+        let (outcome, reply) = match self.take(connection, &asked, &mut body, &mut seen).await {
             Ok(taken) => taken,
             Err(refusal) => {
-                if !awaits_continue || seen.reading {
+                if (!awaits_continue || seen.reading) && refusal.is_worth_draining() {
                     receive::drain(body, asked.head.version);
                 }
                 self.refuse(&refusal, &asked, &seen)
@@ -96,16 +108,31 @@ impl Intake {
         reply
     }
 
-    async fn take(&self, asked: &Asked, body: &mut Incoming, seen: &mut Seen) -> Result<Taken, Refusal> {
+    async fn take(
+        &self,
+        connection: &Connection,
+        asked: &Asked,
+        body: &mut Incoming,
+        seen: &mut Seen,
+    ) -> Result<Taken, Refusal> {
+        head::check(&asked.head, connection.is_next_ambiguous(), self.headers_max)?;
         let route = Route::of(asked.head.uri.path()).ok_or_else(route::unknown_source)?;
         let live = self.in_time(route.find(&self.snapshot)).await?;
         seen.live = Some(Arc::clone(&live));
         route::check_method(&asked.head.method, &live.preset)?;
-        let limits = BodyLimits::of(&live.source.spec, &live.preset, self.body_timeout);
+        let source = &live.source;
+        head::check_sender(&source.spec, asked.remote)?;
+        let limits = BodyLimits::of(&source.spec, &live.preset, self.pace);
         limits.check_announced(body)?;
-        let permit = self.journal.admit(live.source.tenant_id).map_err(refuse_journal)?;
+        // Whatever is in the way of every request is in the way of this one before its body is read.
+        self.rates.check(source.id, source.spec.rate_per_s)?;
+        self.journal.check().map_err(refuse_journal)?;
         seen.reading = true;
-        seen.body = receive::receive(body, limits, &permit).await?;
+        let enter = |bytes| self.arrivals.enter(source.tenant_id, source.id, bytes);
+        seen.body = receive::receive(body, limits, enter).await?;
+        // Only now it counts as in flight: slow senders hold no place of those that send.
+        let permit = self.journal.admit_with(source.tenant_id, seen.body.len()).map_err(refuse_journal)?;
+        let _storing = connection.line.storing();
         self.in_time(self.commit(&route, asked, seen, &permit)).await
     }
 
@@ -133,6 +160,9 @@ impl Intake {
                 }
                 Verdict::Event(event) => event,
             };
+            if !std::mem::replace(&mut seen.counted, true) {
+                self.rates.take(live.source.id, live.source.spec.rate_per_s).await?;
+            }
             match self.journal.commit(permit, *event).await {
                 Ok(committed) => {
                     let outcome = if committed.duplicate { "duplicate" } else { "accepted" };

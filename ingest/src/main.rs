@@ -2,27 +2,36 @@
 //!
 //! The way of a request:
 //!
-//! 1. [`server`] accepts the connection, and [`intake`] walks the request through the rest.
-//! 2. [`route`] finds the source that its path names.
-//! 3. [`receive`] reads the body within the source's limit.
+//! 1. [`server`] accepts the connection, over [`tls`] where a certificate is configured, and keeps
+//!    to its number of [`places`]; [`intake`] walks the request through the rest.
+//! 2. [`head`] refuses what could be read in two ways ([`framing`]); [`route`] finds the source that
+//!    the path names, and [`mod@rate`] says whether it takes any more.
+//! 3. [`receive`] reads the body within the source's limit; slow ones are counted in [`arrivals`].
 //! 4. [`verify`] checks it by the source's scheme and makes the event; [`handshake`] knows requests
 //!    that only ask for proof.
 //! 5. The journal of `bowline_core` commits the event.
 //! 6. [`answer`] says so, or what [`reject`] has against it, which is kept for whoever mends it.
 
 mod answer;
+mod arrivals;
+mod framing;
 mod handshake;
+mod head;
 mod intake;
+mod places;
+mod rate;
 mod receive;
 mod reject;
 mod route;
 mod server;
+mod tls;
 mod verify;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bowline_admin::AdminContext;
 use bowline_core::bootstrap::{self, Process, Service, Shutdown, essential, listen, supervise, wait_for};
 use bowline_core::egress::EgressGuard;
@@ -37,9 +46,13 @@ use clap::Parser;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use arrivals::Arrivals;
 use intake::Intake;
+use rate::Rates;
+use receive::Pace;
 use reject::Rejections;
 use server::ServerLimits;
+use tls::Tls;
 
 /// Takes webhooks in, verifies and stores them.
 #[derive(Debug, Parser)]
@@ -89,7 +102,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         move || partitions::make_ahead(pool.clone(), behind.clone())
     };
     let tell_unsealings = unsealings::write_unsealings(pool.clone(), unseal_log, behind.token());
-    let workers = [
+    let mut workers = vec![
         essential("snapshot", shutdown, Arc::clone(&snapshot).follow(direct_url, behind.token())),
         essential("unsealings", shutdown, tell_unsealings),
         supervise("rejections", &behind, write_rejections),
@@ -100,7 +113,17 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let Ok(replica) = wait_for(&config.postgres.target(), &postgres, shutdown, begin).await else {
         return Ok(());
     };
-    let journal = Journal::start(&config, Streams::connect(&config.redis))?;
+    let streams = Streams::connect(&config.redis);
+    let rates = Rates::new(streams.clone());
+    let journal = Journal::start(&config, streams)?;
+    workers.push(essential("rates", shutdown, Arc::clone(&rates).follow(pool.clone(), behind.token())));
+    let tls = match config.ingest.tls.clone() {
+        Some(files) => Some(Tls::load(files).await.context("ingest.tls_cert_file and ingest.tls_key_file")?),
+        None => None,
+    };
+    if let Some(tls) = &tls {
+        workers.push(essential("tls", shutdown, Arc::clone(tls).follow(behind.token())));
+    }
 
     let http = listen("ingest.listen", config.ingest.listen).await?;
     let admin = listen("admin.listen", config.admin.listen).await?;
@@ -113,8 +136,12 @@ async fn run(process: Process) -> anyhow::Result<()> {
         rejections,
         keys: FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT)?),
         pool: pool.clone(),
+        arrivals: Arrivals::new(&config.ingest),
+        rates,
+        trusted_proxies: config.ingest.trusted_proxies.clone(),
+        headers_max: config.ingest.headers_max,
         public_url: public_url.clone(),
-        body_timeout: config.ingest.body_timeout,
+        pace: Pace::of(&config.ingest),
         request_timeout: config.ingest.request_timeout,
     });
     let context = AdminContext {
@@ -129,7 +156,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     };
     let limits = ServerLimits::of(&config.ingest);
     let servers = [
-        essential("http", shutdown, server::serve(http, intake, limits, shutdown.token())),
+        essential("http", shutdown, server::serve(http, tls, intake, limits, shutdown.token())),
         essential("admin", shutdown, bowline_admin::serve(admin, context, shutdown.token())),
     ];
     serving.set_ready();

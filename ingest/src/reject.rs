@@ -27,6 +27,8 @@ use crate::verify::{Received, headers_kept, secret_sources};
 
 /// For failures that no one knows the length of.
 pub(crate) const RETRY_LATER: Duration = Duration::from_secs(5);
+/// For load, which passes quickly.
+pub(crate) const RETRY_SOON: Duration = Duration::from_secs(1);
 
 const KEPT_PER_SOURCE_PER_S: u32 = 10;
 /// Sources whose rate is remembered, before those of earlier seconds are forgotten.
@@ -79,11 +81,18 @@ impl Refusal {
         refusal
     }
 
+    /// Whether what the sender still sends is taken for a moment, so that the answer reaches it. One that
+    /// sends too slowly is not waited for again.
+    pub(crate) fn is_worth_draining(&self) -> bool {
+        !self.close || self.status == StatusCode::PAYLOAD_TOO_LARGE
+    }
+
     /// Kept are those that someone has to mend; the others pass by themselves.
     fn is_to_be_kept(&self) -> bool {
         let of_the_sender = [
             StatusCode::BAD_REQUEST,
             StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
             StatusCode::METHOD_NOT_ALLOWED,
             StatusCode::PAYLOAD_TOO_LARGE,
         ];
@@ -341,10 +350,10 @@ mod tests {
     #[test]
     fn what_passes_by_itself_is_not_kept() {
         let of = |status| Refusal::new(status, "some_code", "why");
-        for status in [400, 401, 405, 413] {
+        for status in [400, 401, 403, 405, 413] {
             assert!(of(StatusCode::from_u16(status).unwrap()).is_to_be_kept(), "{status}");
         }
-        for status in [404, 408, 503] {
+        for status in [404, 408, 429, 503] {
             assert!(!of(StatusCode::from_u16(status).unwrap()).is_to_be_kept(), "{status}");
         }
         assert!(Refusal::unavailable("no_usable_secret", "none", RETRY_LATER).is_to_be_kept());

@@ -1,9 +1,11 @@
-//! Connections: a bounded number, HTTP/1.1 and HTTP/2 without TLS, each with bounded headers and time.
+//! Connections: a bounded number, HTTP/1.1 and HTTP/2, over TLS where a certificate is configured; each
+//! with bounded headers and time.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_core::bootstrap::config::IngestConfig;
@@ -13,16 +15,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::framing::{Framing, Watched};
 use crate::intake::Intake;
+use crate::places::{Line, Place, Places};
+use crate::tls::Tls;
 
-const HEADERS_MAX: usize = 100;
-const HEADER_BYTES_MAX: usize = 64 * 1024;
-const STREAMS_PER_CONNECTION_MAX: u32 = 128;
+/// What one HTTP/2 connection may send ahead of what is read of it.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept (too many open files, for one).
@@ -32,6 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
     connections_max: usize,
+    streams_per_connection_max: usize,
+    headers_max: usize,
+    header_bytes_max: usize,
     header_timeout: Duration,
     /// How long requests that are in may take to finish when the server stops.
     drain: Duration,
@@ -41,39 +50,75 @@ impl ServerLimits {
     pub(crate) fn of(config: &IngestConfig) -> Self {
         Self {
             connections_max: config.connections_max,
+            streams_per_connection_max: config.streams_per_connection_max,
+            headers_max: config.headers_max,
+            header_bytes_max: config.header_bytes_max,
             header_timeout: config.header_timeout,
             drain: config.request_timeout,
         }
     }
 }
 
+/// What requests share that come over one connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: SocketAddr,
+    pub(crate) line: Arc<Line>,
+    framing: Arc<Framing>,
+    requests: AtomicU64,
+}
+
+impl Connection {
+    /// Counts a request, and says whether it is known for certain where it ends. Requests of HTTP/1
+    /// are counted in the order they came in.
+    pub(crate) fn is_next_ambiguous(&self) -> bool {
+        self.framing.is_ambiguous(self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What connections are served with.
+struct Server {
+    http: auto::Builder<TokioExecutor>,
+    tls: Option<Arc<Tls>>,
+    intake: Arc<Intake>,
+    header_timeout: Duration,
+}
+
 /// Serves until `stop`: then nothing more is accepted, and what is in finishes within a bound. What is
 /// cut was not acknowledged, so its sender sends it again.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     intake: Arc<Intake>,
     limits: ServerLimits,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let builder = Arc::new(builder(limits));
-    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let header_timeout = limits.header_timeout;
+    let server = Arc::new(Server { http: builder(limits), tls, intake, header_timeout });
+    let places = Places::new(limits.connections_max);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let Some((stream, peer, place)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "ingest could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
-        let (builder, intake, watcher) = (Arc::clone(&builder), Arc::clone(&intake), graceful.watcher());
-        connections.spawn(async move {
-            let _place = place;
-            connection(&builder, intake, (stream, peer), watcher, limits.header_timeout).await;
-        });
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(place) = places.take() => place,
+            else => break,
+        };
+        let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+        connections.spawn(async move { server.connection(stream, peer, &place, watcher).await });
     }
     // Whoever connects from here on is refused at once, and goes to another replica.
     drop(listener);
@@ -92,63 +137,74 @@ fn builder(limits: ServerLimits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        // A sender may close its side once it has sent its request, and still waits for the answer.
+        .half_close(true)
         .header_read_timeout(limits.header_timeout)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX);
+        .max_headers(limits.headers_max)
+        .max_buf_size(limits.header_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_concurrent_streams(limits.streams_per_connection_max as u32)
+        .max_header_list_size(limits.header_bytes_max as u32)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(ANSWER_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     builder
 }
 
-/// A connection and its place; none is accepted beyond the limit, the next waits in the kernel's queue.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
-        Err(error) => {
-            tracing::warn!(%error, "ingest could not accept a connection");
-            None
+impl Server {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, place: &Place, watcher: Watcher) {
+        // An error says that it closed as it was accepted; serving it will find out.
+        let _ = stream.set_nodelay(true);
+        let line = Arc::clone(place.line());
+        let served = async {
+            let Some(tls) = &self.tls else { return self.http(stream, peer, &line, watcher).await };
+            match tokio::time::timeout(self.header_timeout, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => self.http(stream, peer, &line, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection came to no TLS"),
+                Err(_) => tracing::debug!(%peer, "a connection came to no TLS in time"),
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = line.gives_way() => tracing::debug!(%peer, "a quiet connection was closed: its place was needed"),
         }
     }
-}
 
-async fn connection(
-    builder: &auto::Builder<TokioExecutor>,
-    intake: Arc<Intake>,
-    (stream, peer): (TcpStream, SocketAddr),
-    watcher: Watcher,
-    header_timeout: Duration,
-) {
-    // An error says that it closed as it was accepted; serving it will find out.
-    let _ = stream.set_nodelay(true);
-    let asked = CancellationToken::new();
-    let first = asked.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        first.cancel();
-        let intake = Arc::clone(&intake);
-        async move { Ok::<_, Infallible>(intake.answer(request, peer.ip().to_canonical()).await) }
-    });
-    let serving = pin!(watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()));
-    // Until the version of HTTP is known no timeout of HTTP counts.
-    let silent = async {
-        if tokio::time::timeout(header_timeout, asked.cancelled()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        ended = serving => {
-            if let Err(error) = ended {
-                tracing::debug!(%peer, error, "a connection ended by an error");
+    async fn http<S>(&self, stream: S, peer: SocketAddr, line: &Arc<Line>, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let framing = Arc::new(Framing::default());
+        let stream = Watched::new(stream, Arc::clone(&framing));
+        let requests = AtomicU64::new(0);
+        let connection = Arc::new(Connection { peer, line: Arc::clone(line), framing, requests });
+        let service = service_fn({
+            let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&connection));
+            move |request: Request<Incoming>| {
+                let (intake, connection) = (Arc::clone(&intake), Arc::clone(&connection));
+                async move { Ok::<_, Infallible>(intake.answer(request, &connection).await) }
             }
+        });
+        let serving = self.http.serve_connection(TokioIo::new(stream), service);
+        let serving = pin!(watcher.watch(serving.into_owned()));
+        // Until the version of HTTP is known no timeout of HTTP counts.
+        let silent = async {
+            tokio::time::sleep(self.header_timeout).await;
+            if connection.requests.load(Ordering::Relaxed) > 0 {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, error, "a connection ended by an error");
+                }
+            }
+            () = silent => tracing::debug!(%peer, "a connection without a request was closed"),
         }
-        () = silent => tracing::debug!(%peer, "a connection without a request was closed"),
     }
 }

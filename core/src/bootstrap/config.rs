@@ -6,6 +6,7 @@
 //!
 //! The sections are in [`sections`], one struct each; [`read`] takes values out and collects faults.
 
+pub mod ingest;
 pub(super) mod read;
 pub mod sections;
 
@@ -14,10 +15,11 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
 
+pub use ingest::IngestConfig;
 use read::Reader;
 pub use sections::{
-    AdminConfig, DispatcherConfig, IngestConfig, LogConfig, LogFormat, OpsConfig, PostgresConfig,
-    RedisConfig, SecretsConfig,
+    AdminConfig, DispatcherConfig, LogConfig, LogFormat, OpsConfig, PostgresConfig, RedisConfig,
+    SecretsConfig,
 };
 
 use super::{Args, Service};

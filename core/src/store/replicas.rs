@@ -56,3 +56,11 @@ pub async fn sweep(client: &impl GenericClient) -> Result<u64, Error> {
            AND NOT EXISTS (SELECT 1 FROM queue AS q WHERE q.owner = r.id)";
     Ok(client.execute(SQL, &[]).await?)
 }
+
+/// How many replicas of a service live.
+pub async fn count(client: &impl GenericClient, service: &str) -> Result<usize, Error> {
+    const SQL: &str = "
+        SELECT count(*) FROM replicas WHERE service = $1 AND dead_at IS NULL AND lease_until > now()";
+    let count: i64 = client.query_one(SQL, &[&service]).await?.try_get(0)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}

@@ -10,6 +10,7 @@
 //!    what it has claimed with [`Streams::settle`].
 
 mod entry;
+mod lease;
 mod read;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::bootstrap::config::RedisConfig;
 pub use entry::{ChunkEntry, ENTRY_BYTES_MAX, EntryError, EntryEvent, FIELD};
+pub use lease::Lease;
 pub use read::{AUTOCLAIM_IDLE, BlockingReader, Reclaimed, StreamEntry};
 
 /// Every dispatcher reads through this group, made at `0`.

@@ -1,22 +1,22 @@
-//! The sections of the configuration: each key with its unit, default and range.
+//! The sections of the configuration: each key with its unit, default and range. `[ingest]` is in
+//! [`super::ingest`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use redis::IntoConnectionInfo as _;
-use url::Url;
 
 use super::read::Section;
 use crate::bootstrap::Service;
 use crate::egress::EgressPolicy;
 use crate::secrets::{Keyring, Secret};
 
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-const GIB: usize = 1024 * MIB;
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const KIB: usize = 1024;
+pub(super) const MIB: usize = 1024 * KIB;
+pub(super) const GIB: usize = 1024 * MIB;
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// `[postgres]`
 #[derive(Debug, Clone)]
@@ -248,60 +248,6 @@ pub(super) fn read_egress(section: &mut Section<'_>) -> EgressPolicy {
     }
 }
 
-/// `[ingest]`
-#[derive(Debug, Clone)]
-pub struct IngestConfig {
-    /// Inbound HTTP: `0.0.0.0:8080`.
-    pub listen: SocketAddr,
-    /// How senders reach it, without a slash at the end; `receive_url` of a source starts with it, and
-    /// schemes that sign the URL need it.
-    pub public_url: Option<String>,
-    /// Requests between their header and their answer: 4,096.
-    pub in_flight_max: usize,
-    /// Bytes of their bodies: 128 MiB.
-    pub in_flight_bytes_max: usize,
-    /// What one tenant may have of both: 0.5.
-    pub tenant_share: f64,
-    pub connections_max: usize,
-    /// For the headers of a request to arrive: 10 s.
-    pub header_timeout: Duration,
-    /// For its body: 30 s.
-    pub body_timeout: Duration,
-    /// From the last byte of the body to the answer: 20 s, then 503.
-    pub request_timeout: Duration,
-    /// Connections that commit: 2. Few writers make large batches.
-    pub journal_writers: usize,
-    pub batch_events_max: usize,
-    pub batch_bytes_max: usize,
-}
-
-impl IngestConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            listen: listen(section, (Ipv4Addr::UNSPECIFIED, 8080).into()),
-            public_url: public_url(section),
-            in_flight_max: section.count("in_flight_max", 4096, 1..=1_000_000),
-            in_flight_bytes_max: section.bytes("in_flight_bytes_max", 128 * MIB, MIB..=64 * GIB),
-            tenant_share: section.share("tenant_share", 0.5),
-            connections_max: section.count("connections_max", 10_000, 1..=1_000_000),
-            header_timeout: section.duration("header_timeout", 10 * SECOND, SECOND..=MINUTE),
-            body_timeout: section.duration("body_timeout", 30 * SECOND, SECOND..=10 * MINUTE),
-            request_timeout: section.duration("request_timeout", 20 * SECOND, SECOND..=10 * MINUTE),
-            journal_writers: section.count("journal_writers", 2, 1..=32),
-            batch_events_max: section.count("batch_events_max", 512, 1..=10_000),
-            batch_bytes_max: section.bytes("batch_bytes_max", 8 * MIB, 64 * KIB..=GIB),
-        }
-    }
-
-    /// The public URL, or, where none is set, the address that is listened on.
-    pub fn public_url_or(&self, bound: SocketAddr) -> String {
-        self.public_url.clone().unwrap_or_else(|| match bound.ip() {
-            ip if ip.is_unspecified() => format!("http://localhost:{}", bound.port()),
-            _ => format!("http://{bound}"),
-        })
-    }
-}
-
 /// `[dispatcher]`
 #[derive(Debug, Clone)]
 pub struct DispatcherConfig {
@@ -332,32 +278,11 @@ impl DispatcherConfig {
     }
 }
 
-fn listen(section: &mut Section<'_>, default: SocketAddr) -> SocketAddr {
+pub(super) fn listen(section: &mut Section<'_>, default: SocketAddr) -> SocketAddr {
     let read = section.parsed("listen", |text| {
         text.parse().map_err(|_| {
             "expected address:port such as 127.0.0.1:8080 or [::]:8080 (port 0: any free one)".into()
         })
     });
     read.unwrap_or(default)
-}
-
-fn public_url(section: &mut Section<'_>) -> Option<String> {
-    let text = section.text("public_url")?;
-    let url = plain_url(text.trim());
-    if url.is_none() {
-        // Not repeated: it may hold a password.
-        section.fault("public_url", "expected http(s)://host[:port][/path] without user, query or fragment");
-    }
-    url
-}
-
-fn plain_url(text: &str) -> Option<String> {
-    let url: Url = text.parse().ok()?;
-    let plain = matches!(url.scheme(), "http" | "https")
-        && url.host_str().is_some_and(|host| !host.is_empty())
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    plain.then(|| url.as_str().trim_end_matches('/').to_owned())
 }

@@ -47,6 +47,7 @@ fn the_sample_is_read_and_shows_the_defaults() {
         .join("\n");
     let full = read(Some(&uncommented), &[]).unwrap();
     assert_eq!(full.ingest.public_url.as_deref(), Some("https://hooks.example.com"));
+    assert!(full.ingest.tls.is_some());
     assert!(full.admin.bootstrap_key.is_some() && full.postgres.direct_url.is_some());
     bare.admin.bootstrap_key = full.admin.bootstrap_key;
 }
@@ -110,6 +111,9 @@ fn all_faults_are_reported_at_once() {
         body_timeout = 30
         header_timeout = "1h"
         tenant_share = 2
+        tls_key_file = "tls.key"
+        trusted_proxies = ["10.0.0.0/8", "all"]
+        arriving_bytes_max = "1MiB"
         batch_bytes_max = "8MB"
         public_url = "https://u:hush@x"
         [nonsense]
@@ -133,9 +137,12 @@ fn all_faults_are_reported_at_once() {
         "egress.allow_http: `maybe`: expected true or false",
         "egress.allow_ports: `0`: expected a port, 1 to 65535",
         "ingest.public_url: expected http(s)://host[:port][/path] without user, query or fragment",
+        "ingest.tls_cert_file: is missing: tls_key_file is set",
+        "ingest.trusted_proxies: `all`: expected a network such as 10.1.0.0/16 or an address",
         "ingest.tenant_share: 2 is out of range: above 0, at most 1",
         "ingest.header_timeout: 1h is out of range: 1s to 1m",
         "ingest.body_timeout: expected a text in quotes, found integer",
+        "ingest.arriving_bytes_max: 1MiB is out of range: 25MiB to 64GiB",
         "ingest.batch_bytes_max: `8MB`: expected a size such as 8MiB, 512KiB or a number of bytes",
         "BOWLINE_INGEST_NOPE is not a variable of Bowline",
         "the section [nonsense] is unknown",
