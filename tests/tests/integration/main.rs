@@ -15,6 +15,7 @@ mod admin;
 mod config;
 mod crash;
 mod delivery;
+mod edge;
 mod egress;
 mod endpoints;
 mod failures;
