@@ -1,7 +1,9 @@
 //! Stored resources as the API shows them.
 
+use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
 use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy};
+use bowline_core::preset::{self, Preset};
 use bowline_core::secrets::StoredSecret;
 use bowline_core::source::Source;
 use bowline_core::store::dead_letters::DeadLetter;
@@ -18,8 +20,24 @@ pub(crate) fn etag(config_version: i64) -> String {
     format!("v{config_version}")
 }
 
-/// The whole source; `public_url` without a slash at its end.
+/// The whole source, with what holds where nothing was said; `public_url` without a slash at its end.
 pub(crate) fn source(
+    source: &Source,
+    secrets: &[StoredSecret],
+    public_url: &str,
+) -> Result<v1::Source, Fault> {
+    let shown = stored_source(source, secrets, public_url)?;
+    let preset_limit = || preset::find(&source.spec.preset).map(Preset::body_limit_bytes);
+    let limit = source.spec.body_limit_bytes.or_else(preset_limit).unwrap_or_default();
+    Ok(v1::Source {
+        dedup_ttl: Some(duration(source.spec.dedup_ttl.unwrap_or(defaults::DEDUP_TTL))),
+        body_limit_bytes: i64::try_from(limit).unwrap_or(i64::MAX),
+        ..shown
+    })
+}
+
+/// As it is stored, to lay a change over: what was left out stays the preset's to decide.
+pub(crate) fn stored_source(
     source: &Source,
     secrets: &[StoredSecret],
     public_url: &str,

@@ -14,6 +14,12 @@ use crate::validate::{Range, Violations};
 /// The one secret of an owner that signs and verifies.
 pub(crate) const DEFAULT_NAME: &str = "default";
 const SECRET_BYTES_MAX: usize = 4096;
+/// What a provider issues is what it is; shorter than this anybody guesses it.
+const VERIFYING_BYTES_MIN: usize = 8;
+/// What signs is ours to ask for: 128 bits.
+const SIGNING_BYTES_MIN: usize = 16;
+/// Standard Webhooks: a symmetric secret has 24 to 64 bytes.
+const STANDARD_BYTES_MIN: usize = 24;
 /// How long an old secret may stay valid beside the new one.
 pub(crate) const OVERLAP: Range =
     Range { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * 3600), text: "0 s to 30 days" };
@@ -55,7 +61,23 @@ impl Use<'_> {
             Ok(key) if matches!(self, Self::Sign { .. }) && !can_sign(scheme, &key) => {
                 violations.add("secret", "is a public key, which only verifies: give the private one");
             }
-            Ok(_) => {}
+            Ok(_) => self.check_strength(violations, scheme, given),
+        }
+    }
+
+    fn check_strength(&self, violations: &mut Violations, scheme: &CompiledScheme, given: &str) {
+        let (encoded, bytes) = key_bytes(scheme, given);
+        let least = match self {
+            Self::Sign { .. } if encoded => STANDARD_BYTES_MIN,
+            Self::Sign { .. } => SIGNING_BYTES_MIN,
+            Self::Verify(_) | Self::None => VERIFYING_BYTES_MIN,
+        };
+        if bytes < least {
+            let decoded = if encoded { " once decoded from base64" } else { "" };
+            violations.add(
+                "secret",
+                format!("is too short: {bytes} bytes{decoded}, at least {least} are needed (leave it out and one is generated)"),
+            );
         }
     }
 
@@ -87,6 +109,17 @@ impl Use<'_> {
             }
         }
         Ok(!(secrets.is_empty() && matches!(self, Self::Sign { optional: false, .. })))
+    }
+}
+
+/// Whether the scheme reads secrets as base64, and how many bytes this one then has. The mark before a
+/// secret counts for nothing.
+fn key_bytes(scheme: &CompiledScheme, given: &str) -> (bool, usize) {
+    const NOT_BASE64: &str = "whsec_!:!";
+    let text = ["whsec_", "whsk_", "whpk_"].iter().find_map(|mark| given.strip_prefix(mark)).unwrap_or(given);
+    match scheme.key(&Secret::from(NOT_BASE64)) {
+        Ok(_) => (false, text.len()),
+        Err(_) => (true, text.trim_end_matches('=').len() * 3 / 4),
     }
 }
 
@@ -169,6 +202,25 @@ mod tests {
         assert!(faults("anything", Use::None));
         assert!(faults(&"a".repeat(4097), Use::Verify(scheme("github"))));
         assert!(!faults("bowline-test-secret", Use::Verify(scheme("github"))));
+    }
+
+    #[test]
+    fn what_is_guessed_easily_is_refused() {
+        let sign = |preset| Use::Sign { scheme: scheme(preset), optional: false };
+        let standard = |bytes: usize| {
+            use base64::Engine as _;
+            format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(vec![7; bytes]))
+        };
+        for (used, weak, good) in [
+            (Use::Verify(scheme("github")), "1234567", "12345678"),
+            (Use::Verify(scheme("stripe")), "whsec_1234567", "whsec_12345678"),
+            (Use::Verify(scheme("standard")), &standard(7), &standard(8)),
+            (sign("chimpbase"), &"k".repeat(15), &"k".repeat(16)),
+            (sign("rkt"), &format!("whsec_{}", "k".repeat(15)), &format!("whsec_{}", "k".repeat(16))),
+            (sign("standard"), &standard(23), &standard(24)),
+        ] {
+            assert!(faults(weak, used) && !faults(good, used), "{weak} {good}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
-use crate::command::{dead_letter, delivery, endpoint, event, migrate, source, trigger, verify};
+use crate::command::{dead_letter, delivery, endpoint, event, migrate, publish, source, trigger, verify};
 use crate::dev;
 use crate::failure::Failure;
 use crate::output::Form;
@@ -43,6 +43,11 @@ enum Command {
     /// Judge signed requests of a file offline, by the presets or a scheme of your own
     #[command(after_help = verify::HELP)]
     Verify(verify::VerifyArguments),
+    /// Publish an event of an app of yours
+    #[command(after_help = "Examples:
+  bowline publish --type order.created --data '{\"id\": 7}'
+  bowline publish --type order.created --idempotency-key order-7 < order.json")]
+    Publish(Box<publish::Publish>),
     /// What came in
     #[command(subcommand)]
     Event(event::EventCommand),
@@ -66,9 +71,15 @@ impl Arguments {
     /// # Errors
     /// Why it was not done.
     pub async fn run(self) -> Result<(), Failure> {
+        let url = self.admin.admin_url.clone();
+        self.dispatch().await.map_err(|failure| failure.at(&url))
+    }
+
+    async fn dispatch(self) -> Result<(), Failure> {
         let Self { command, admin, output } = self;
         let (tenant, form) = (admin.tenant.as_str(), output);
         match command {
+            Command::Publish(arguments) => publish::run(*arguments, &Admin::new(&admin)?, tenant, form).await,
             Command::Source(command) => source::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Endpoint(command) => endpoint::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Trigger(arguments) => trigger::run(arguments, &admin, form).await,
@@ -79,7 +90,7 @@ impl Arguments {
                 dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await
             }
             Command::Migrate(arguments) => migrate::run(arguments).await,
-            Command::Dev(arguments) => dev::run(arguments, admin.admin_key).await,
+            Command::Dev(arguments) => dev::run(arguments).await,
         }
     }
 }
@@ -95,22 +106,29 @@ mod tests {
     }
 
     #[test]
-    fn secrets_given_as_arguments_do_not_show_in_debug_output() {
-        let arguments = Arguments::parse_from([
-            "bowline",
-            "--admin-key",
-            "bwl_visible",
-            "trigger",
-            "github",
-            "--secret",
-            "visible",
-        ]);
-        assert!(!format!("{arguments:?}").contains("visible"));
+    fn no_argument_takes_a_secret_itself() {
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(
+                    !["secret", "key", "admin-key", "password", "token"].contains(&argument),
+                    "{argument}"
+                );
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
     }
 
     #[test]
     fn only_one_place_for_a_secret() {
-        let both = ["bowline", "source", "create", "a", "--secret", "b", "--secret-stdin"];
+        let both = ["bowline", "source", "create", "a", "--secret-env", "B", "--secret-stdin"];
         assert!(Arguments::try_parse_from(both).is_err());
+    }
+
+    #[test]
+    fn either_a_limit_or_everything() {
+        let both = ["bowline", "event", "list", "--limit", "5", "--all"];
+        assert!(Arguments::try_parse_from(both).is_err());
+        assert!(Arguments::try_parse_from(["bowline", "event", "list", "--all"]).is_ok());
     }
 }

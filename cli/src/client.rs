@@ -1,5 +1,6 @@
 //! The connection to the admin API: one channel, the key on every call.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bowline_proto::v1;
@@ -11,6 +12,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use crate::failure::Failure;
+use crate::secret_input;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rotations wait up to 10 s for replicas; nothing else comes near.
@@ -19,7 +21,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Where the admin API is.
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct AdminArguments {
     /// Admin API of any ingest or dispatcher replica
     #[arg(
@@ -31,16 +33,10 @@ pub struct AdminArguments {
         help_heading = "Admin API"
     )]
     pub admin_url: String,
-    /// API key; better given by the environment, where others on this machine do not see it
-    #[arg(
-        long,
-        global = true,
-        env = "BOWLINE_ADMIN_KEY",
-        hide_env_values = true,
-        value_name = "KEY",
-        help_heading = "Admin API"
-    )]
-    pub admin_key: Option<String>,
+    /// File that holds the API key; default: the environment's BOWLINE_ADMIN_KEY (the key itself), then
+    /// BOWLINE_ADMIN_KEY_FILE
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Admin API")]
+    pub admin_key_file: Option<PathBuf>,
     /// Tenant to work in; default: that of the key, or the tenant `default`
     #[arg(
         long,
@@ -54,9 +50,29 @@ pub struct AdminArguments {
     pub tenant: String,
 }
 
-impl std::fmt::Debug for AdminArguments {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdminArguments").field("admin_url", &self.admin_url).finish_non_exhaustive()
+impl AdminArguments {
+    /// The API key: never an argument, which everyone on the machine could read.
+    fn key(&self) -> Result<String, Failure> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let file = match &self.admin_key_file {
+            Some(path) => path.clone(),
+            None => match (set("BOWLINE_ADMIN_KEY"), set("BOWLINE_ADMIN_KEY_FILE")) {
+                (Some(key), _) => {
+                    return key.into_string().map_err(|_| {
+                        Failure::Configuration("BOWLINE_ADMIN_KEY holds bytes that are no text".to_owned())
+                    });
+                }
+                (None, Some(path)) => path.into(),
+                (None, None) => {
+                    return Err(Failure::Configuration(
+                        "no API key: set BOWLINE_ADMIN_KEY, or BOWLINE_ADMIN_KEY_FILE or --admin-key-file \
+                         (`bowline dev` says where its key is)"
+                            .to_owned(),
+                    ));
+                }
+            },
+        };
+        secret_input::from_file("the file of the API key,", &file)
     }
 }
 
@@ -99,13 +115,7 @@ impl Admin {
     /// # Errors
     /// When the URL or the key cannot be one.
     pub fn new(arguments: &AdminArguments) -> Result<Self, Failure> {
-        let key = arguments.admin_key.as_deref().ok_or_else(|| {
-            Failure::Configuration(
-                "no API key: set BOWLINE_ADMIN_KEY or give --admin-key (`bowline dev` prints its key)"
-                    .to_owned(),
-            )
-        })?;
-        Self::connect(&arguments.admin_url, key)
+        Self::connect(&arguments.admin_url, &arguments.key()?)
     }
 
     /// As [`Admin::new`], from the two texts.

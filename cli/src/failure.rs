@@ -1,12 +1,18 @@
 //! What went wrong, in words for a person, and the exit code that says it to a script.
 
+use std::error::Error;
 use std::fmt::Write as _;
+use std::io;
 use std::process::ExitCode;
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::flag_name;
 use crate::local::LocalError;
+
+/// Every error of the API lists its fields in a detail; the message would say them a second time.
+const FIELDS_REASON: &str = "INVALID_FIELDS";
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +23,20 @@ pub enum Failure {
     /// The arguments do not say what to do, in a way their parser cannot see.
     #[error("{0}")]
     Usage(String),
-    /// The admin API refused, or was not there.
+    /// The admin API refused.
     #[error("{}", in_words(.0))]
     Api(Box<Status>),
+    /// Nobody could be asked.
+    #[error(
+        "the admin API at {url} is not available: {cause}\n  set --admin-url or BOWLINE_ADMIN_URL if it is elsewhere"
+    )]
+    Unreachable { url: String, cause: String },
+    /// Somebody else answered.
+    #[error(
+        "{url} does not look like a Bowline admin API: {cause}\n  set --admin-url or BOWLINE_ADMIN_URL; \
+         the ports for webhooks and for metrics are others"
+    )]
+    NotTheApi { url: String, cause: String },
     /// The service did not answer as it should have.
     #[error("{0}")]
     Answer(String),
@@ -44,33 +61,100 @@ impl Failure {
             _ => ExitCode::FAILURE,
         }
     }
+
+    /// Names the URL where no admin API answered at it.
+    pub(crate) fn at(self, url: &str) -> Self {
+        let Self::Api(status) = self else { return self };
+        let url = url.to_owned();
+        match answered_by(&status) {
+            AnsweredBy::Api => Self::Api(status),
+            AnsweredBy::Nobody(cause) => Self::Unreachable { url, cause },
+            AnsweredBy::SomebodyElse(cause) => Self::NotTheApi { url, cause },
+        }
+    }
+}
+
+/// Where a status comes from.
+enum AnsweredBy {
+    Api,
+    Nobody(String),
+    SomebodyElse(String),
+}
+
+/// The client makes a status itself where no gRPC answer came: then it has a source, or its message
+/// tells of an HTTP answer without gRPC's trailers.
+fn answered_by(status: &Status) -> AnsweredBy {
+    if status.message().starts_with("grpc-status header missing") {
+        return AnsweredBy::SomebodyElse("it answers in HTTP, not in gRPC".to_owned());
+    }
+    let Some(source) = status.source() else { return AnsweredBy::Api };
+    let mut causes = Vec::new();
+    let mut next: Option<&(dyn Error + 'static)> = Some(source);
+    let mut connected = true;
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // What is not said again is the innermost.
+        if !causes.iter().any(|known: &String| known.contains(&text)) {
+            causes.push(text);
+        }
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        connected &= !matches!(
+            kind,
+            Some(
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::AddrNotAvailable
+            )
+        );
+        next = cause.source();
+    }
+    let cause = causes.last().cloned().unwrap_or_default();
+    if connected && causes.iter().any(|cause| cause.contains("http2") || cause.contains("frame")) {
+        AnsweredBy::SomebodyElse("it does not speak HTTP/2".to_owned())
+    } else {
+        AnsweredBy::Nobody(cause)
+    }
 }
 
 /// A status and its google.rpc details as lines: first what happened, then each field at fault.
 fn in_words(status: &Status) -> String {
+    let details = status.get_error_details();
+    let fields: Vec<String> = violations(&details);
+    if let [field] = fields.as_slice() {
+        return format!("{}: {field}", name(status.code()));
+    }
+    if !fields.is_empty() {
+        return format!("{}:\n  {}", name(status.code()), fields.join("\n  "));
+    }
     let mut text = match status.code() {
         Code::Unauthenticated => format!(
-            "the admin API did not accept the key: {} (see --admin-key and BOWLINE_ADMIN_KEY)",
+            "the admin API did not accept the key: {} (see BOWLINE_ADMIN_KEY and --admin-key-file)",
             status.message()
         ),
         Code::Unavailable => format!("the admin API is not available: {}", status.message()),
         code => format!("{}: {}", name(code), status.message()),
     };
-    let details = status.get_error_details();
-    for violation in details.bad_request().into_iter().flat_map(|bad| &bad.field_violations) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\n  {}: {}", violation.field, violation.description);
-    }
-    if let Some(resource) = details.resource_info() {
+    // Writing to a String cannot fail.
+    let resource = details.resource_info().filter(|info| !status.message().contains(&info.resource_name));
+    if let Some(resource) = resource {
         let _ = write!(text, "\n  {} {}", resource.resource_type, resource.resource_name);
     }
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         let _ = write!(text, "\n  try again in {} s", delay.as_secs().max(1));
     }
-    if let Some(info) = details.error_info() {
+    if let Some(info) = details.error_info().filter(|info| info.reason != FIELDS_REASON) {
         let _ = write!(text, "\n  reason {}", info.reason);
     }
     text
+}
+
+fn violations(details: &ErrorDetails) -> Vec<String> {
+    let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
+    violations
+        .map(|violation| format!("{}: {}", flag_name::of(&violation.field), violation.description))
+        .collect()
 }
 
 fn name(code: Code) -> &'static str {
@@ -91,7 +175,6 @@ fn name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tonic_types::ErrorDetails;
 
     #[test]
     fn every_field_at_fault_has_its_line() {
@@ -102,9 +185,16 @@ mod tests {
         let status = Status::with_error_details(Code::InvalidArgument, "2 fields are wrong", details);
         assert_eq!(
             Failure::from(status).to_string(),
-            "invalid argument: 2 fields are wrong\n  endpoint.url: must start with https:\n  \
-             endpoint.timeout: must be 1 s to 60 s\n  reason INVALID_FIELDS"
+            "invalid argument:\n  --url: must start with https:\n  --timeout: must be 1 s to 60 s"
         );
+    }
+
+    #[test]
+    fn one_field_is_said_once_in_one_line() {
+        let details = ErrorDetails::with_bad_request_violation("filter.end_time", "must be later");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "filter.end_time: must be later", details);
+        assert_eq!(Failure::from(status).to_string(), "invalid argument: --until: must be later");
     }
 
     #[test]

@@ -22,13 +22,18 @@ pub trait Row {
     fn cells(&self) -> Vec<String>;
 }
 
-/// Prints a list: a table, or `{"<noun>": [...]}`.
+/// Prints a list: a table, or `{"<noun>": [...], "next_page_token": "..."}`.
 ///
 /// # Errors
 /// When standard output is gone.
-pub fn list<T: Row + Serialize>(form: Form, noun: &str, rows: &[T]) -> Result<(), Failure> {
+pub fn list<T: Row + Serialize>(
+    form: Form,
+    noun: &str,
+    rows: &[T],
+    next_page_token: &str,
+) -> Result<(), Failure> {
     match form {
-        Form::Json => json(&serde_json::json!({ noun: rows })),
+        Form::Json => json(&serde_json::json!({ noun: rows, "next_page_token": next_page_token })),
         Form::Table if rows.is_empty() => text(&format!("no {}\n", noun.replace('_', " "))),
         Form::Table => text(&table(rows)),
     }
@@ -61,7 +66,14 @@ pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// # Errors
 /// When standard output is gone.
 pub fn text(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    bytes(text.as_bytes())
+}
+
+/// # Errors
+/// When standard output is gone.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         // The reader of a pipe (`head`) has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::Other(error.into())),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,7 +11,8 @@ use crate::failure::Failure;
 /// What the API takes at most.
 const BYTES_MAX: u64 = 4_096;
 
-/// One secret, from one of four places.
+/// One secret, from one of three places: none of them is the list of arguments, which everyone on
+/// the machine can read.
 #[derive(Args)]
 #[group(multiple = false)]
 pub struct SecretInput {
@@ -24,9 +25,6 @@ pub struct SecretInput {
     /// Read the secret from standard input
     #[arg(long, help_heading = "Secret")]
     pub secret_stdin: bool,
-    /// The secret itself: discouraged, everyone on this machine can read the arguments of a process
-    #[arg(long, value_name = "SECRET", help_heading = "Secret")]
-    pub secret: Option<String>,
 }
 
 impl std::fmt::Debug for SecretInput {
@@ -41,33 +39,41 @@ impl SecretInput {
     /// # Errors
     /// When the place it was to come from has none, or one that is empty or too long.
     pub fn read(&self) -> Result<Option<String>, Failure> {
-        let (place, secret) = if let Some(secret) = &self.secret {
-            ("--secret".to_owned(), secret.clone())
-        } else if let Some(variable) = &self.secret_env {
+        if let Some(variable) = &self.secret_env {
+            let place = format!("--secret-env {variable}");
             let value = std::env::var(variable)
-                .map_err(|error| Failure::Configuration(format!("--secret-env {variable}: {error}")))?;
-            (format!("--secret-env {variable}"), value)
+                .map_err(|error| Failure::Configuration(format!("{place}: {error}")))?;
+            checked(&place, &value).map(Some)
         } else if let Some(path) = &self.secret_file {
-            let place = format!("--secret-file {}", path.display());
-            let file = fs::File::open(path).map_err(|error| unreadable(&place, &error))?;
-            let secret = read_bounded(&place, file)?;
-            (place, secret)
+            from_file("--secret-file", path).map(Some)
         } else if self.secret_stdin {
-            ("--secret-stdin".to_owned(), read_bounded("--secret-stdin", std::io::stdin().lock())?)
+            let place = "--secret-stdin";
+            checked(place, &read_bounded(place, std::io::stdin().lock())?).map(Some)
         } else {
-            return Ok(None);
-        };
-        let secret = secret.trim_end_matches(['\r', '\n']);
-        if secret.is_empty() {
-            return Err(Failure::Configuration(format!("{place}: the secret is empty")));
+            Ok(None)
         }
-        if secret.len() as u64 > BYTES_MAX {
-            return Err(Failure::Configuration(format!(
-                "{place}: the secret is longer than {BYTES_MAX} bytes"
-            )));
-        }
-        Ok(Some(secret.to_owned()))
     }
+}
+
+/// The secret in a file, a line end after it left out. `what` says why the file is read.
+///
+/// # Errors
+/// When it cannot be read, or is empty or too long.
+pub(crate) fn from_file(what: &str, path: &Path) -> Result<String, Failure> {
+    let place = format!("{what} {}", path.display());
+    let file = fs::File::open(path).map_err(|error| unreadable(&place, &error))?;
+    checked(&place, &read_bounded(&place, file)?)
+}
+
+fn checked(place: &str, secret: &str) -> Result<String, Failure> {
+    let secret = secret.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(Failure::Configuration(format!("{place}: the secret is empty")));
+    }
+    if secret.len() as u64 > BYTES_MAX {
+        return Err(Failure::Configuration(format!("{place}: the secret is longer than {BYTES_MAX} bytes")));
+    }
+    Ok(secret.to_owned())
 }
 
 fn read_bounded(place: &str, from: impl Read) -> Result<String, Failure> {
@@ -88,12 +94,7 @@ mod tests {
     fn from_file(content: &[u8]) -> Result<Option<String>, Failure> {
         let path = std::env::temp_dir().join(format!("bowline-secret-{:x}", rand::random::<u64>()));
         fs::write(&path, content).unwrap();
-        let input = SecretInput {
-            secret_env: None,
-            secret_file: Some(path.clone()),
-            secret_stdin: false,
-            secret: None,
-        };
+        let input = SecretInput { secret_env: None, secret_file: Some(path.clone()), secret_stdin: false };
         let read = input.read();
         fs::remove_file(path).unwrap();
         read

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure being reported")]
 
-use std::process::{Command, Output};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
 
 fn bowline(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
-    for name in ["BOWLINE_ADMIN_URL", "BOWLINE_ADMIN_KEY", "BOWLINE_TENANT", "BOWLINE_POSTGRES_URL"] {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BOWLINE_")) {
         command.env_remove(name);
     }
-    command.args(arguments).envs(environment.iter().copied()).output().unwrap()
+    command.args(arguments).stdin(Stdio::null()).envs(environment.iter().copied()).output().unwrap()
 }
 
 fn said(output: &Output) -> (Option<i32>, String) {
@@ -41,8 +43,17 @@ fn wrong_usage_ends_with_2() {
         &["source"][..],
         &["delivery", "list", "--limit", "0"],
         &["delivery", "list", "--since", "yesterday"],
-        &["trigger", "nobody", "--secret", "x"],
+        &["trigger", "nobody", "--secret-env", "BOWLINE_ADMIN_KEY"],
         &["trigger", "github"],
+        // A secret is no argument.
+        &["source", "create", "a", "--secret", "x"],
+        &["--admin-key", "x", "source", "list"],
+        &["endpoint", "create", "a"],
+        &["endpoint", "update", "ep_x", "--clear", "everything"],
+        &["source", "update", "src_x"],
+        &["source", "get", ""],
+        &["publish", "--data", "{}"],
+        &["event", "list", "--all", "--limit", "3"],
         &["dead-letter", "redrive"],
         &["dead-letter", "redrive", "--all", "--endpoint", "ep_x"],
     ] {
@@ -54,12 +65,52 @@ fn wrong_usage_ends_with_2() {
 #[test]
 fn an_absent_api_ends_with_1_and_the_key_is_not_shown() {
     for arguments in
-        [&["source", "list"][..], &["event", "list", "-o", "json"], &["trigger", "github", "--secret", "x"]]
+        [&["source", "list"][..], &["event", "list", "-o", "json"], &["endpoint", "pause", "shop"]]
     {
         let (code, text) = said(&bowline(arguments, &[KEY, NOBODY]));
         assert_eq!(code, Some(1), "{arguments:?}: {text}");
-        assert!(text.contains("admin API is not available") && !text.contains(KEY.1), "{text}");
+        assert!(text.contains("http://127.0.0.1:1 is not available: Connection refused"), "{text}");
+        assert!(text.contains("BOWLINE_ADMIN_URL") && !text.contains(KEY.1), "{text}");
     }
+}
+
+/// A server that answers every connection with these bytes, in a thread that ends with the test.
+fn answering(bytes: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 1_024];
+            // Whoever called may be gone already.
+            let _ = stream.read(&mut asked).and_then(|_| stream.write_all(bytes));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_port_that_is_no_admin_api_is_called_so() {
+    for bytes in [&b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"[..], b"-ERR unknown command\r\n"] {
+        let url = answering(bytes);
+        let (code, text) = said(&bowline(&["source", "list"], &[KEY, ("BOWLINE_ADMIN_URL", &url)]));
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(&format!("{url} does not look like a Bowline admin API")), "{text}");
+    }
+}
+
+#[test]
+fn the_key_may_be_in_a_file() {
+    let path = std::env::temp_dir().join(format!("bowline-key-{:x}", rand::random::<u64>()));
+    let file = path.to_str().unwrap();
+    for arguments in [&["source", "list"][..], &["--admin-key-file", file, "source", "list"]] {
+        let (code, text) = said(&bowline(arguments, &[("BOWLINE_ADMIN_KEY_FILE", file), NOBODY]));
+        assert!(code == Some(64) && text.contains(file), "{text}");
+    }
+    std::fs::write(&path, format!("{}\n", KEY.1)).unwrap();
+    let (code, text) = said(&bowline(&["source", "list"], &[("BOWLINE_ADMIN_KEY_FILE", file), NOBODY]));
+    std::fs::remove_file(path).unwrap();
+    assert!(code == Some(1) && text.contains("not available") && !text.contains(KEY.1), "{text}");
 }
 
 #[test]
@@ -67,7 +118,9 @@ fn help_names_every_command_and_hides_the_key() {
     let output = bowline(&["--help"], &[KEY]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0));
-    for command in ["source", "endpoint", "trigger", "event", "delivery", "dead-letter", "migrate", "dev"] {
+    for command in
+        ["source", "endpoint", "trigger", "publish", "event", "delivery", "dead-letter", "migrate", "dev"]
+    {
         assert!(text.contains(&format!("  {command} ")), "{command} is missing:\n{text}");
     }
     assert!(!text.contains(KEY.1), "{text}");

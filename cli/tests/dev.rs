@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const BOUND: Duration = Duration::from_secs(60);
+const CLIENT_KEY: &str = "bowline-test-key-of-a-client";
 
 struct Dev {
     child: Child,
@@ -29,6 +30,9 @@ impl Dev {
             .args(arguments)
             .env_remove("BOWLINE_POSTGRES_URL")
             .env_remove("BOWLINE_REDIS_URL")
+            .env_remove("BOWLINE_DEV_ADMIN_KEY")
+            // The key of a client is none of ours.
+            .env("BOWLINE_ADMIN_KEY", CLIENT_KEY)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -71,11 +75,44 @@ fn sigterm_stops_all_of_it_and_withdraws_the_ready_file() {
     let mut dev = Dev::start(&[]);
     let ready = dev.ready();
     assert!(ready.admin_key.starts_with("bwl_"));
+    assert_eq!(std::fs::read_to_string(&ready.admin_key_file).unwrap().trim(), ready.admin_key);
     assert!(lives(ready.pids.postgres) && lives(ready.pids.redis));
     dev.signal(Signal::SIGTERM);
     assert!(dev.child.wait().unwrap().success());
     assert!(!lives(ready.pids.postgres) && !lives(ready.pids.redis));
-    assert!(!dev.ready_file.exists());
+    assert!(!dev.ready_file.exists() && !ready.admin_key_file.exists());
+}
+
+#[test]
+fn a_data_folder_in_use_is_refused_and_kept_over_a_restart() {
+    let folder = std::env::temp_dir().join(format!("bowline-data-{:x}", rand::random::<u64>()));
+    let data = folder.to_str().unwrap();
+    let mut dev = Dev::start(&["--data", data]);
+    let first = dev.ready();
+    assert_eq!(first.admin_key_file, folder.canonicalize().unwrap().join("admin-key"));
+    // The same ready file, too.
+    let second = Command::new(env!("CARGO_BIN_EXE_bowline"))
+        .args(["dev", "--stores-only", "--data", data, "--ready-file"])
+        .arg(&dev.ready_file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("in use by another `bowline dev` (process {})", dev.child.id())),
+        "{said}"
+    );
+    assert_eq!(Ready::read(&dev.ready_file).unwrap(), first);
+    assert!(lives(first.pids.postgres) && lives(first.pids.redis));
+    dev.signal(Signal::SIGTERM);
+    assert!(dev.child.wait().unwrap().success());
+
+    let mut again = Dev::start(&["--data", data]);
+    let ready = again.ready();
+    assert_eq!((&ready.admin_key, &ready.postgres_url), (&first.admin_key, &first.postgres_url));
+    again.signal(Signal::SIGTERM);
+    assert!(again.child.wait().unwrap().success());
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

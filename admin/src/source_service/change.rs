@@ -31,7 +31,7 @@ impl Sources {
         let change = begin(&mut client).await?;
         let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
         check_etag(&old, &wire.etag)?;
-        let merged = fields::merge(present::source(&old, &[], &context.public_url)?, wire, &mask);
+        let merged = fields::merge(present::stored_source(&old, &[], &context.public_url)?, wire, &mask);
         let mut violations = Violations::default();
         let draft = validate::source::check(&mut violations, &merged);
         if draft.name.is_empty() {
@@ -107,7 +107,7 @@ impl Sources {
         let change = begin(&mut client).await?;
         let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
         let mut violations = Violations::default();
-        let current = present::source(&old, &[], &context.public_url)?;
+        let current = present::stored_source(&old, &[], &context.public_url)?;
         let draft = validate::source::check(&mut violations, &current);
         let used = secret_use(&draft);
         let no_use = || Fault::NoSecretUsed {

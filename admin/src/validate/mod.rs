@@ -4,6 +4,7 @@
 pub(crate) mod endpoint;
 pub(crate) mod filter;
 pub(crate) mod query;
+mod scheme;
 pub(crate) mod source;
 
 use std::collections::BTreeMap;

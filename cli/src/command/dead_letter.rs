@@ -1,15 +1,18 @@
 //! `bowline dead-letter`: what could not be delivered, and its second chance.
 
+use std::collections::BTreeSet;
+
 use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::delivery::Which;
-use super::paging::{self, Limit};
+use super::paging::{self, Listed, Paging};
+use super::{endpoint, name};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::view::DeadLetterView;
+use crate::view::{DeadLetterView, EndpointView};
 
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
@@ -18,7 +21,7 @@ pub enum DeadLetterCommand {
     /// Queue dead letters again, due at once and with a fresh budget of attempts
     #[command(after_help = "Examples:
   bowline dead-letter redrive evt_....ep_....0
-  bowline dead-letter redrive --endpoint ep_... --dry-run
+  bowline dead-letter redrive --endpoint shop --dry-run
   bowline dead-letter redrive --all")]
     Redrive(Box<Redrive>),
 }
@@ -31,7 +34,7 @@ pub struct ListDeadLetters {
     #[arg(long, value_enum)]
     reason: Option<Reason>,
     #[command(flatten)]
-    limit: Limit,
+    paging: Paging,
 }
 
 #[derive(Debug, Args)]
@@ -95,22 +98,38 @@ pub async fn run(command: DeadLetterCommand, admin: &Admin, tenant: &str, form: 
     }
 }
 
-fn filter(which: Which, reason: Option<Reason>) -> v1::DeadLetterFilter {
+/// The filter that was meant, with the endpoint's id for its name.
+async fn filter(
+    which: Which,
+    reason: Option<Reason>,
+    admin: &Admin,
+    tenant: &str,
+) -> Result<v1::DeadLetterFilter, Failure> {
     let reason = reason.map_or(v1::DeadReason::Unspecified, Into::into);
-    v1::DeadLetterFilter {
-        endpoint_id: which.endpoint,
+    Ok(v1::DeadLetterFilter {
+        endpoint_id: name::endpoint_id(admin, tenant, &which.endpoint).await?,
         event_id: which.event,
         event_type: which.event_type,
         channel: which.channel,
         reason: reason.into(),
         start_time: which.window.start(),
         end_time: which.window.end(),
-    }
+    })
 }
 
 async fn show(list: ListDeadLetters, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let filter = filter(list.which, list.reason);
-    let letters: Vec<DeadLetterView> = paging::collect(list.limit, |page_size, page_token| {
+    let window = list.which.window;
+    let filter = filter(list.which, list.reason, admin, tenant).await?;
+    paging::show(form, "dead_letters", &find(admin, tenant, &filter, &list.paging).await?, Some(window))
+}
+
+async fn find(
+    admin: &Admin,
+    tenant: &str,
+    filter: &v1::DeadLetterFilter,
+    paging: &Paging,
+) -> Result<Listed<DeadLetterView>, Failure> {
+    paging::collect(paging, |page_size, page_token| {
         let request = v1::ListDeadLettersRequest {
             tenant_id: tenant.to_owned(),
             page_size,
@@ -122,18 +141,19 @@ async fn show(list: ListDeadLetters, admin: &Admin, tenant: &str, form: Form) ->
             Ok((page.dead_letters.into_iter().map(Into::into).collect(), page.next_page_token))
         }
     })
-    .await?;
-    output::list(form, "dead_letters", &letters)
+    .await
 }
 
 async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let filter = filter(redrive.which, redrive.reason);
+    let filter = filter(redrive.which, redrive.reason, admin, tenant).await?;
     let narrowed = filter != v1::DeadLetterFilter::default();
     if [!redrive.ids.is_empty(), narrowed, redrive.all].into_iter().filter(|given| *given).count() != 1 {
         return Err(Failure::Usage(
             "say which dead letters: their ids, or filters such as --endpoint, or --all".to_owned(),
         ));
     }
+    // Read before they are no dead letters any more.
+    let asleep = asleep(&redrive.ids, &filter, admin, tenant).await?;
     let request = v1::RedriveDeadLettersRequest {
         tenant_id: tenant.to_owned(),
         filter: redrive.ids.is_empty().then_some(filter),
@@ -142,6 +162,13 @@ async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Res
         max_count: redrive.max_count,
     };
     let response = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
+    for endpoint in asleep {
+        eprintln!(
+            "warning: endpoint {name} is {state}: what is queued for it waits until `bowline endpoint enable {name}`",
+            name = endpoint.name,
+            state = output::printable(&endpoint.state_and_why()),
+        );
+    }
     let redriven = Redriven {
         count: response.count,
         body_gone_count: response.body_gone_count,
@@ -155,4 +182,34 @@ async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Res
         ("more", if redriven.more { "yes: call again for the rest" } else { "" }.to_owned()),
     ];
     output::one(form, &redriven, &lines)
+}
+
+/// The endpoints among those of the dead letters that nothing is sent to just now. It is a service to
+/// whoever calls, so it looks at a bounded number of each.
+async fn asleep(
+    ids: &[String],
+    filter: &v1::DeadLetterFilter,
+    admin: &Admin,
+    tenant: &str,
+) -> Result<Vec<EndpointView>, Failure> {
+    const LOOKED_AT: u32 = 1_000;
+    let mut asleep = Vec::new();
+    for state in [v1::EndpointState::Disabled, v1::EndpointState::Paused] {
+        let filter = v1::EndpointFilter { state: state.into(), ..v1::EndpointFilter::default() };
+        asleep.extend(endpoint::find(admin, tenant, filter, &Paging::first(LOOKED_AT)).await?.items);
+    }
+    if asleep.is_empty() {
+        return Ok(asleep);
+    }
+    let meant: BTreeSet<String> = if !ids.is_empty() {
+        // `evt_....ep_....0`
+        ids.iter().filter_map(|id| id.split('.').nth(1)).map(ToOwned::to_owned).collect()
+    } else if !filter.endpoint_id.is_empty() {
+        [filter.endpoint_id.clone()].into()
+    } else {
+        let letters = find(admin, tenant, filter, &Paging::first(LOOKED_AT)).await?.items;
+        letters.into_iter().map(|letter| letter.endpoint_id).collect()
+    };
+    asleep.retain(|endpoint| meant.contains(&endpoint.id));
+    Ok(asleep)
 }

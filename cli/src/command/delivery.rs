@@ -3,7 +3,8 @@
 use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::paging::{self, Limit, Window};
+use super::name;
+use super::paging::{self, Paging, Window};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -31,14 +32,14 @@ pub struct ListDeliveries {
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "CODE")]
     status_code: i32,
     #[command(flatten)]
-    limit: Limit,
+    paging: Paging,
 }
 
 /// Which deliveries, or dead letters, are meant.
 #[derive(Debug, Clone, Args)]
 pub struct Which {
-    /// Only for this endpoint (`ep_...`)
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    /// Only for this endpoint: its name or id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ENDPOINT")]
     pub endpoint: String,
     /// Only of this event (`evt_...`)
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
@@ -92,7 +93,7 @@ pub async fn run(command: DeliveryCommand, admin: &Admin, tenant: &str, form: Fo
 async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let state = list.state.map_or(v1::DeliveryState::Unspecified, Into::into);
     let filter = v1::DeliveryFilter {
-        endpoint_id: list.which.endpoint,
+        endpoint_id: name::endpoint_id(admin, tenant, &list.which.endpoint).await?,
         event_id: list.which.event,
         event_type: list.which.event_type,
         channel: list.which.channel,
@@ -101,7 +102,7 @@ async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> 
         start_time: list.which.window.start(),
         end_time: list.which.window.end(),
     };
-    let deliveries: Vec<DeliveryView> = paging::collect(list.limit, |page_size, page_token| {
+    let listed = paging::collect(&list.paging, |page_size, page_token| {
         let request = v1::ListDeliveriesRequest {
             tenant_id: tenant.to_owned(),
             page_size,
@@ -110,11 +111,12 @@ async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> 
         };
         async move {
             let page = admin.deliveries().list_deliveries(request).await?.into_inner();
-            Ok((page.deliveries.into_iter().map(Into::into).collect(), page.next_page_token))
+            let deliveries: Vec<DeliveryView> = page.deliveries.into_iter().map(Into::into).collect();
+            Ok((deliveries, page.next_page_token))
         }
     })
     .await?;
-    output::list(form, "deliveries", &deliveries)
+    paging::show(form, "deliveries", &listed, Some(list.which.window))
 }
 
 fn detail(delivery: &DeliveryView, form: Form) -> Result<(), Failure> {

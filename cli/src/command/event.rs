@@ -3,7 +3,8 @@
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
 
-use super::paging::{self, Limit, Window};
+use super::paging::{self, Paging, Window};
+use super::{name, publish};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -11,14 +12,18 @@ use crate::view::EventView;
 
 #[derive(Debug, Subcommand)]
 pub enum EventCommand {
+    /// Publish an event of an app of yours (as `bowline publish`)
+    Publish(Box<publish::Publish>),
     /// List events, newest first
-    List(ListEvents),
+    List(Box<ListEvents>),
+    /// Show one event with its headers and its body
+    Get(GetEvent),
 }
 
 #[derive(Debug, Args)]
 pub struct ListEvents {
-    /// Only from this source (`src_...`)
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    /// Only from this source: its name or id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "SOURCE")]
     source: String,
     /// Only of exactly this type
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
@@ -29,21 +34,43 @@ pub struct ListEvents {
     #[command(flatten)]
     window: Window,
     #[command(flatten)]
-    limit: Limit,
+    paging: Paging,
+}
+
+#[derive(Debug, Args)]
+pub struct GetEvent {
+    /// Id of the event: `evt_...`
+    id: String,
+    /// Write the body and nothing else, byte for byte
+    #[arg(long)]
+    raw: bool,
 }
 
 /// # Errors
 /// What the admin API refuses.
 pub async fn run(command: EventCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let EventCommand::List(list) = command;
+    match command {
+        EventCommand::Publish(publish) => publish::run(*publish, admin, tenant, form).await,
+        EventCommand::List(list) => show(*list, admin, tenant, form).await,
+        EventCommand::Get(get) => {
+            let request = v1::GetEventRequest { id: get.id };
+            let response = admin.events().get_event(request).await?.into_inner();
+            let event =
+                response.event.ok_or_else(|| Failure::Answer("the answer holds no event".to_owned()))?;
+            if get.raw { output::bytes(&event.body) } else { detail(event, form) }
+        }
+    }
+}
+
+async fn show(list: ListEvents, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let filter = v1::EventFilter {
-        source_id: list.source,
+        source_id: name::source_id(admin, tenant, &list.source).await?,
         event_type: list.event_type,
         channel: list.channel,
         start_time: list.window.start(),
         end_time: list.window.end(),
     };
-    let events: Vec<EventView> = paging::collect(list.limit, |page_size, page_token| {
+    let listed = paging::collect(&list.paging, |page_size, page_token| {
         let request = v1::ListEventsRequest {
             tenant_id: tenant.to_owned(),
             page_size,
@@ -52,9 +79,38 @@ pub async fn run(command: EventCommand, admin: &Admin, tenant: &str, form: Form)
         };
         async move {
             let page = admin.events().list_events(request).await?.into_inner();
-            Ok((page.events.into_iter().map(Into::into).collect(), page.next_page_token))
+            let events: Vec<EventView> = page.events.into_iter().map(Into::into).collect();
+            Ok((events, page.next_page_token))
         }
     })
     .await?;
-    output::list(form, "events", &events)
+    paging::show(form, "events", &listed, Some(list.window))
+}
+
+fn detail(event: v1::Event, form: Form) -> Result<(), Failure> {
+    let event = EventView::whole(event);
+    let source = if event.source_id.is_empty() { "(published)" } else { &event.source_id };
+    let lines = [
+        ("id", event.id.clone()),
+        ("tenant", event.tenant_id.clone()),
+        ("source", source.to_owned()),
+        ("event type", event.event_type.clone()),
+        ("channel", event.channel.clone()),
+        ("received", event.create_time.clone()),
+        ("content type", event.content_type.clone()),
+        ("bytes", event.body_size_bytes.to_string()),
+    ];
+    output::one(form, &event, &lines)?;
+    if form == Form::Json {
+        return Ok(());
+    }
+    let headers = event.headers.iter().flatten().map(|header| format!("{}: {}", header.name, header.value));
+    let body = match &event.body {
+        Some(text) => text.lines().map(ToOwned::to_owned).collect(),
+        None => vec!["(not text: --raw writes its bytes)".to_owned()],
+    };
+    // As on the wire: headers, an empty line, the body.
+    let gap = std::iter::once(String::new());
+    let shown = gap.clone().chain(headers).chain(gap).chain(body);
+    shown.map(|line| format!("{}\n", output::printable(&line))).try_for_each(|line| output::text(&line))
 }

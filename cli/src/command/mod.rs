@@ -5,11 +5,14 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod migrate;
+mod name;
 pub mod paging;
+pub mod publish;
 pub mod source;
 pub mod trigger;
 pub mod verify;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Below a secret that will not be shown again.
@@ -30,6 +33,16 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// The line below a new secret, where there is one.
+fn shown_once(secret: &str) -> String {
+    if secret.is_empty() { String::new() } else { SHOWN_ONCE.to_owned() }
+}
+
+/// `a=1, b=2`
+fn pairs(map: &BTreeMap<String, String>, between: &str) -> String {
+    map.iter().map(|(key, value)| format!("{key}{between}{value}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use chrono::Utc;
 use clap::Args;
 use serde::Serialize;
 
-use super::paging::Limit;
-use super::source;
+use super::paging::Paging;
+use super::{name, source};
 use crate::client::{Admin, AdminArguments};
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -25,12 +25,12 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub struct TriggerArguments {
     /// Whose example to send: standard, github, stripe, shopify, slack, or any other preset that has one
     preset: String,
-    /// Id or name of the source; default: the only one with this preset
+    /// Name or id of the source; default: the only one with this preset
     #[arg(
         long,
         default_value = "",
         hide_default_value = true,
-        value_name = "ID_OR_NAME",
+        value_name = "SOURCE",
         conflicts_with = "url"
     )]
     source: String,
@@ -61,7 +61,7 @@ pub async fn run(arguments: TriggerArguments, admin: &AdminArguments, form: Form
         .ok_or_else(|| Failure::Usage(unknown(&arguments.preset)))?;
     let secret = arguments.secret.read()?.ok_or_else(|| {
         Failure::Usage(
-            "the secret of the source is needed to sign: --secret-env, --secret-file, --secret-stdin or --secret"
+            "the secret of the source is needed to sign: --secret-env, --secret-file or --secret-stdin"
                 .to_owned(),
         )
     })?;
@@ -120,22 +120,14 @@ async fn send(preset: &Preset, secret: &Secret, url: String, id: String) -> Resu
 
 /// The source that is meant; one that cannot be told is named with what there is.
 async fn choose(admin: &Admin, tenant: &str, which: &str, preset: &str) -> Result<SourceView, Failure> {
-    if which.starts_with("src_") {
-        let request = v1::GetSourceRequest { id: which.to_owned() };
-        let found = admin.sources().get_source(request).await?.into_inner().source;
-        return found.map(Into::into).ok_or_else(|| Failure::Answer("the answer holds no source".to_owned()));
+    if !which.is_empty() {
+        return Ok(name::source(admin, tenant, which).await?.into());
     }
-    let by_name = !which.is_empty();
-    let filter = v1::SourceFilter {
-        name: which.to_owned(),
-        preset: if by_name { String::new() } else { preset.to_owned() },
-        ..v1::SourceFilter::default()
-    };
-    let mut found = source::find(admin, tenant, filter, Limit { limit: 10 }).await?;
-    match (found.len(), by_name) {
-        (1, _) => Ok(found.remove(0)),
-        (0, true) => Err(Failure::Answer(format!("there is no source with the name {which}"))),
-        (0, false) => Err(Failure::Answer(format!(
+    let filter = v1::SourceFilter { preset: preset.to_owned(), ..v1::SourceFilter::default() };
+    let mut found = source::find(admin, tenant, filter, &Paging::first(10)).await?.items;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Answer(format!(
             "there is no source with the preset {preset}: make one with `bowline source create NAME --preset {preset}`"
         ))),
         _ => {

@@ -1,14 +1,16 @@
 //! `bowline dev`: all of Bowline on this machine, from one command.
 //!
-//! 1. [`running`] starts and stops the whole in order.
+//! 1. [`running`] starts and stops the whole in order; [`hold`] keeps others from its data folder.
 //! 2. [`stores`] are a private Postgres and a private Redis, or ones that exist; the schema is
 //!    migrated; [`keys`] finds or makes the keyring and the admin key.
-//! 3. [`wiring`] says where each process listens and with which environment; [`service`] runs each
-//!    `bowline-ingest` and `bowline-dispatcher` as a process of its own.
+//! 3. [`addresses`] says where each process listens, [`wiring`] with which environment; [`service`]
+//!    runs each `bowline-ingest` and `bowline-dispatcher` as a process of its own.
 //! 4. [`ready`] writes the ready file; [`logs`] prints what everyone says.
 //!
 //! At SIGTERM, SIGINT or SIGHUP it stops in this order: ingest, dispatcher, redis, postgres.
 
+mod addresses;
+mod hold;
 mod keys;
 mod logs;
 mod ready;
@@ -17,6 +19,7 @@ mod service;
 mod stores;
 mod wiring;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,9 +43,19 @@ pub struct DevArguments {
     /// Use this Redis instead of a private one
     #[arg(long, env = "BOWLINE_REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<String>,
-    /// Keep data and keys in this folder over restarts; default: a temporary one
+    /// Keep data, keys and ports in this folder over restarts; default: a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// File with the admin key that the services are started with; made where there is none. Default:
+    /// the environment's BOWLINE_DEV_ADMIN_KEY (the key itself), the one in the data folder, a new one
+    #[arg(long, value_name = "PATH")]
+    bootstrap_key_file: Option<PathBuf>,
+    /// Where the first ingest takes webhooks, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    ingest_listen: Option<SocketAddr>,
+    /// Where the first ingest serves the admin API, such as 127.0.0.1:8081
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<SocketAddr>,
     /// How many ingest processes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16), value_name = "N")]
     ingest: u16,
@@ -71,11 +84,11 @@ impl std::fmt::Debug for DevArguments {
 ///
 /// # Errors
 /// Why it could not start.
-pub async fn run(arguments: DevArguments, admin_key: Option<String>) -> Result<(), Failure> {
+pub async fn run(arguments: DevArguments) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let mut running = Running::default();
     let started = tokio::select! {
-        started = running.start(&arguments, admin_key.as_deref()) => started,
+        started = running.start(&arguments) => started,
         name = signals.next() => {
             say(&format!("{name} while starting: stopping"));
             running.stop().await;

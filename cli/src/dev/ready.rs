@@ -19,6 +19,9 @@ pub struct Ready {
     /// Of every ingest, then of every dispatcher.
     pub admin_urls: Vec<String>,
     pub admin_key: String,
+    /// Holds the same key and nothing else.
+    #[serde(default)]
+    pub admin_key_file: PathBuf,
     pub ops_urls: Vec<String>,
     pub postgres_url: String,
     pub redis_url: String,

@@ -1,6 +1,7 @@
 //! The whole, started and stopped in order.
 
 use std::fs::DirBuilder;
+use std::io::IsTerminal;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +11,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::{Addresses, Wanted};
+use super::hold::Hold;
+use super::keys::KeyPlaces;
 use super::logs::say;
 use super::ready::{Board, Ready};
 use super::service::{self, Plan};
-use super::wiring::{Addresses, Wiring, program};
+use super::wiring::{Wiring, program};
 use super::{DevArguments, keys, stores};
 use crate::failure::Failure;
 use crate::local::{Home, LocalError, PrivatePostgres, PrivateRedis};
@@ -26,8 +30,10 @@ pub(super) struct Running {
     redis: Option<stores::Kept>,
     ingest: Tier,
     dispatchers: Tier,
-    /// Holds the services' own ready files.
+    /// Holds the services' own ready files, and the admin key where nothing else keeps it.
     scratch: Option<Scratch>,
+    /// Dropped last: the data folder is in use until everything has stopped.
+    hold: Option<Hold>,
 }
 
 /// All processes of one service.
@@ -38,18 +44,18 @@ struct Tier {
 }
 
 impl Running {
-    pub(super) async fn start(
-        &mut self,
-        arguments: &DevArguments,
-        admin_key: Option<&str>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn start(&mut self, arguments: &DevArguments) -> Result<(), Failure> {
         say("for one machine only: no replicas, no TLS, loopback receivers allowed, open reflection");
         let programs = if arguments.stores_only {
             None
         } else {
             Some((program("bowline-ingest")?, program("bowline-dispatcher")?))
         };
-        let board = self.start_stores(arguments, admin_key).await?;
+        if let Some(folder) = &arguments.data {
+            // Before anything is touched: what is there may be in use.
+            self.hold = Some(Hold::take(folder)?);
+        }
+        let board = self.start_stores(arguments).await?;
         if let Some(programs) = programs {
             self.start_services(arguments, &board, &programs).await?;
         }
@@ -61,37 +67,35 @@ impl Running {
                 say(&format!("{name:9}{url}"));
             }
         }
-        if arguments.ready_file.is_none() {
-            say(&format!("admin key {}", ready.admin_key));
+        if !arguments.stores_only {
+            say_key(&ready);
         }
         say("ready");
         Ok(())
     }
 
     /// Stores, schema and keys; the board knows them afterwards.
-    async fn start_stores(
-        &mut self,
-        arguments: &DevArguments,
-        admin_key: Option<&str>,
-    ) -> Result<Arc<Board>, Failure> {
+    async fn start_stores(&mut self, arguments: &DevArguments) -> Result<Arc<Board>, Failure> {
         let mut ready = Ready::default();
         ready.pids.dev = std::process::id();
         let board = Arc::new(Board::new(arguments.ready_file.clone(), ready));
         self.board = Some(board.clone());
         // A file of an earlier run must not be taken for ours.
         board.withdraw();
-        let data = arguments.data.as_deref();
-        if let Some(folder) = data {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        let key =
-            keys::admin_key(admin_key, data).map_err(|error| Failure::Configuration(error.to_string()))?;
+        let scratch = &self.scratch.insert(Scratch::new()?).path;
+        let places = KeyPlaces {
+            file: arguments.bootstrap_key_file.as_deref(),
+            given: std::env::var("BOWLINE_DEV_ADMIN_KEY").ok().filter(|key| !key.is_empty()),
+            data: arguments.data.as_deref(),
+            scratch,
+        };
+        let key = places.admin_key().map_err(|error| Failure::Configuration(format!("{error:#}")))?;
         let postgres_url = self.postgres_url(arguments, &board).await?;
         let redis_url = self.redis_url(arguments, &board).await?;
         bowline_core::store::migrate(&postgres_url).await.context("cannot migrate the schema")?;
         board.change(|ready| {
-            ready.admin_key = key;
+            ready.admin_key = key.text;
+            ready.admin_key_file = key.file;
             ready.postgres_url = postgres_url;
             ready.redis_url = redis_url;
         })?;
@@ -135,9 +139,15 @@ impl Running {
         board: &Arc<Board>,
         programs: &(PathBuf, PathBuf),
     ) -> Result<(), Failure> {
-        let scratch = self.scratch.insert(Scratch::new()?).path.clone();
+        let scratch = self.scratch.as_ref().context("made with the stores")?.path.clone();
+        let wanted = Wanted {
+            ingest: arguments.ingest,
+            dispatchers: arguments.dispatchers,
+            http: arguments.ingest_listen,
+            admin: arguments.admin_listen,
+        };
         let wiring = Wiring {
-            addresses: Addresses::choose(arguments.ingest, arguments.dispatchers)?,
+            addresses: Addresses::choose(wanted, arguments.data.as_deref())?,
             keyring: keys::keyring(arguments.data.as_deref())?,
             scratch,
             restart: !arguments.no_restart,
@@ -169,6 +179,20 @@ impl Running {
             postgres.stop().await;
         }
     }
+}
+
+/// How to use the deployment from another terminal. A log that others read, or that is kept, gets the
+/// place of the key; a person at a terminal the key too.
+fn say_key(ready: &Ready) {
+    if std::io::stdout().is_terminal() {
+        say(&format!("admin key {}", ready.admin_key));
+    }
+    say(&format!("the admin key is in {}", ready.admin_key_file.display()));
+    let url = ready.admin_urls.first().map(String::as_str).unwrap_or_default();
+    say(&format!(
+        "use it: export BOWLINE_ADMIN_URL={url} BOWLINE_ADMIN_KEY_FILE='{}'",
+        ready.admin_key_file.display()
+    ));
 }
 
 fn home(arguments: &DevArguments) -> Home {

@@ -2,56 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::addresses::{Addresses, Listen, url};
 use super::ready::Ready;
 use super::service::Plan;
 use crate::failure::Failure;
-use crate::local::{binaries, port};
+use crate::local::binaries;
 
 /// The environment variables of the services that may be set outside and are handed on.
 const HANDED_ON: &[&str] = &["BOWLINE_LOG_", "BOWLINE_INGEST_", "BOWLINE_DISPATCHER_", "BOWLINE_EGRESS_"];
 const LOOPBACK: &str = "127.0.0.0/8,::1/128";
-
-/// Where each process listens. Chosen here and kept over its restarts: URLs that were handed out stay.
-pub(super) struct Addresses {
-    ingest: Vec<Listen>,
-    dispatchers: Vec<Listen>,
-}
-
-struct Listen {
-    http: String,
-    admin: String,
-    ops: String,
-}
-
-impl Addresses {
-    pub(super) fn choose(ingest: u16, dispatchers: u16) -> Result<Self, Failure> {
-        let mut taken = Vec::new();
-        let mut address = || -> Result<String, Failure> {
-            loop {
-                let port = port::free()?;
-                if !taken.contains(&port) {
-                    taken.push(port);
-                    return Ok(format!("127.0.0.1:{port}"));
-                }
-            }
-        };
-        let mut listen = |_| Ok(Listen { http: address()?, admin: address()?, ops: address()? });
-        let ingest = (0..ingest).map(&mut listen).collect::<Result<_, Failure>>()?;
-        let dispatchers = (0..dispatchers).map(&mut listen).collect::<Result<_, Failure>>()?;
-        Ok(Self { ingest, dispatchers })
-    }
-
-    pub(super) fn tell(&self, ready: &mut Ready) {
-        let url = |address: &String| format!("http://{address}");
-        ready.ingest_urls = self.ingest.iter().map(|listen| url(&listen.http)).collect();
-        ready.ingest_url = ready.ingest_urls.first().cloned().unwrap_or_default();
-        let all = || self.ingest.iter().chain(&self.dispatchers);
-        ready.admin_urls = all().map(|listen| url(&listen.admin)).collect();
-        ready.ops_urls = all().map(|listen| url(&listen.ops)).collect();
-        ready.pids.ingest = vec![0; self.ingest.len()];
-        ready.pids.dispatcher = vec![0; self.dispatchers.len()];
-    }
-}
 
 /// Everything the services' environments are made of that the ready file does not say.
 pub(super) struct Wiring {
@@ -68,7 +27,7 @@ impl Wiring {
         let place = Place { service: "ingest", program, ready, set_pid };
         let plan = |(index, listen): (usize, &Listen)| {
             let mut plan = self.plan(&place, index, listen);
-            plan.environment.push(("BOWLINE_INGEST_LISTEN".to_owned(), listen.http.clone()));
+            plan.environment.push(("BOWLINE_INGEST_LISTEN".to_owned(), listen.http.to_string()));
             plan
         };
         self.addresses.ingest.iter().enumerate().map(plan).collect()
@@ -84,8 +43,8 @@ impl Wiring {
     fn plan(&self, place: &Place<'_>, index: usize, listen: &Listen) -> Plan {
         let mut environment = self.environment(place.ready);
         environment.extend(owned([
-            ("BOWLINE_ADMIN_LISTEN", listen.admin.clone()),
-            ("BOWLINE_OPS_LISTEN", listen.ops.clone()),
+            ("BOWLINE_ADMIN_LISTEN", listen.admin.to_string()),
+            ("BOWLINE_OPS_LISTEN", listen.ops.to_string()),
         ]));
         Plan {
             name: format!("{}-{}", place.service, index + 1),
@@ -99,7 +58,7 @@ impl Wiring {
     }
 
     fn environment(&self, ready: &Ready) -> Vec<(String, String)> {
-        let public_url = self.addresses.ingest.first().map(|listen| format!("http://{}", listen.http));
+        let public_url = self.addresses.ingest.first().map(|listen| url(listen.http));
         // Development sends to receivers on this machine; what is set outside goes before.
         let mut environment = owned([
             ("BOWLINE_EGRESS_ALLOW_CIDRS", LOOPBACK.to_owned()),
@@ -144,12 +103,14 @@ pub(super) fn program(name: &'static str) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::addresses::Wanted;
     use super::*;
 
     #[test]
     fn every_process_has_addresses_of_its_own_and_all_share_the_stores() {
+        let wanted = Wanted { ingest: 2, dispatchers: 3, http: None, admin: None };
         let wiring = Wiring {
-            addresses: Addresses::choose(2, 3).unwrap(),
+            addresses: Addresses::choose(wanted, None).unwrap(),
             keyring: "dev:bowline-test".to_owned(),
             scratch: PathBuf::from("/tmp"),
             restart: true,

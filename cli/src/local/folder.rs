@@ -5,8 +5,10 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::LocalError;
 use super::account::Account;
+use super::{LocalError, port};
+
+const PORT: &str = "port";
 
 /// Where a server's folder is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,20 @@ impl Folder {
     /// The server still runs and its keeper is about to end it: removing the folder is its work then.
     pub(super) fn leave_to_keeper(&mut self) {
         self.temporary = false;
+    }
+
+    /// Where its server listened the last time, if nobody else does now.
+    pub(super) fn kept_port(&self) -> Option<u16> {
+        let text = fs::read_to_string(self.path.join(PORT)).ok()?;
+        text.trim().parse().ok().filter(|port| port::is_free(*port))
+    }
+
+    /// For the next time; a temporary folder has none.
+    pub(super) fn keep_port(&self, port: u16) {
+        if !self.temporary {
+            // Without it the server listens elsewhere the next time, which is all there is to it.
+            let _ = fs::write(self.path.join(PORT), format!("{port}\n"));
+        }
     }
 
     /// The last lines of a file within, for an error message.

@@ -21,11 +21,16 @@ pub fn free() -> Result<u16, LocalError> {
     let above = ephemeral_start();
     for _ in 0..TRIES {
         let port = rand::random_range(LOWEST..above);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if is_free(port) {
             return Ok(port);
         }
     }
     Err(LocalError::NoPort { tried: TRIES })
+}
+
+/// Whether nobody listens on this port just now.
+pub(super) fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// The first port of the kernel's own range.

@@ -190,9 +190,13 @@ impl Site {
         let mut tries = 0;
         loop {
             tries += 1;
-            let port = port::free()?;
+            let kept = if tries == 1 { self.folder.kept_port() } else { None };
+            let port = kept.map_or_else(port::free, Ok)?;
             match self.launch(port).await {
-                Ok(process) => return Ok((process, port)),
+                Ok(process) => {
+                    self.folder.keep_port(port);
+                    return Ok((process, port));
+                }
                 Err(LocalError::Ended { .. }) if tries < PORT_TRIES && self.port_was_taken() => {}
                 // The keeper of one who was killed is still stopping what ran in this folder.
                 Err(LocalError::Ended { .. }) if Instant::now() < deadline && self.folder_is_in_use() => {
@@ -269,13 +273,16 @@ mod tests {
     async fn a_kept_home_is_found_again() {
         let parent = std::env::temp_dir().join(format!("bowline-kept-{}", std::process::id()));
         let home = Home::Kept(parent.clone());
+        let mut ports = Vec::new();
         for statement in ["CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)"] {
             let mut server = PrivatePostgres::start(&home).await.unwrap();
+            ports.push(server.port());
             let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
             tokio::spawn(connection);
             client.batch_execute(statement).await.unwrap();
             server.stop().await.unwrap();
         }
         std::fs::remove_dir_all(parent).unwrap();
+        assert_eq!(ports[0], ports[1]);
     }
 }

@@ -54,9 +54,13 @@ impl PrivateRedis {
         let mut tries = 0;
         loop {
             tries += 1;
-            let port = port::free()?;
+            let kept = if tries == 1 { site.folder.kept_port() } else { None };
+            let port = kept.map_or_else(port::free, Ok)?;
             match site.launch(port).await {
-                Ok(process) => return Ok(Self { process, site, port }),
+                Ok(process) => {
+                    site.folder.keep_port(port);
+                    return Ok(Self { process, site, port });
+                }
                 Err(LocalError::Ended { last_words, .. })
                     if tries < PORT_TRIES && last_words.contains("Address already in use") => {}
                 Err(error) => return Err(error),

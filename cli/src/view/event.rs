@@ -1,5 +1,7 @@
 //! Events as they are shown.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bowline_proto::v1;
 use serde::Serialize;
 
@@ -29,6 +31,27 @@ pub struct EventView {
     pub content_type: String,
     pub body_size_bytes: i64,
     pub create_time: String,
+    /// As received. Only from `event get`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<HeaderView>>,
+    /// Only from `event get`, where the body is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Only from `event get`, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+}
+
+impl EventView {
+    /// With headers and body.
+    pub(crate) fn whole(mut event: v1::Event) -> Self {
+        let headers = std::mem::take(&mut event.headers).into_iter().map(Into::into).collect();
+        let (body, body_base64) = match std::str::from_utf8(&event.body) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&event.body))),
+        };
+        Self { headers: Some(headers), body, body_base64, ..event.into() }
+    }
 }
 
 impl From<v1::Event> for EventView {
@@ -42,6 +65,9 @@ impl From<v1::Event> for EventView {
             channel: event.channel,
             content_type: event.content_type,
             body_size_bytes: event.body_size_bytes,
+            headers: None,
+            body: None,
+            body_base64: None,
         }
     }
 }

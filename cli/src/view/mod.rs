@@ -2,10 +2,12 @@
 
 mod delivery;
 mod event;
+mod policy;
 mod resource;
 
 pub use delivery::{AttemptView, DeadLetterView, DeliveryView};
 pub use event::{EventView, HeaderView};
+pub use policy::{DisableView, RetryView};
 pub use resource::{EndpointView, SecretView, SourceView};
 
 use std::time::Duration;

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use bowline_proto::v1;
 use serde::Serialize;
 
+use super::policy::{DisableView, RetryView};
 use super::{span, time, word};
 use crate::output::Row;
+use crate::scheme_file;
 
 /// A secret's existence; its value is shown once, by the command that made it.
 #[derive(Debug, Serialize)]
@@ -28,6 +30,16 @@ impl From<v1::SecretVersion> for SecretView {
     }
 }
 
+impl SecretView {
+    /// In one line: its name and until when it is valid.
+    pub(crate) fn line(&self) -> String {
+        match self.expire_time.as_str() {
+            "" => format!("{} since {}", self.name, self.create_time),
+            until => format!("{} since {}, until {until}", self.name, self.create_time),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub struct SourceView {
     pub id: String,
@@ -36,6 +48,9 @@ pub struct SourceView {
     pub display_name: String,
     pub labels: BTreeMap<String, String>,
     pub preset: String,
+    /// Its own, in place of the preset's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<serde_json::Value>,
     pub insecure: bool,
     pub path: String,
     pub receive_url: String,
@@ -57,6 +72,7 @@ impl From<v1::Source> for SourceView {
     fn from(source: v1::Source) -> Self {
         Self {
             dedup_ttl: span(source.dedup_ttl.as_ref()),
+            scheme: source.scheme.as_ref().map(scheme_file::shown),
             enabled: source.enabled.unwrap_or(true),
             secrets: source.secrets.into_iter().map(Into::into).collect(),
             create_time: time(source.create_time.as_ref()),
@@ -80,19 +96,24 @@ impl From<v1::Source> for SourceView {
     }
 }
 
+impl SourceView {
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.enabled, self.insecure) {
+            (false, _) => "disabled",
+            (true, true) => "insecure",
+            (true, false) => "enabled",
+        }
+    }
+}
+
 impl Row for SourceView {
     const HEADINGS: &'static [&'static str] = &["NAME", "PRESET", "STATE", "ID", "RECEIVE URL"];
 
     fn cells(&self) -> Vec<String> {
-        let state = match (self.enabled, self.insecure) {
-            (false, _) => "disabled",
-            (true, true) => "insecure",
-            (true, false) => "enabled",
-        };
         vec![
             self.name.clone(),
             self.preset.clone(),
-            state.to_owned(),
+            self.state().to_owned(),
             self.id.clone(),
             self.receive_url.clone(),
         ]
@@ -112,8 +133,9 @@ pub struct EndpointView {
     pub format: String,
     pub headers: BTreeMap<String, String>,
     pub timeout: String,
-    pub max_attempts: u32,
+    pub retry: Option<RetryView>,
     pub concurrency: u32,
+    pub disable: Option<DisableView>,
     pub state: String,
     pub disabled_reason: String,
     pub secrets: Vec<SecretView>,
@@ -126,11 +148,12 @@ impl From<v1::Endpoint> for EndpointView {
     fn from(endpoint: v1::Endpoint) -> Self {
         Self {
             timeout: span(endpoint.timeout.as_ref()),
-            max_attempts: endpoint.retry.as_ref().map_or(0, |retry| retry.max_attempts),
             state: word(endpoint.state().as_str_name(), "ENDPOINT_STATE_"),
             secrets: endpoint.secrets.into_iter().map(Into::into).collect(),
             create_time: time(endpoint.create_time.as_ref()),
             update_time: time(endpoint.update_time.as_ref()),
+            retry: endpoint.retry.map(Into::into),
+            disable: endpoint.disable.map(Into::into),
             id: endpoint.id,
             tenant_id: endpoint.tenant_id,
             name: endpoint.name,
@@ -148,16 +171,29 @@ impl From<v1::Endpoint> for EndpointView {
     }
 }
 
+impl EndpointView {
+    pub(crate) fn types(&self) -> String {
+        if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(",") }
+    }
+
+    /// `disabled (10 consecutive attempts failed)`; a person who disabled it gave no reason.
+    pub(crate) fn state_and_why(&self) -> String {
+        match self.disabled_reason.as_str() {
+            "" => self.state.clone(),
+            reason => format!("{} ({reason})", self.state),
+        }
+    }
+}
+
 impl Row for EndpointView {
     const HEADINGS: &'static [&'static str] = &["NAME", "FORMAT", "STATE", "EVENT TYPES", "ID", "URL"];
 
     fn cells(&self) -> Vec<String> {
-        let types = if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(",") };
         vec![
             self.name.clone(),
             self.format.clone(),
-            self.state.clone(),
-            types,
+            self.state_and_why(),
+            self.types(),
             self.id.clone(),
             self.url.clone(),
         ]

@@ -30,11 +30,13 @@ use crate::egress::EgressPolicy;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Variables of this prefix that are no configuration: they are read elsewhere, by the command line
 /// of the services, by the `bowline` client, or by builds made to be crashed.
-const OTHER_VARIABLES: [&str; 6] = [
+const OTHER_VARIABLES: [&str; 8] = [
     "BOWLINE_CONFIG",
     "BOWLINE_READY_FILE",
     "BOWLINE_ADMIN_URL",
     "BOWLINE_ADMIN_KEY",
+    "BOWLINE_ADMIN_KEY_FILE",
+    "BOWLINE_DEV_ADMIN_KEY",
     "BOWLINE_TENANT",
     "BOWLINE_CRASH_AT",
 ];

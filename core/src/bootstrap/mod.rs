@@ -16,6 +16,7 @@
 //!    [`supervise`] keeps workers alive meanwhile, or ends the process.
 
 pub mod config;
+mod metric_help;
 pub mod ops;
 pub mod ready;
 pub mod shutdown;

@@ -48,6 +48,7 @@ pub fn init(log: &LogConfig) -> Result<Telemetry, TelemetryError> {
     .map_err(TelemetryError::Logs)?;
     std::panic::set_hook(Box::new(log_panic));
     let metrics = metrics_builder()?.install_recorder()?;
+    super::metric_help::describe();
     metrics::gauge!("bowline_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Telemetry { metrics })
 }

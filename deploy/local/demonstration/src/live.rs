@@ -1,5 +1,9 @@
 //! After the demonstration: a receiver that prints what arrives, and commands to try.
 
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -25,13 +29,37 @@ pub(crate) async fn run(stage: &Stage, cli: &str) -> anyhow::Result<()> {
             answer: Answer::Accept,
         })
         .await?;
-    println!("{}", invitation(stage, &source, cli));
+    let secret = SecretFile::write(&stage.ready_file.with_file_name("live.secret"), &source.secret)?;
+    println!("{}", invitation(stage, &source, &secret.path, cli));
     tokio::select! {
         () = print_arrivals(&customer.receiver) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// The source's secret where the commands to try read it: what is printed may end up in a log.
+struct SecretFile {
+    path: PathBuf,
+}
+
+impl SecretFile {
+    fn write(path: &Path, secret: &str) -> anyhow::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(path).and_then(|mut file| file.write_all(secret.as_bytes()));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        // The folder it is in goes too, as a rule.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 async fn print_arrivals(receiver: &Receiver) {
@@ -70,35 +98,45 @@ fn line(arrival: &Arrival) -> String {
     )
 }
 
-fn invitation(stage: &Stage, source: &Source, cli: &str) -> String {
+/// Holds no secret, only where each is: the commands work as they stand, and may be logged.
+fn invitation(stage: &Stage, source: &Source, secret: &Path, cli: &str) -> String {
     let ready = &stage.ready;
     let admin_url = ready.admin_urls.first().map(String::as_str).unwrap_or_default();
-    let prefix = format!("BOWLINE_ADMIN_URL={admin_url} BOWLINE_ADMIN_KEY={} {cli}", ready.admin_key);
-    let (url, secret, name) = (&source.url, &source.secret, &source.name);
+    let key_file = quoted(&ready.admin_key_file);
+    let prefix =
+        format!("BOWLINE_ADMIN_URL={admin_url} BOWLINE_ADMIN_KEY_FILE={key_file} {}", quoted(Path::new(cli)));
+    let (url, name, secret) = (&source.url, &source.name, quoted(secret));
     format!(
         "
 Bowline stays up; Ctrl-C ends it. A receiver listens and prints below what arrives.
 
   webhooks   {ingest}
   admin API  {admin_url}  (gRPC, every replica serves it)
-  admin key  {key}
   metrics    {ops}/metrics
-  Postgres   {postgres}
+  admin key  in {key_file}
+  the rest   in {ready_file}  (Postgres and Redis too)
 
 Paste one of these into another terminal:
 
   A push as GitHub sends it:
-SOURCE_SECRET='{secret}' {prefix} trigger github --source {name} --secret-env SOURCE_SECRET
+{prefix} trigger github --source {name} --secret-file {secret}
 
   The same by hand, signed with openssl:
-body='{{\"zen\":\"Keep it logically awesome.\"}}'; curl -sS {url} -H 'Content-Type: application/json' -H 'X-GitHub-Event: ping' -H \"X-GitHub-Delivery: $(openssl rand -hex 16)\" -H \"X-Hub-Signature-256: sha256=$(printf %s \"$body\" | openssl dgst -sha256 -hmac '{secret}' | sed 's/^.* //')\" -d \"$body\"; echo
+body='{{\"zen\":\"Keep it logically awesome.\"}}'; curl -sS {url} -H 'Content-Type: application/json' -H 'X-GitHub-Event: ping' -H \"X-GitHub-Delivery: $(openssl rand -hex 16)\" -H \"X-Hub-Signature-256: sha256=$(printf %s \"$body\" | openssl dgst -sha256 -hmac \"$(cat {secret})\" | sed 's/^.* //')\" -d \"$body\"; echo
+
+  An event of your own:
+{prefix} publish --type order.created --data '{{\"id\":7}}'
 
   What was delivered, and what came back:
 {prefix} delivery list --limit 10
 ",
         ingest = ready.ingest_url,
-        key = ready.admin_key,
         ops = ready.ops_urls.first().map(String::as_str).unwrap_or_default(),
-        postgres = ready.postgres_url,
+        ready_file = quoted(&stage.ready_file),
     )
+}
+
+/// As a shell reads it back, whatever the path holds.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }

@@ -23,7 +23,7 @@ pub(crate) const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 /// Everything a step needs.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    ready_file: PathBuf,
+    pub(crate) ready_file: PathBuf,
     pub(crate) ready: Ready,
     pub(crate) admin: Admin,
     /// Tells this run's names from those of another in the same data.

@@ -1,0 +1,148 @@
+//! What can be said of an endpoint, when it is made and when it is changed.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bowline_proto::v1;
+use clap::{Args, ValueEnum};
+
+use super::retry::{DisableFlags, RetryFlags};
+use crate::command::{duration, header, key_value};
+use crate::failure::Failure;
+
+/// The fields of an endpoint that its caller decides, but for the name.
+#[derive(Debug, Args)]
+pub(super) struct EndpointFields {
+    /// Where to POST
+    #[arg(long)]
+    url: Option<String>,
+    /// Wire format: standard, chimpbase, rkt, chatbase, connectgain, chatblocks, raw; default: standard
+    #[arg(long)]
+    format: Option<String>,
+    /// Only events of this type: order.created, order.* or *; may be repeated; default: all
+    #[arg(long = "event-type", value_name = "TYPE")]
+    event_types: Vec<String>,
+    /// Only events with this channel; may be repeated; default: all
+    #[arg(long = "channel", value_name = "CHANNEL")]
+    channels: Vec<String>,
+    /// A header to send along; may be repeated
+    #[arg(long = "header", value_parser = header, value_name = "NAME: VALUE")]
+    headers: Vec<(String, String)>,
+    /// File with headers to send along, one `NAME: VALUE` a line: for those that are a secret
+    #[arg(long, value_name = "PATH")]
+    headers_file: Option<PathBuf>,
+    /// For the whole exchange: 1s to 60s; default: 10s
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    timeout: Option<prost_types::Duration>,
+    /// Requests out at once, in each dispatcher; default: 16
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
+    #[command(flatten)]
+    retry: RetryFlags,
+    #[command(flatten)]
+    disable: DisableFlags,
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// A label; may be repeated. A change replaces all labels, types, channels or headers
+    #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
+    labels: Vec<(String, String)>,
+}
+
+/// What a change can set back to what it is without being said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Clear {
+    EventTypes,
+    Channels,
+    Headers,
+    Timeout,
+    Retry,
+    Concurrency,
+    Disable,
+    DisplayName,
+    Labels,
+}
+
+impl Clear {
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::EventTypes => "event_types",
+            Self::Channels => "channels",
+            Self::Headers => "headers",
+            Self::Timeout => "timeout",
+            Self::Retry => "retry",
+            Self::Concurrency => "concurrency",
+            Self::Disable => "disable",
+            Self::DisplayName => "display_name",
+            Self::Labels => "labels",
+        }
+    }
+}
+
+impl EndpointFields {
+    pub(super) fn has_url(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// Writes what was given into `endpoint`, policies over those of `current`; the names of the
+    /// fields that were.
+    ///
+    /// # Errors
+    /// When the flags of a policy do not go together.
+    pub(super) fn apply(
+        mut self,
+        endpoint: &mut v1::Endpoint,
+        current: &v1::Endpoint,
+    ) -> Result<Vec<&'static str>, Failure> {
+        let mut fields = Vec::new();
+        if let Some(path) = self.headers_file.take() {
+            self.headers.extend(headers_of(&path)?);
+        }
+        macro_rules! take {
+            ($($field:ident),*) => {$(
+                if let Some(value) = self.$field {
+                    endpoint.$field = value;
+                    fields.push(stringify!($field));
+                }
+            )*};
+        }
+        macro_rules! take_all {
+            ($($field:ident),*) => {$(
+                if !self.$field.is_empty() {
+                    endpoint.$field = self.$field.into_iter().collect();
+                    fields.push(stringify!($field));
+                }
+            )*};
+        }
+        take!(url, format, concurrency, display_name);
+        take_all!(event_types, channels, headers, labels);
+        if self.timeout.is_some() {
+            endpoint.timeout = self.timeout;
+            fields.push("timeout");
+        }
+        if let Some(retry) = self.retry.over(current.retry.as_ref())? {
+            endpoint.retry = Some(retry);
+            fields.push("retry");
+        }
+        if let Some(disable) = self.disable.over(current.disable.as_ref())? {
+            endpoint.disable = Some(disable);
+            fields.push("disable");
+        }
+        Ok(fields)
+    }
+}
+
+fn headers_of(path: &Path) -> Result<Vec<(String, String)>, Failure> {
+    const BYTES_MAX: u64 = 256 * 1024;
+    let wrong =
+        |problem: String| Failure::Configuration(format!("--headers-file {}: {problem}", path.display()));
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| wrong(error.to_string()))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    // The line itself may hold what nobody should see.
+    lines
+        .map(|(at, line)| header(line).map_err(|problem| wrong(format!("line {}: {problem}", at + 1))))
+        .collect()
+}

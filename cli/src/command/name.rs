@@ -1,0 +1,80 @@
+//! A source or an endpoint as people call it: by its name, or by its id.
+//!
+//! Names are slugs and hold no `_`, ids begin with `src_` and `ep_`: the two never meet.
+
+use bowline_proto::v1;
+
+use crate::client::Admin;
+use crate::failure::Failure;
+
+/// The source with this id or name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn source(admin: &Admin, tenant: &str, which: &str) -> Result<v1::Source, Failure> {
+    if which.starts_with("src_") {
+        let request = v1::GetSourceRequest { id: which.to_owned() };
+        let found = admin.sources().get_source(request).await?.into_inner().source;
+        return found.ok_or_else(|| Failure::Answer("the answer holds no source".to_owned()));
+    }
+    let request = v1::ListSourcesRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(v1::SourceFilter { name: named(which, "source")?, ..v1::SourceFilter::default() }),
+        ..v1::ListSourcesRequest::default()
+    };
+    let found = admin.sources().list_sources(request).await?.into_inner().sources;
+    found.into_iter().next().ok_or_else(|| absent("source", which))
+}
+
+/// The endpoint with this id or name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn endpoint(admin: &Admin, tenant: &str, which: &str) -> Result<v1::Endpoint, Failure> {
+    if which.starts_with("ep_") {
+        let request = v1::GetEndpointRequest { id: which.to_owned() };
+        let found = admin.endpoints().get_endpoint(request).await?.into_inner().endpoint;
+        return found.ok_or_else(|| Failure::Answer("the answer holds no endpoint".to_owned()));
+    }
+    let request = v1::ListEndpointsRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(v1::EndpointFilter { name: named(which, "endpoint")?, ..v1::EndpointFilter::default() }),
+        ..v1::ListEndpointsRequest::default()
+    };
+    let found = admin.endpoints().list_endpoints(request).await?.into_inner().endpoints;
+    found.into_iter().next().ok_or_else(|| absent("endpoint", which))
+}
+
+/// For a filter: the id of a source given by name or id; empty stays empty.
+///
+/// # Errors
+/// When there is no source of that name.
+pub(crate) async fn source_id(admin: &Admin, tenant: &str, which: &str) -> Result<String, Failure> {
+    if which.is_empty() || which.starts_with("src_") {
+        return Ok(which.to_owned());
+    }
+    Ok(source(admin, tenant, which).await?.id)
+}
+
+/// As [`source_id`], of an endpoint.
+///
+/// # Errors
+/// When there is no endpoint of that name.
+pub(crate) async fn endpoint_id(admin: &Admin, tenant: &str, which: &str) -> Result<String, Failure> {
+    if which.is_empty() || which.starts_with("ep_") {
+        return Ok(which.to_owned());
+    }
+    Ok(endpoint(admin, tenant, which).await?.id)
+}
+
+/// An empty name would match everything.
+fn named(which: &str, noun: &str) -> Result<String, Failure> {
+    if which.is_empty() {
+        return Err(Failure::Usage(format!("the name or id of the {noun} is empty")));
+    }
+    Ok(which.to_owned())
+}
+
+fn absent(noun: &str, which: &str) -> Failure {
+    Failure::Answer(format!("there is no {noun} {which:?}: `bowline {noun} list` shows those there are"))
+}

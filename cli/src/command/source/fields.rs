@@ -1,0 +1,124 @@
+//! What can be said of a source, when it is made and when it is changed.
+
+use std::path::PathBuf;
+
+use bowline_proto::v1;
+use clap::{Args, ValueEnum};
+
+use crate::command::{duration, key_value};
+use crate::failure::Failure;
+use crate::scheme_file;
+
+/// The fields of a source that its caller decides, but for the name.
+#[derive(Debug, Args)]
+pub(super) struct SourceFields {
+    /// How the provider signs: a preset such as standard, github or stripe, or custom for none
+    #[arg(long)]
+    preset: Option<String>,
+    /// File with a signature scheme of its own, as TOML or JSON (docs/schemes.md)
+    #[arg(long, value_name = "FILE")]
+    scheme: Option<PathBuf>,
+    /// Accept requests without verifying them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    insecure: Option<bool>,
+    /// Path on the inbound server, such as /webhooks/stripe; `/in/<id>` works besides
+    #[arg(long)]
+    path: Option<String>,
+    /// One event type for all, in place of the preset's
+    #[arg(long, value_name = "TYPE")]
+    event_type: Option<String>,
+    /// One channel for all, in place of the preset's
+    #[arg(long)]
+    channel: Option<String>,
+    /// How long a delivery id is remembered, such as 24h
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    dedup_ttl: Option<prost_types::Duration>,
+    /// Largest body accepted; default: the preset's limit
+    #[arg(long, value_name = "BYTES")]
+    body_limit_bytes: Option<i64>,
+    /// A network such as 192.0.2.0/24 whose senders are heard, others are not; may be repeated
+    #[arg(long = "allow-ip", value_name = "NETWORK")]
+    ip_allow_list: Vec<String>,
+    /// Events a second that are accepted, over all replicas; default: as many as come
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// A label; may be repeated. A change replaces all labels or networks
+    #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
+    labels: Vec<(String, String)>,
+}
+
+/// What a change can set back to what it is without being said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Clear {
+    Scheme,
+    Path,
+    EventType,
+    Channel,
+    DedupTtl,
+    BodyLimitBytes,
+    AllowIp,
+    Rate,
+    DisplayName,
+    Labels,
+}
+
+impl Clear {
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::Scheme => "scheme",
+            Self::Path => "path",
+            Self::EventType => "event_type",
+            Self::Channel => "channel",
+            Self::DedupTtl => "dedup_ttl",
+            Self::BodyLimitBytes => "body_limit_bytes",
+            Self::AllowIp => "ip_allow_list",
+            Self::Rate => "rate",
+            Self::DisplayName => "display_name",
+            Self::Labels => "labels",
+        }
+    }
+}
+
+impl SourceFields {
+    /// What a new source verifies by when no preset is named.
+    pub(super) fn preset_or_default(&mut self) {
+        let own = self.scheme.is_some() || self.insecure == Some(true);
+        self.preset.get_or_insert_with(|| if own { "custom" } else { "standard" }.to_owned());
+    }
+
+    /// Writes what was given into `source`; the names of the fields that were.
+    ///
+    /// # Errors
+    /// When the scheme cannot be read.
+    pub(super) fn apply(self, source: &mut v1::Source) -> Result<Vec<&'static str>, Failure> {
+        let mut fields = Vec::new();
+        macro_rules! take {
+            ($($field:ident),*) => {$(
+                if let Some(value) = self.$field {
+                    source.$field = value;
+                    fields.push(stringify!($field));
+                }
+            )*};
+        }
+        take!(preset, insecure, path, event_type, channel, body_limit_bytes, rate, display_name);
+        if let Some(path) = &self.scheme {
+            source.scheme = Some(scheme_file::read(path)?);
+            fields.push("scheme");
+        }
+        if self.dedup_ttl.is_some() {
+            source.dedup_ttl = self.dedup_ttl;
+            fields.push("dedup_ttl");
+        }
+        if !self.ip_allow_list.is_empty() {
+            source.ip_allow_list = self.ip_allow_list;
+            fields.push("ip_allow_list");
+        }
+        if !self.labels.is_empty() {
+            source.labels = self.labels.into_iter().collect();
+            fields.push("labels");
+        }
+        Ok(fields)
+    }
+}

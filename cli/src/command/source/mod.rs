@@ -1,0 +1,305 @@
+//! `bowline source`: where inbound webhooks come in.
+
+mod fields;
+
+use bowline_proto::v1;
+use clap::{Args, Subcommand};
+use prost_types::FieldMask;
+use serde::Serialize;
+
+use super::paging::{self, Listed, Paging};
+use super::{duration, key_value, name, pairs, shown_once};
+use crate::client::Admin;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+use crate::secret_input::SecretInput;
+use crate::view::SourceView;
+use fields::{Clear, SourceFields};
+
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Make a source; prints its URL for the provider and, once, its secret
+    #[command(after_help = "Examples:
+  bowline source create payments --preset stripe --secret-env STRIPE_SECRET
+  bowline source create pushes --preset github --path /webhooks/github
+  bowline source create ours --scheme ours.toml --secret-file ours.secret")]
+    Create(Box<CreateSource>),
+    /// Show one source
+    Get(OneSource),
+    /// List the sources of the tenant, oldest first
+    List(ListSources),
+    /// Change what is given, and nothing else
+    #[command(after_help = "Examples:
+  bowline source update pushes --path /webhooks/github --dedup-ttl 72h
+  bowline source update pushes --clear path")]
+    Update(Box<UpdateSource>),
+    /// Accept webhooks again
+    Enable(OneSource),
+    /// Answer 404 from now on; nothing that was accepted is lost
+    Disable(OneSource),
+    /// End a source: its deliveries finish, new webhooks get 404
+    Delete(DeleteSource),
+    /// Give a source a new secret, generated or as the provider issued it; prints it once
+    #[command(after_help = "Examples:
+  bowline source rotate-secret payments --secret-stdin --overlap 24h < new.secret
+  bowline source rotate-secret pushes")]
+    RotateSecret(RotateSecret),
+}
+
+#[derive(Debug, Args)]
+pub struct CreateSource {
+    /// Name, unique in the tenant: a-z, 0-9 and dashes
+    name: String,
+    #[command(flatten)]
+    fields: SourceFields,
+    /// Makes the call safe to repeat for 24 h
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    request_id: String,
+    #[command(flatten)]
+    secret: SecretInput,
+}
+
+/// The one that is meant.
+#[derive(Debug, Args)]
+pub struct OneSource {
+    /// Name or id of the source
+    #[arg(value_name = "SOURCE")]
+    which: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ListSources {
+    /// Only this name
+    #[arg(long, default_value = "", hide_default_value = true)]
+    name: String,
+    /// Only this preset
+    #[arg(long, default_value = "", hide_default_value = true)]
+    preset: String,
+    /// Only those with this label; may be repeated
+    #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
+    labels: Vec<(String, String)>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateSource {
+    #[command(flatten)]
+    source: OneSource,
+    /// A new name
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    fields: SourceFields,
+    /// Set a field back to its default; may be repeated
+    #[arg(long, value_enum, value_name = "FIELD")]
+    clear: Vec<Clear>,
+    /// Only if nobody changed it since: the etag that `source get` shows
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteSource {
+    #[command(flatten)]
+    source: OneSource,
+    /// Only if nobody changed it since: the etag that `source get` shows
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateSecret {
+    #[command(flatten)]
+    source: OneSource,
+    /// How long the old secret stays valid beside the new one, such as 24h; default: not at all
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    overlap: Option<prost_types::Duration>,
+    #[command(flatten)]
+    secret: SecretInput,
+}
+
+/// A source with a secret that is new.
+#[derive(Debug, Serialize)]
+struct WithSecret {
+    source: SourceView,
+    /// Shown this once; empty where there is none.
+    secret: String,
+    /// Replicas that may still know the old one; only after a rotation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unconfirmed_replicas: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    id: String,
+}
+
+/// # Errors
+/// What the admin API refuses, or a file or secret that cannot be read.
+pub async fn run(command: SourceCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    match command {
+        SourceCommand::Create(create) => make(*create, admin, tenant, form).await,
+        SourceCommand::Get(one) => detail(name::source(admin, tenant, &one.which).await?, form),
+        SourceCommand::List(list) => {
+            let filter = v1::SourceFilter {
+                name: list.name,
+                preset: list.preset,
+                labels: list.labels.into_iter().collect(),
+                enabled: None,
+            };
+            let listed = find(admin, tenant, filter, &list.paging).await?;
+            paging::show(form, "sources", &listed, None)
+        }
+        SourceCommand::Update(update) => change(*update, admin, tenant, form).await,
+        SourceCommand::Enable(one) => set_enabled(&one, true, admin, tenant, form).await,
+        SourceCommand::Disable(one) => set_enabled(&one, false, admin, tenant, form).await,
+        SourceCommand::Delete(delete) => {
+            let id = name::source_id(admin, tenant, &delete.source.which).await?;
+            let request = v1::DeleteSourceRequest { id: id.clone(), etag: delete.etag };
+            admin.sources().delete_source(request).await?;
+            output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
+        }
+        SourceCommand::RotateSecret(rotate) => new_secret(rotate, admin, tenant, form).await,
+    }
+}
+
+/// The sources a filter leaves.
+pub(super) async fn find(
+    admin: &Admin,
+    tenant: &str,
+    filter: v1::SourceFilter,
+    paging: &Paging,
+) -> Result<Listed<SourceView>, Failure> {
+    paging::collect(paging, |page_size, page_token| {
+        let request = v1::ListSourcesRequest {
+            tenant_id: tenant.to_owned(),
+            page_size,
+            page_token,
+            filter: Some(filter.clone()),
+        };
+        async move {
+            let page = admin.sources().list_sources(request).await?.into_inner();
+            Ok((page.sources.into_iter().map(Into::into).collect(), page.next_page_token))
+        }
+    })
+    .await
+}
+
+async fn make(mut create: CreateSource, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    create.fields.preset_or_default();
+    let mut source = v1::Source { name: create.name, ..v1::Source::default() };
+    create.fields.apply(&mut source)?;
+    let request = v1::CreateSourceRequest {
+        tenant_id: tenant.to_owned(),
+        secret: create.secret.read()?.unwrap_or_default(),
+        request_id: create.request_id,
+        source: Some(source),
+    };
+    let response = admin.sources().create_source(request).await?.into_inner();
+    let source = there(response.source)?.into();
+    with_secret(&WithSecret { source, secret: response.secret, unconfirmed_replicas: Vec::new() }, form)
+}
+
+async fn change(update: UpdateSource, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let id = name::source_id(admin, tenant, &update.source.which).await?;
+    let mut source = v1::Source { id, etag: update.etag, ..v1::Source::default() };
+    let mut fields = update.fields.apply(&mut source)?;
+    if let Some(name) = update.name {
+        source.name = name;
+        fields.push("name");
+    }
+    for field in update.clear.into_iter().map(Clear::field) {
+        if fields.contains(&field) {
+            return Err(Failure::Usage(format!("{field} is both given and cleared")));
+        }
+        fields.push(field);
+    }
+    if fields.is_empty() {
+        return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
+    }
+    send_change(source, &fields, admin, form).await
+}
+
+async fn set_enabled(
+    one: &OneSource,
+    enabled: bool,
+    admin: &Admin,
+    tenant: &str,
+    form: Form,
+) -> Result<(), Failure> {
+    let id = name::source_id(admin, tenant, &one.which).await?;
+    let source = v1::Source { id, enabled: Some(enabled), ..v1::Source::default() };
+    send_change(source, &["enabled"], admin, form).await
+}
+
+async fn send_change(source: v1::Source, fields: &[&str], admin: &Admin, form: Form) -> Result<(), Failure> {
+    let paths = fields.iter().map(ToString::to_string).collect();
+    let request = v1::UpdateSourceRequest { source: Some(source), update_mask: Some(FieldMask { paths }) };
+    let response = admin.sources().update_source(request).await?.into_inner();
+    detail(there(response.source)?, form)
+}
+
+async fn new_secret(rotate: RotateSecret, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let id = name::source_id(admin, tenant, &rotate.source.which).await?;
+    let secret = rotate.secret.read()?.unwrap_or_default();
+    let request = v1::RotateSourceSecretRequest { id, secret, overlap: rotate.overlap };
+    let response = admin.sources().rotate_source_secret(request).await?.into_inner();
+    if !response.unconfirmed_replicas.is_empty() {
+        eprintln!(
+            "warning: these replicas have not confirmed yet: {}; nothing verified with the old secret is \
+             committed all the same",
+            response.unconfirmed_replicas.join(", ")
+        );
+    }
+    let rotated = WithSecret {
+        source: there(response.source)?.into(),
+        secret: response.secret,
+        unconfirmed_replicas: response.unconfirmed_replicas,
+    };
+    with_secret(&rotated, form)
+}
+
+fn with_secret(new: &WithSecret, form: Form) -> Result<(), Failure> {
+    let lines = [
+        ("name", new.source.name.clone()),
+        ("id", new.source.id.clone()),
+        ("preset", new.source.preset.clone()),
+        ("receive_url", new.source.receive_url.clone()),
+        ("secret", new.secret.clone()),
+        ("", shown_once(&new.secret)),
+    ];
+    output::one(form, new, &lines)
+}
+
+fn detail(source: v1::Source, form: Form) -> Result<(), Failure> {
+    let source = SourceView::from(source);
+    let secrets: Vec<String> = source.secrets.iter().map(crate::view::SecretView::line).collect();
+    let scheme = source.scheme.as_ref().map(ToString::to_string).unwrap_or_default();
+    let lines = [
+        ("name", source.name.clone()),
+        ("id", source.id.clone()),
+        ("tenant", source.tenant_id.clone()),
+        ("display name", source.display_name.clone()),
+        ("labels", pairs(&source.labels, "=")),
+        ("preset", source.preset.clone()),
+        ("scheme", scheme),
+        ("state", source.state().to_owned()),
+        ("receive_url", source.receive_url.clone()),
+        ("event type", source.event_type.clone()),
+        ("channel", source.channel.clone()),
+        ("dedup ttl", source.dedup_ttl.clone()),
+        ("body limit", format!("{} bytes", source.body_limit_bytes)),
+        ("allowed from", source.ip_allow_list.join(", ")),
+        ("rate", if source.rate == 0.0 { String::new() } else { format!("{} a second", source.rate) }),
+        ("secrets", secrets.join("; ")),
+        ("created", source.create_time.clone()),
+        ("updated", source.update_time.clone()),
+        ("etag", source.etag.clone()),
+    ];
+    output::one(form, &source, &lines)
+}
+
+fn there(source: Option<v1::Source>) -> Result<v1::Source, Failure> {
+    source.ok_or_else(|| Failure::Answer("the answer holds no source".to_owned()))
+}

@@ -1,0 +1,91 @@
+//! By which flag a field of the admin API was given: whoever reads "--until" should not have to know
+//! that the API calls it `filter.end_time`.
+
+/// Fields whose flag is called otherwise; an index or a deeper field behind them stays part of them.
+const RENAMED: &[(&str, &str)] = &[
+    ("filter.start_time", "--since"),
+    ("filter.end_time", "--until"),
+    ("filter.source_id", "--source"),
+    ("filter.endpoint_id", "--endpoint"),
+    ("filter.event_id", "--event"),
+    ("filter.labels", "--label"),
+    ("page_size", "--limit"),
+    ("tenant_id", "--tenant"),
+    ("body", "--data"),
+    ("secret", "the secret"),
+    ("id", "the id"),
+    ("source.id", "the id"),
+    ("endpoint.id", "the id"),
+    ("source.name", "the name"),
+    ("endpoint.name", "the name"),
+    ("source.labels", "--label"),
+    ("source.ip_allow_list", "--allow-ip"),
+    ("endpoint.labels", "--label"),
+    ("endpoint.event_types", "--event-type"),
+    ("endpoint.channels", "--channel"),
+    ("endpoint.headers", "--header"),
+    ("endpoint.retry.schedule.waits", "--retry-schedule"),
+    ("endpoint.retry.schedule.jitter", "--retry-jitter"),
+    ("endpoint.retry.exponential.initial", "--retry-initial"),
+    ("endpoint.retry.exponential.factor", "--retry-factor"),
+    ("endpoint.retry.exponential.max", "--retry-max"),
+    ("endpoint.retry.max_attempts", "--max-attempts"),
+    ("endpoint.retry.max_age", "--retry-max-age"),
+    ("endpoint.disable.after_failures", "--disable-after-failures"),
+    ("endpoint.disable.after", "--disable-after"),
+    ("delivery_ids", "DELIVERY"),
+];
+/// Beneath these a field and its flag have the same name, but for the dashes.
+const SAME: &[&str] = &["filter.", "source.", "endpoint.", ""];
+
+/// `--until`; `--retry-schedule [1]`; `--scheme key.decode`; the field itself where no flag gives it.
+pub(crate) fn of(field: &str) -> String {
+    let known = RENAMED.iter().filter_map(|(name, flag)| Some((*flag, rest(field, name)?)));
+    if let Some((flag, rest)) = known.max_by_key(|(_, rest)| std::cmp::Reverse(rest.len())) {
+        return joined(flag, rest);
+    }
+    let same = SAME.iter().find_map(|prefix| field.strip_prefix(prefix)).unwrap_or(field);
+    let (name, rest) = same.split_at(same.find(['.', '[']).unwrap_or(same.len()));
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+        return field.to_owned();
+    }
+    joined(&format!("--{}", name.replace('_', "-")), rest)
+}
+
+/// What follows `name` in `field`, if that is where it begins.
+fn rest<'a>(field: &'a str, name: &str) -> Option<&'a str> {
+    field.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+fn joined(flag: &str, rest: &str) -> String {
+    match rest.strip_prefix('.').unwrap_or(rest) {
+        "" => flag.to_owned(),
+        rest => format!("{flag} {rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_the_name_of_their_flag() {
+        for (field, flag) in [
+            ("filter.end_time", "--until"),
+            ("filter.status_code", "--status-code"),
+            ("endpoint.url", "--url"),
+            ("endpoint.retry.schedule.waits[1]", "--retry-schedule [1]"),
+            ("endpoint.headers[Host]", "--header [Host]"),
+            ("endpoint.disable.after", "--disable-after"),
+            ("source.scheme.signature.encoding", "--scheme signature.encoding"),
+            ("source.dedup_ttl", "--dedup-ttl"),
+            ("idempotency_key", "--idempotency-key"),
+            ("page_token", "--page-token"),
+            ("secret", "the secret"),
+            ("id", "the id"),
+            ("Weird Field", "Weird Field"),
+        ] {
+            assert_eq!(of(field), flag, "{field}");
+        }
+    }
+}
