@@ -4,7 +4,7 @@
 //!    [`database`] a fresh migrated database for each test.
 //! 2. [`binaries`] finds the services, [`service`] runs one as a process of its own,
 //!    [`stack`] a set of them over one database.
-//! 3. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer, [`admin`] the operator.
+//! 3. [`cli`] runs the command line. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer, [`admin`] the operator.
 //! 4. [`proxy`] breaks connections where a test wants them broken.
 //! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
 //!
@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod binaries;
+pub mod cli;
 pub mod database;
 pub mod eventually;
 pub mod http;
@@ -23,6 +24,7 @@ pub mod sign;
 pub mod stack;
 pub mod stores;
 
+pub use cli::Cli;
 pub use eventually::{BOUND, eventually};
 pub use provider::Provider;
 pub use receiver::{Receiver, Reply};

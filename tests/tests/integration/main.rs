@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod cli;
 mod config;
 mod crash;
 mod delivery;
