@@ -73,7 +73,7 @@ impl Use<'_> {
             Self::Verify(_) | Self::None => VERIFYING_BYTES_MIN,
         };
         if bytes < least {
-            let decoded = if encoded { " once decoded from base64" } else { "" };
+            let decoded = if encoded { " once decoded" } else { "" };
             violations.add(
                 "secret",
                 format!("is too short: {bytes} bytes{decoded}, at least {least} are needed (leave it out and one is generated)"),
@@ -112,8 +112,8 @@ impl Use<'_> {
     }
 }
 
-/// Whether the scheme reads secrets as base64, and how many bytes this one then has. The mark before a
-/// secret counts for nothing.
+/// Whether the scheme decodes secrets (from base64, as a rule), and how many bytes this one then has.
+/// The mark before a secret counts for nothing.
 fn key_bytes(scheme: &CompiledScheme, given: &str) -> (bool, usize) {
     const NOT_BASE64: &str = "whsec_!:!";
     let text = ["whsec_", "whsk_", "whpk_"].iter().find_map(|mark| given.strip_prefix(mark)).unwrap_or(given);

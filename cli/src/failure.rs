@@ -84,7 +84,9 @@ enum AnsweredBy {
 /// The client makes a status itself where no gRPC answer came: then it has a source, or its message
 /// tells of an HTTP answer without gRPC's trailers.
 fn answered_by(status: &Status) -> AnsweredBy {
-    if status.message().starts_with("grpc-status header missing") {
+    const WITHOUT_GRPC: [&str; 2] =
+        ["grpc-status header missing", "protocol error: received message with invalid compression flag"];
+    if WITHOUT_GRPC.iter().any(|text| status.message().starts_with(text)) {
         return AnsweredBy::SomebodyElse("it answers in HTTP, not in gRPC".to_owned());
     }
     let Some(source) = status.source() else { return AnsweredBy::Api };

@@ -296,10 +296,9 @@ macro_rules! reflected {
         };
         let asked = futures_util::stream::iter([ask]);
         let mut client = pb::server_reflection_client::ServerReflectionClient::new($admin.channel());
-        let answer =
-            client.server_reflection_info(asked).await.unwrap().into_inner().message().await.unwrap();
+        let answer = client.server_reflection_info(asked).await.unwrap().into_inner().message().await;
         matches!(
-            answer.and_then(|answer| answer.message_response),
+            answer.ok().flatten().and_then(|answer| answer.message_response),
             Some(pb::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
         )
     }};
