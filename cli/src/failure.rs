@@ -113,8 +113,15 @@ fn answered_by(status: &Status) -> AnsweredBy {
         next = cause.source();
     }
     let cause = causes.last().cloned().unwrap_or_default();
-    if connected && causes.iter().any(|cause| cause.contains("http2") || cause.contains("frame")) {
+    let says = |words: &[&str]| causes.iter().any(|cause| words.iter().any(|word| cause.contains(word)));
+    if !connected || says(&["connect error", "dns error"]) {
+        AnsweredBy::Nobody(cause)
+    } else if says(&["http2", "frame"]) {
         AnsweredBy::SomebodyElse("it does not speak HTTP/2".to_owned())
+    } else if says(&["closed", "reset", "broken pipe", "end of file"]) {
+        AnsweredBy::SomebodyElse(
+            "it closed the connection without an answer (or was just stopped)".to_owned(),
+        )
     } else {
         AnsweredBy::Nobody(cause)
     }
