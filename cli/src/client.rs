@@ -33,8 +33,8 @@ pub struct AdminArguments {
         help_heading = "Admin API"
     )]
     pub admin_url: String,
-    /// File that holds the API key; default: the environment's BOWLINE_ADMIN_KEY (the key itself), then
-    /// BOWLINE_ADMIN_KEY_FILE
+    /// File that holds the API key; default: the environment's `BOWLINE_ADMIN_KEY` (the key itself), then
+    /// `BOWLINE_ADMIN_KEY_FILE`
     #[arg(long, global = true, value_name = "PATH", help_heading = "Admin API")]
     pub admin_key_file: Option<PathBuf>,
     /// Tenant to work in; default: that of the key, or the tenant `default`

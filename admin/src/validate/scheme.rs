@@ -67,18 +67,11 @@ fn described(violations: &mut Violations, mut json: Value) -> Option<Scheme> {
 
 /// `source.scheme.signature.sources[0]`
 fn named(path: &Path) -> String {
-    let mut name = FIELD.to_owned();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => name.push_str(&format!("[{index}]")),
-            Segment::Map { key } => {
-                name.push('.');
-                name.push_str(&super::excerpt(key));
-            }
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    name
+    path.iter().fold(FIELD.to_owned(), |name, segment| match segment {
+        Segment::Seq { index } => format!("{name}[{index}]"),
+        Segment::Map { key } => format!("{name}.{}", super::excerpt(key)),
+        Segment::Enum { .. } | Segment::Unknown => name,
+    })
 }
 
 fn missing_field(problem: &str) -> Option<&str> {

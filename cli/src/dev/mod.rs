@@ -47,7 +47,7 @@ pub struct DevArguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// File with the admin key that the services are started with; made where there is none. Default:
-    /// the environment's BOWLINE_DEV_ADMIN_KEY (the key itself), the one in the data folder, a new one
+    /// the environment's `BOWLINE_DEV_ADMIN_KEY` (the key itself), the one in the data folder, a new one
     #[arg(long, value_name = "PATH")]
     bootstrap_key_file: Option<PathBuf>,
     /// Where the first ingest takes webhooks, such as 127.0.0.1:8080
