@@ -74,6 +74,10 @@ pub(crate) fn stored_source(
         rate: spec.rate_per_s.unwrap_or_default(),
         query_window_payloads: spec.query_window_payloads.map_or(0, |payloads| payloads as i32),
         max_stored_payloads: spec.max_stored_payloads.map(|payloads| payloads as i32),
+        dedup_key: spec.dedup_key_cel.clone().unwrap_or_default(),
+        verify: spec.verify_cel.clone().unwrap_or_default(),
+        event_type_cel: spec.event_type_cel.clone().unwrap_or_default(),
+        channel_cel: spec.channel_cel.clone().unwrap_or_default(),
     })
 }
 
@@ -120,6 +124,8 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::End
         state: endpoint_state(endpoint.state).into(),
         disabled_reason: endpoint.disabled_reason.clone(),
         secrets: secrets.iter().map(secret_version).collect(),
+        filter: spec.filter.clone().unwrap_or_default(),
+        transform: spec.transform.clone().unwrap_or_default(),
     }
 }
 
@@ -207,6 +213,8 @@ fn dead_reason(reason: DeadReason) -> v1::DeadReason {
         DeadReason::SecretMissing => v1::DeadReason::SecretMissing,
         DeadReason::Unformattable => v1::DeadReason::Unformattable,
         DeadReason::Poison => v1::DeadReason::Poison,
+        DeadReason::FilterFailed => v1::DeadReason::FilterFailed,
+        DeadReason::TransformFailed => v1::DeadReason::TransformFailed,
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Use<'a> {
     None,
     /// A source: it verifies.
     Verify(&'a CompiledScheme),
+    /// A source whose expression reads it as text.
+    Expression,
     /// An endpoint: it signs, unless it has no secret and its format allows that.
     Sign { scheme: &'a CompiledScheme, optional: bool },
 }
@@ -38,7 +40,7 @@ pub(crate) enum Use<'a> {
 impl Use<'_> {
     fn scheme(&self) -> Option<&CompiledScheme> {
         match self {
-            Self::None => None,
+            Self::None | Self::Expression => None,
             Self::Verify(scheme) | Self::Sign { scheme, .. } => Some(scheme),
         }
     }
@@ -46,6 +48,12 @@ impl Use<'_> {
     /// The given secret must be a key of the scheme.
     pub(crate) fn check(&self, violations: &mut Violations, given: &str) {
         if given.is_empty() {
+            return;
+        }
+        if matches!(self, Self::Expression) {
+            if given.len() > SECRET_BYTES_MAX {
+                violations.add("secret", format!("must be at most {SECRET_BYTES_MAX} bytes"));
+            }
             return;
         }
         let Some(scheme) = self.scheme() else {
@@ -91,6 +99,9 @@ impl Use<'_> {
 
     /// For a rotation: the given secret or a fresh one; `None` where there is no use for any.
     pub(crate) fn next(&self, given: &str) -> Option<Secret> {
+        if matches!(self, Self::Expression) {
+            return Some(if given.is_empty() { Secret::generate() } else { Secret::from(given) });
+        }
         let scheme = self.scheme()?;
         if given.is_empty() {
             return scheme.issues_secrets().then(|| scheme.generate_secret().secret);

@@ -86,6 +86,10 @@ pub enum DeadReason {
     Gone,
     EgressRefused,
     SecretMissing,
+    /// The endpoint's filter fails on the event, so nobody knows whether it is wanted.
+    FilterFailed,
+    /// The endpoint's transform fails on the event, or the event is too large for one.
+    TransformFailed,
     /// The body could not be put into the endpoint's format.
     Unformattable,
     /// Its chunk was taken over too often: something in it kills dispatchers.
@@ -99,6 +103,8 @@ impl DeadReason {
             Self::Gone => "gone",
             Self::EgressRefused => "egress_refused",
             Self::SecretMissing => "secret_missing",
+            Self::FilterFailed => "filter_failed",
+            Self::TransformFailed => "transform_failed",
             Self::Unformattable => "unformattable",
             Self::Poison => "poison",
         }

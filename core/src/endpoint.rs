@@ -69,6 +69,12 @@ pub struct EndpointSpec {
     /// Only events with one of these channels; empty means all, also those without.
     #[serde(default)]
     pub channels: Vec<String>,
+    /// CEL: only events for which it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// CEL: the map that stands in place of the event's data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<String>,
     /// Name of the outbound format.
     pub format: String,
     /// Sent along with every attempt.
@@ -138,6 +144,8 @@ impl EndpointSpec {
             url: url.into(),
             event_types: Vec::new(),
             channels: Vec::new(),
+            filter: None,
+            transform: None,
             format: format.into(),
             headers: BTreeMap::new(),
             timeout: defaults::ATTEMPT_TIMEOUT,

@@ -5,6 +5,10 @@ use chrono::{DateTime, Utc};
 
 use crate::id::{EventId, SourceId, TenantId};
 
+/// How the types of Bowline's own events begin. Nothing from outside can make one, and they go only to
+/// endpoints that name them, never through `*`.
+pub const OWN_EVENTS: &str = "bowline.";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub id: EventId,

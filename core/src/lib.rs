@@ -8,7 +8,8 @@
 //! 3. [`streams`] hints committed chunks to dispatchers over Redis.
 //! 4. [`store`] is all SQL; [`snapshot`] is the configuration each process keeps in memory;
 //!    [`replica`] is the life and death of a process as the others see it.
-//! 5. [`query`] answers questions about the payloads of a source.
+//! 5. [`query`] answers questions about the payloads of a source; [`expression`] is CEL, by which events
+//!    are named, verified, filtered and transformed.
 //! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
 //!    theirs through it.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
@@ -22,6 +23,7 @@ pub mod delivery;
 pub mod egress;
 pub mod endpoint;
 pub mod event;
+pub mod expression;
 pub mod fetched_keys;
 pub mod format;
 pub mod id;

@@ -51,6 +51,16 @@ pub struct SourceSpec {
     /// A constant channel in place of the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
+    /// The type, the channel and the deduplication key by CEL, in place of the preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type_cel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_cel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup_key_cel: Option<String>,
+    /// Must hold besides the scheme, or alone where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_cel: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup_ttl: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

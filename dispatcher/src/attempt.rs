@@ -7,6 +7,7 @@ use bowline_core::defaults::RESPONSE_CAPTURE_BYTES;
 use bowline_core::delivery::DeadReason;
 use bowline_core::egress::{EgressGuard, EgressSendError, SendErrorKind};
 use bowline_core::event::{Event, encode_headers};
+use bowline_core::expression::{DeliveryScope, Scope};
 use bowline_core::format::AttemptContext;
 use bowline_core::id::AttemptId;
 use bowline_core::secrets::Vault;
@@ -93,9 +94,10 @@ impl Sender {
             url: endpoint.url.as_str(),
             headers: &endpoint.headers,
         };
+        let transformed = transformed(job, event, endpoint)?;
         let outbound = endpoint
             .format
-            .request(event, &context, &keys)
+            .request(transformed.as_ref().unwrap_or(event), &context, &keys)
             .map_err(|error| Unsendable { reason: error.dead_reason(), message: error.to_string() })?;
         let mut request = reqwest::Request::new(reqwest::Method::POST, endpoint.url.clone());
         *request.headers_mut() = outbound.headers;
@@ -136,6 +138,23 @@ impl Sender {
             Err(error) => failed(attempted, error),
         }
     }
+}
+
+/// The event with what the endpoint's transform makes of its data; `None` where it has none.
+fn transformed(job: &Job, event: &Event, endpoint: &LiveEndpoint) -> Result<Option<Event>, Unsendable> {
+    if !endpoint.has_transform() {
+        return Ok(None);
+    }
+    let delivery = DeliveryScope { id: job.key.to_string(), attempt: job.attempt + 1 };
+    let body = match endpoint.transformed(&Scope::of_event(event).with_delivery(delivery)) {
+        None => return Ok(None),
+        Some(Ok(body)) => body.into(),
+        Some(Err(fault)) => {
+            let message = format!("the endpoint's transform fails on this event: {fault}");
+            return Err(Unsendable { reason: DeadReason::TransformFailed, message });
+        }
+    };
+    Ok(Some(Event { body, content_type: "application/json".into(), ..event.clone() }))
 }
 
 struct Unsendable {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bowline_core::crash;
 use bowline_core::defaults::{LANE_CAPACITY, RETENTION};
-use bowline_core::delivery::{Decision, DeliveryKey};
+use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
 use bowline_core::endpoint::EndpointState;
 use bowline_core::id::{AttemptId, EndpointId};
 use bowline_core::replica::Replica;
@@ -27,6 +27,7 @@ use crate::decide::{Answer, Next, decide};
 use crate::job::Job;
 use crate::lane::{Answered, SLOW_AFTER};
 use crate::record::{Entry, Recorder};
+use crate::select::{Wanted, wanted};
 use crate::turns::{Placed, Turn, Turns};
 
 /// While the lease can't be confirmed, this is how often it is looked at.
@@ -199,6 +200,21 @@ impl Lanes {
             let why = "older than the retry policy allows";
             self.decide_unsent(job, "expired", Decision::Expired, why).await;
             return None;
+        }
+        match wanted(&live, &held.event) {
+            Wanted::Yes => {}
+            Wanted::No => {
+                let why = "the endpoint's filter does not select this event";
+                self.decide_unsent(job, "cancelled", Decision::Cancelled, why).await;
+                return None;
+            }
+            Wanted::Unknown(why) => {
+                let mut outcome = without_request(&job, "refused", Decision::Dead, &why);
+                outcome.dead_reason = Some(DeadReason::FilterFailed.as_str());
+                let outcome = Box::new(outcome);
+                self.recorder.send(Entry::Outcome { job, outcome, disable: false }).await;
+                return None;
+            }
         }
         crash::point("dispatcher_after_claim_before_attempt");
         let attempted = self.sender.attempt(&job, &held.event, &live).await;

@@ -22,6 +22,7 @@ mod lane;
 mod lanes;
 mod match_endpoints;
 mod record;
+mod select;
 mod share;
 mod turns;
 

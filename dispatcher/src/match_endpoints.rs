@@ -15,6 +15,7 @@ use bowline_core::store::{self, Pool, queue};
 use crate::job::{Chunk, HeldEvent, Job, Load, NewJob};
 use crate::lanes::{Lanes, without_request};
 use crate::record::{Entry, Recorder};
+use crate::select;
 use crate::share::Shared;
 
 /// More matches of one event than this go to the queue by INSERT.
@@ -63,7 +64,7 @@ impl Matcher {
         };
         let mut near = Vec::new();
         for event in &taken.events {
-            let matches = self.matches(event, taken.chunk.config_version, &settled);
+            let matches = self.matches(event, taken.chunk.config_version, &settled).await;
             if matches.len() <= FAN_OUT_IN_MEMORY {
                 near.extend(matches);
             } else if !self.enqueue(&taken, event, &matches).await? {
@@ -94,19 +95,22 @@ impl Matcher {
         Ok(())
     }
 
-    fn matches(
+    async fn matches(
         &self,
         event: &Event,
         config_version: i64,
         settled: &HashSet<(EventId, EndpointId)>,
     ) -> Vec<(EventId, EndpointId)> {
-        self.snapshot
+        let found: Vec<_> = self
+            .snapshot
             .endpoints_of(event.tenant_id)
             .matching(&event.event_type, event.channel.as_deref())
             .filter(|live| live.endpoint.created_version <= config_version)
-            .map(|live| (event.id, live.endpoint.id))
-            .filter(|pair| !settled.contains(pair))
-            .collect()
+            .filter(|live| !settled.contains(&(event.id, live.endpoint.id)))
+            .cloned()
+            .collect();
+        let wanted = select::leave_out_unwanted(found, event).await;
+        wanted.iter().map(|live| (event.id, live.endpoint.id)).collect()
     }
 
     /// Returns false if the chunk is no longer ours.

@@ -14,6 +14,7 @@
 
 mod answer;
 mod arrivals;
+mod expression;
 mod framing;
 mod handshake;
 mod head;

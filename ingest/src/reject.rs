@@ -210,6 +210,9 @@ impl Rejections {
         let body = body_kept(received.body, secrets);
         let headers = headers_kept(received.headers, live, &[]);
         let path = path_kept(received.path_and_query, secrets);
+        // What an expression verifies by may stand in the query.
+        let whole = !live.expressions.verify_looks_at.query;
+        let path = path.split_once('?').filter(|_| !whole).map_or(path, |(path, _)| path);
         let held = body.len() + headers.len() + path.len() + refusal.message.len();
         let Ok(bytes) = Arc::clone(&self.room).try_acquire_many_owned(held as u32) else { return false };
         let rejection = Rejection {

@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::reject::{RETRY_LATER, Refusal};
-use crate::{handshake, route};
+use crate::{expression, handshake, route};
 
 /// Headers kept with an event or a rejection.
 pub(crate) const HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -125,7 +125,11 @@ impl Judge<'_> {
     }
 
     fn verify(&self, request: &InboundRequest<'_>, live: &LiveSource) -> Result<(), Refusal> {
+        expression::verify(request, live, self.vault, self.now)?;
         let Some(scheme) = live.scheme.as_deref() else {
+            if live.expressions.verify.is_some() {
+                return Ok(());
+            }
             return Err(Refusal::unavailable(
                 "no_scheme",
                 "this source has no scheme to verify with: give it one",
@@ -148,19 +152,29 @@ impl Judge<'_> {
     ) -> Result<NewEvent, Refusal> {
         let (source, preset) = (&live.source, live.preset.as_ref());
         let spec = &source.spec;
-        let key = preset.dedup_key(request).map_err(|fault| refuse_dedup_key(&fault))?.map(|key| DedupKey {
+        let said = expression::read(request, live)?;
+        let key = match said.dedup_key {
+            Some(key) => key.map(Into::into),
+            None => preset.dedup_key(request).map_err(|fault| refuse_dedup_key(&fault))?,
+        };
+        let key = key.map(|key| DedupKey {
             scope: source.id.0,
             hash: Sha256::digest(&key).into(),
             ttl: spec.dedup_ttl.unwrap_or(defaults::DEDUP_TTL),
             fingerprint: None,
         });
-        let event_type = spec.event_type.clone().or_else(|| preset.event_type(request));
+        let event_type = said.event_type.or_else(|| spec.event_type.clone());
+        let event_type = event_type
+            .or_else(|| preset.event_type(request))
+            .unwrap_or_else(|| format!("{}.event", preset.name()));
+        expression::check_event_type(&event_type)?;
+        let channel = said.channel.or_else(|| spec.channel.clone().map(Some));
         let event = Event {
             id: EventId::new(),
             tenant_id: source.tenant_id,
             source_id: Some(source.id),
-            event_type: event_type.unwrap_or_else(|| format!("{}.event", preset.name())),
-            channel: spec.channel.clone().or_else(|| preset.channel(request)),
+            event_type,
+            channel: channel.unwrap_or_else(|| preset.channel(request)),
             content_type: content_type(received.headers),
             headers: headers_kept(received.headers, live, &[CONTENT_TYPE]),
             body: received.body.clone(),
@@ -182,6 +196,7 @@ pub(crate) fn headers_kept(headers: &HeaderMap, live: &LiveSource, apart: &[Head
     let secret = |name: &HeaderName| {
         [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
             || sent.iter().any(|source| source.as_header() == Some(name))
+            || live.expressions.verify_looks_at.header(name.as_str())
     };
     let kept = headers.iter().filter(|(name, _)| !secret(name) && !apart.contains(name));
     encode_headers(kept.map(|(name, value)| (name.as_str(), value.as_bytes())), HEADERS_KEPT_BYTES_MAX)

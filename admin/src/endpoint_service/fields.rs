@@ -5,7 +5,7 @@ use bowline_proto::v1::{Endpoint, EndpointState};
 
 use crate::mask::Mask;
 
-pub(super) const WRITABLE: [&str; 12] = [
+pub(super) const WRITABLE: [&str; 14] = [
     "name",
     "display_name",
     "labels",
@@ -18,6 +18,8 @@ pub(super) const WRITABLE: [&str; 12] = [
     "retry",
     "concurrency",
     "disable",
+    "filter",
+    "transform",
 ];
 
 pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
@@ -34,6 +36,8 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "retry" => endpoint.retry.is_some(),
         "concurrency" => endpoint.concurrency != 0,
         "disable" => endpoint.disable.is_some(),
+        "filter" => !endpoint.filter.is_empty(),
+        "transform" => !endpoint.transform.is_empty(),
         _ => false,
     }
 }
@@ -49,7 +53,7 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
         )*};
     }
     take!(name, display_name, labels, url, event_types, channels);
-    take!(format, headers, timeout, retry, concurrency, disable);
+    take!(format, headers, timeout, retry, concurrency, disable, filter, transform);
     merged
 }
 
@@ -91,6 +95,8 @@ mod tests {
             retry: Some(RetryPolicy::default()),
             concurrency: 1,
             disable: Some(DisablePolicy::default()),
+            filter: "true".into(),
+            transform: "{}".into(),
             state: 2,
             ..Endpoint::default()
         }

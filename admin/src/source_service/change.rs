@@ -48,6 +48,7 @@ impl Sources {
         // What was verified in the old way must be verified again before it is committed.
         let verified_otherwise = old.spec.preset != draft.spec.preset
             || old.spec.scheme != draft.spec.scheme
+            || old.spec.verify_cel != draft.spec.verify_cel
             || old.spec.insecure != draft.spec.insecure
             || old.spec.ip_allow_list != draft.spec.ip_allow_list
             || old.enabled != draft.enabled;

@@ -5,7 +5,7 @@ use bowline_proto::v1::Source;
 
 use crate::mask::Mask;
 
-pub(super) const WRITABLE: [&str; 16] = [
+pub(super) const WRITABLE: [&str; 20] = [
     "name",
     "display_name",
     "labels",
@@ -22,6 +22,10 @@ pub(super) const WRITABLE: [&str; 16] = [
     "rate",
     "query_window_payloads",
     "max_stored_payloads",
+    "dedup_key",
+    "verify",
+    "event_type_cel",
+    "channel_cel",
 ];
 
 pub(super) fn is_set(source: &Source, field: &str) -> bool {
@@ -42,6 +46,10 @@ pub(super) fn is_set(source: &Source, field: &str) -> bool {
         "rate" => source.rate != 0.0,
         "query_window_payloads" => source.query_window_payloads != 0,
         "max_stored_payloads" => source.max_stored_payloads.is_some(),
+        "dedup_key" => !source.dedup_key.is_empty(),
+        "verify" => !source.verify.is_empty(),
+        "event_type_cel" => !source.event_type_cel.is_empty(),
+        "channel_cel" => !source.channel_cel.is_empty(),
         _ => false,
     }
 }
@@ -59,6 +67,7 @@ pub(super) fn merge(old: Source, new: Source, mask: &Mask) -> Source {
     take!(name, display_name, labels, preset, scheme, insecure);
     take!(path, event_type, channel, dedup_ttl, body_limit_bytes, enabled, ip_allow_list, rate);
     take!(query_window_payloads, max_stored_payloads);
+    take!(dedup_key, verify, event_type_cel, channel_cel);
     merged
 }
 
@@ -102,6 +111,10 @@ mod tests {
             rate: 1.0,
             query_window_payloads: 1,
             max_stored_payloads: Some(0),
+            dedup_key: "null".into(),
+            verify: "true".into(),
+            event_type_cel: "null".into(),
+            channel_cel: "null".into(),
             ..Source::default()
         }
     }

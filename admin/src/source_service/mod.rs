@@ -51,7 +51,7 @@ impl Sources {
         let draft = validate::source::check(&mut violations, &wire);
         let used = secret_use(&draft);
         // Without a scheme only a source that says so has no use for a secret; any other is at fault itself.
-        if draft.scheme.is_some() || draft.spec.insecure {
+        if draft.scheme.is_some() || draft.spec.verify_cel.is_some() || draft.spec.insecure {
             used.check(&mut violations, &request.secret);
         }
         violations.finish()?;
@@ -148,7 +148,12 @@ impl Sources {
 }
 
 fn secret_use(draft: &SourceDraft) -> Use<'_> {
-    draft.scheme.as_deref().map_or(Use::None, Use::Verify)
+    match &draft.scheme {
+        Some(scheme) => Use::Verify(scheme),
+        // Text that the expression asks for by its name.
+        None if draft.spec.verify_cel.is_some() => Use::Expression,
+        None => Use::None,
+    }
 }
 
 fn found(source: Option<Source>, id: SourceId) -> Result<Source, Fault> {

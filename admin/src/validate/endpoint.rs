@@ -6,6 +6,7 @@ use std::time::Duration;
 use bowline_core::defaults;
 use bowline_core::egress::EgressPolicy;
 use bowline_core::endpoint::{Backoff, DisablePolicy, EndpointSpec, RetryPolicy};
+use bowline_core::expression::Place;
 use bowline_core::format::{self, Format};
 use bowline_proto::v1;
 use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
@@ -63,10 +64,15 @@ pub(crate) fn check(
         violations.add("endpoint.format", problem);
     }
     check_headers(violations, &endpoint.headers, format);
+    let filter = super::expression::check(violations, "endpoint.filter", &endpoint.filter, Place::Filter);
+    let transform =
+        super::expression::check(violations, "endpoint.transform", &endpoint.transform, Place::Transform);
     let spec = EndpointSpec {
         url: endpoint.url.clone(),
         event_types: endpoint.event_types.clone(),
         channels: endpoint.channels.clone(),
+        filter,
+        transform,
         format: format_name.to_string(),
         headers: endpoint.headers.clone(),
         timeout: endpoint

@@ -2,6 +2,7 @@
 //! its mistakes at once.
 
 pub(crate) mod endpoint;
+mod expression;
 pub(crate) mod filter;
 pub(crate) mod query;
 mod scheme;

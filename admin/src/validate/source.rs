@@ -75,6 +75,7 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
             format!("must be 1 to {BODY_LIMIT_BYTES_MAX} bytes, or 0 for the preset's limit"),
         );
     }
+    let expressions = super::expression::of_source(violations, source);
     let spec = SourceSpec {
         preset: preset_name(source).to_string(),
         parameters: std::collections::BTreeMap::new(),
@@ -82,6 +83,10 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
         insecure: source.insecure,
         event_type: (!source.event_type.is_empty()).then(|| source.event_type.clone()),
         channel: (!source.channel.is_empty()).then(|| source.channel.clone()),
+        event_type_cel: expressions.event_type,
+        channel_cel: expressions.channel,
+        dedup_key_cel: expressions.dedup_key,
+        verify_cel: expressions.verify,
         dedup_ttl,
         body_limit_bytes: u64::try_from(source.body_limit_bytes).ok().filter(|limit| *limit > 0),
         ip_allow_list: check_ip_allow_list(violations, &source.ip_allow_list),
@@ -168,7 +173,7 @@ fn check_scheme(
         violations.add("source.insecure", "must not be set beside a scheme: nothing would verify by it");
     }
     let nothing_verifies = compiled.is_none() && preset.is_some() && source.scheme.is_none();
-    if nothing_verifies && !source.insecure {
+    if nothing_verifies && source.verify.is_empty() && !source.insecure {
         violations.add(
             "source.insecure",
             "must be true for a source with neither a scheme nor a preset that has one: it accepts \

@@ -10,7 +10,7 @@ use crate::event::Event;
 
 /// What an event's bytes are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Data<'a> {
+pub(crate) enum Data<'a> {
     Json(&'a str),
     Text(&'a str),
     Binary(&'a [u8]),
@@ -19,7 +19,7 @@ pub(super) enum Data<'a> {
 impl<'a> Data<'a> {
     /// An object or array is JSON whatever its `Content-Type` says, for senders often say nothing
     /// useful; a bare `42` or `true` is JSON only where the type says so.
-    pub(super) fn of(event: &'a Event) -> Self {
+    pub(crate) fn of(event: &'a Event) -> Self {
         let Ok(text) = std::str::from_utf8(&event.body) else { return Self::Binary(&event.body) };
         let structured = text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with(['{', '[']);
         if (structured || says_json(&event.content_type)) && serde_json::from_str::<IgnoredAny>(text).is_ok()

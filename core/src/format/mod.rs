@@ -27,6 +27,7 @@ use crate::preset;
 use crate::scheme::{CompiledScheme, GeneratedSecret, Key, KeyError, SignError, SignInput};
 use crate::secrets::Secret;
 
+pub(crate) use body::Data;
 pub use describe::{Body, Description, JsonStyle, Member, Value};
 pub use headers::{EXTRA_HEADERS_MAX, HeaderFault, HeaderRefusal};
 

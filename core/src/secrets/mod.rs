@@ -30,6 +30,11 @@ impl Secret {
         Self(Zeroizing::new(bytes.into()))
     }
 
+    /// 256 random bits, as text.
+    pub fn generate() -> Self {
+        Self::new(hex::encode(rand::random::<[u8; 32]>()))
+    }
+
     /// The plain bytes. Whoever calls this answers for where they go.
     pub fn expose(&self) -> &[u8] {
         &self.0

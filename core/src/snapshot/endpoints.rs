@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use super::live::LiveEndpoint;
 use super::sharded::{Sharded, Use};
+use crate::event::OWN_EVENTS;
 use crate::id::EndpointId;
 
-/// Bowline's own events go only to endpoints that name them, never through `*`.
-const OWN_EVENTS: &str = "bowline.";
 /// Patterns times channels of one endpoint; beyond, its channels are compared when it matches.
 const PLACES_MAX: usize = 1024;
 

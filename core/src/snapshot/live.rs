@@ -1,6 +1,6 @@
 //! Sources and endpoints as the hot path wants them: parsed, compiled, with their keys at hand.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
@@ -8,17 +8,21 @@ use url::Url;
 
 use super::keys::{self, KeyCache, KeysError};
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
+use crate::expression::{Budget, EvaluationError, ExpressionError, LooksAt, Place, Program, Scope};
 use crate::format::{self, Format};
 use crate::preset::{self, Preset};
 use crate::scheme::{CompiledScheme, Key};
 use crate::secrets::{Purpose, StoredSecret, Vault};
-use crate::source::Source;
+use crate::source::{Source, SourceSpec};
 
 /// Names no server, so nothing could be sent there even by mistake.
 static NOWHERE: LazyLock<Url> = LazyLock::new(|| {
     // A constant that parses.
     Url::parse("invalid:unreadable-endpoint").unwrap_or_else(|_| unreachable!("a constant that parses"))
 });
+
+/// What compiling an expression costs, in steps of evaluating one.
+const COMPILE_STEPS: u64 = 5_000;
 
 /// A source, ready to verify.
 #[derive(Debug)]
@@ -30,7 +34,38 @@ pub struct LiveSource {
     pub scheme: Option<Arc<CompiledScheme>>,
     /// Newest first, expired ones too.
     pub secrets: Vec<Arc<StoredSecret>>,
+    pub expressions: SourceExpressions,
     keys: KeyCache,
+}
+
+/// A source's own expressions; most have none.
+#[derive(Debug, Default)]
+pub struct SourceExpressions {
+    pub event_type: Option<Program>,
+    pub channel: Option<Program>,
+    pub dedup_key: Option<Program>,
+    pub verify: Option<Program>,
+    /// Where `verify` looks: what stands there may be a secret, and is not kept.
+    pub verify_looks_at: LooksAt,
+}
+
+impl SourceExpressions {
+    fn compile(spec: &SourceSpec) -> Result<Self, String> {
+        let compile = |name: &str, text: &Option<String>, place| {
+            let program = text.as_deref().map(|text| Program::compile(text, place));
+            program
+                .transpose()
+                .map_err(|fault| format!("its {name} is no expression of this version: {fault}"))
+        };
+        let verify = compile("verification", &spec.verify_cel, Place::Verify)?;
+        Ok(Self {
+            verify_looks_at: verify.as_ref().map(Program::looks_at).unwrap_or_default(),
+            verify,
+            event_type: compile("event type", &spec.event_type_cel, Place::Name)?,
+            channel: compile("channel", &spec.channel_cel, Place::Name)?,
+            dedup_key: compile("deduplication key", &spec.dedup_key_cel, Place::DedupKey)?,
+        })
+    }
 }
 
 impl LiveSource {
@@ -43,10 +78,11 @@ impl LiveSource {
             Some(scheme) => Some(Arc::new(scheme.compile().map_err(|fault| fault.to_string())?)),
             None => preset.shared_scheme(),
         };
-        if scheme.is_none() && !source.spec.insecure {
+        let expressions = SourceExpressions::compile(&source.spec)?;
+        if scheme.is_none() && expressions.verify.is_none() && !source.spec.insecure {
             return Err("it has no scheme and is not marked insecure".into());
         }
-        Ok(Self { source, preset, scheme, secrets, keys: KeyCache::default() })
+        Ok(Self { source, preset, scheme, secrets, expressions, keys: KeyCache::default() })
     }
 
     /// The keys that are valid now, newest first; empty where nothing is verified.
@@ -56,6 +92,42 @@ impl LiveSource {
             |stored: &StoredSecret| keys::open(vault, stored, Purpose::Verify, |secret| scheme.key(secret));
         self.keys.get(&self.secrets, now, open)
     }
+}
+
+/// An expression that is compiled when it is first used: of 100,000 endpoints few match at once.
+#[derive(Debug)]
+struct Lazy {
+    text: String,
+    place: Place,
+    program: OnceLock<Result<Program, ExpressionError>>,
+}
+
+impl Lazy {
+    fn new(text: Option<&String>, place: Place) -> Option<Self> {
+        text.map(|text| Self { text: text.clone(), place, program: OnceLock::new() })
+    }
+
+    fn program(&self) -> Result<&Program, ExpressionFault> {
+        let compiled = self.program.get_or_init(|| Program::compile(&self.text, self.place));
+        compiled.as_ref().map_err(|fault| ExpressionFault::Refused(fault.clone()))
+    }
+}
+
+/// What a filter said, and what asking it cost.
+#[derive(Debug)]
+pub struct Selection {
+    pub selected: Result<bool, ExpressionFault>,
+    pub steps: u64,
+}
+
+/// Why an endpoint's expression gives nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExpressionFault {
+    /// It was accepted by another version.
+    #[error("the expression is refused by this version: {0}")]
+    Refused(ExpressionError),
+    #[error(transparent)]
+    Failed(#[from] EvaluationError),
 }
 
 /// An endpoint, ready to be sent to.
@@ -71,6 +143,8 @@ pub struct LiveEndpoint {
     /// Why this build cannot send to it. It is paused here then, whatever its row says: its backlog
     /// waits for a build that can.
     pub fault: Option<String>,
+    filter: Option<Lazy>,
+    transform: Option<Lazy>,
     keys: KeyCache,
 }
 
@@ -79,7 +153,10 @@ impl LiveEndpoint {
     pub fn new(endpoint: Endpoint, secrets: Vec<Arc<StoredSecret>>) -> Self {
         match read(&endpoint.spec) {
             Ok((url, format, headers)) => {
-                Self { endpoint, url, format, secrets, headers, fault: None, keys: KeyCache::default() }
+                let filter = Lazy::new(endpoint.spec.filter.as_ref(), Place::Filter);
+                let transform = Lazy::new(endpoint.spec.transform.as_ref(), Place::Transform);
+                let keys = KeyCache::default();
+                Self { endpoint, url, format, secrets, headers, fault: None, filter, transform, keys }
             }
             Err(fault) => Self::held(endpoint, fault),
         }
@@ -96,6 +173,8 @@ impl LiveEndpoint {
             secrets: Vec::new(),
             headers: HeaderMap::new(),
             fault: Some(fault),
+            filter: None,
+            transform: None,
             keys: KeyCache::default(),
         }
     }
@@ -106,6 +185,29 @@ impl LiveEndpoint {
             keys::open(vault, stored, Purpose::Sign, |secret| self.format.key(secret))
         };
         self.keys.get(&self.secrets, now, open)
+    }
+
+    /// Whether its filter, if it has one, selects the event of the scope.
+    pub fn select(&self, scope: &Scope<'_>) -> Selection {
+        let Some(filter) = &self.filter else { return Selection { selected: Ok(true), steps: 0 } };
+        let compiles = if filter.program.get().is_none() { COMPILE_STEPS } else { 0 };
+        let budget = Budget::default();
+        let selected = filter.program().and_then(|program| Ok(program.decide_within(scope, &budget)?));
+        Selection { selected, steps: compiles + budget.used_steps() }
+    }
+
+    pub fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// What its transform makes of the event of the scope: JSON. `None` where it has none.
+    pub fn transformed(&self, scope: &Scope<'_>) -> Option<Result<Vec<u8>, ExpressionFault>> {
+        let transform = self.transform.as_ref()?;
+        Some(transform.program().and_then(|program| Ok(program.body(scope)?)))
+    }
+
+    pub fn has_transform(&self) -> bool {
+        self.transform.is_some()
     }
 
     pub(super) fn wants_channel(&self, channel: Option<&str>) -> bool {

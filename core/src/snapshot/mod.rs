@@ -34,7 +34,7 @@ use configuration::Configuration;
 
 pub use endpoints::TenantEndpoints;
 pub use keys::KeysError;
-pub use live::{LiveEndpoint, LiveSource};
+pub use live::{ExpressionFault, LiveEndpoint, LiveSource, Selection, SourceExpressions};
 
 /// A first look reads everything; 100,000 endpoints take a few seconds of it.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);

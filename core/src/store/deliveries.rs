@@ -256,6 +256,8 @@ pub(super) fn read_reason(text: &str) -> Option<DeadReason> {
         DeadReason::SecretMissing,
         DeadReason::Unformattable,
         DeadReason::Poison,
+        DeadReason::FilterFailed,
+        DeadReason::TransformFailed,
     ];
     known.into_iter().find(|reason| reason.as_str() == text)
 }

@@ -19,6 +19,7 @@ mod delivery;
 mod edge;
 mod egress;
 mod endpoints;
+mod expressions;
 mod failures;
 mod fairness;
 mod faults;
