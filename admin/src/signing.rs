@@ -53,6 +53,9 @@ impl Use<'_> {
         if matches!(self, Self::Expression) {
             if given.len() > SECRET_BYTES_MAX {
                 violations.add("secret", format!("must be at most {SECRET_BYTES_MAX} bytes"));
+            } else if given.len() < VERIFYING_BYTES_MIN {
+                let problem = format!("is too short: at least {VERIFYING_BYTES_MIN} bytes are needed");
+                violations.add("secret", problem);
             }
             return;
         }
@@ -78,7 +81,7 @@ impl Use<'_> {
         let least = match self {
             Self::Sign { .. } if encoded => STANDARD_BYTES_MIN,
             Self::Sign { .. } => SIGNING_BYTES_MIN,
-            Self::Verify(_) | Self::None => VERIFYING_BYTES_MIN,
+            Self::Verify(_) | Self::Expression | Self::None => VERIFYING_BYTES_MIN,
         };
         if bytes < least {
             let decoded = if encoded { " once decoded" } else { "" };
