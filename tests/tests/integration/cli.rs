@@ -3,6 +3,7 @@
 mod documents;
 
 use bowline_tests::cli::Said;
+use bowline_tests::eventually::holds;
 use bowline_tests::{BOUND, Cli, Receiver, Reply, Stack, eventually};
 use tempfile::TempDir;
 
@@ -196,9 +197,13 @@ async fn why_an_endpoint_is_disabled_is_shown_and_redriving_to_it_warns() {
         if letters.as_array().unwrap().is_empty() { Err("no dead letter") } else { Ok(letters) }
     })
     .await;
-    let table = cli.ok(&["endpoint", "list"]).await.text();
-    let row = table.lines().find(|line| line.starts_with("gone")).unwrap();
-    assert!(row.contains("disabled (") && row.contains("410"), "{table}");
+    // It is disabled after its outcome is recorded.
+    eventually(BOUND, async || {
+        let table = cli.ok(&["endpoint", "list"]).await.text();
+        let row = table.lines().find(|line| line.starts_with("gone")).unwrap_or_default();
+        holds(row.contains("disabled (") && row.contains("410"), table.clone())
+    })
+    .await;
     let id = letters[0]["delivery_id"].as_str().unwrap();
     for which in [&["--endpoint", "gone"][..], &["--all"], &[id]] {
         let said = cli.ok(&[&["dead-letter", "redrive", "--dry-run"], which].concat()).await;
