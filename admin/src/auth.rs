@@ -102,7 +102,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 23] = [
+const METHODS: [(&str, Access); 35] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -126,6 +126,18 @@ const METHODS: [(&str, Access); 23] = [
     ("/bowline.v1.PayloadService/GetLatestPayload", Access::Read),
     ("/bowline.v1.PayloadService/AggregatePayloads", Access::Read),
     ("/bowline.v1.PayloadService/ListPayloads", Access::Read),
+    ("/bowline.v1.EndpointService/RevealEndpointSecret", Access::Secrets),
+    ("/bowline.v1.EndpointService/SendEndpointTest", Access::Write),
+    ("/bowline.v1.EndpointService/GetEndpointStats", Access::Read),
+    ("/bowline.v1.EventService/PublishEventBatch", Access::Publish),
+    ("/bowline.v1.EventService/ReplayEvents", Access::Write),
+    ("/bowline.v1.DeliveryService/RetryDelivery", Access::Write),
+    ("/bowline.v1.DeliveryService/CancelDelivery", Access::Write),
+    ("/bowline.v1.DeadLetterService/PurgeDeadLetters", Access::Write),
+    ("/bowline.v1.OperationService/GetOperation", Access::Read),
+    ("/bowline.v1.OperationService/ListOperations", Access::Read),
+    ("/bowline.v1.OperationService/WatchOperation", Access::Read),
+    ("/bowline.v1.OperationService/CancelOperation", Access::Write),
 ];
 
 /// The name of a method of the API, as metrics and the audit log have it.

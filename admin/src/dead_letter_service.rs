@@ -1,5 +1,7 @@
 //! `DeadLetterService`: what could not be delivered, and another chance for it.
 
+mod bulk;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use crate::change::{Act, audited, begin_work};
 use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
-use crate::validate::{Violations, excerpt, filter};
+use crate::validate::{self, Violations, excerpt};
 
 const IDS_MAX: usize = 1_000;
 const COUNT_DEFAULT: i64 = 10_000;
@@ -44,7 +46,7 @@ impl DeadLetters {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
         let listing = Listing::new("ListDeadLetters", tenant, request.filter.as_ref());
         let mut violations = Violations::default();
-        let query = filter::dead_letters(&mut violations, &request.filter.unwrap_or_default());
+        let query = validate::filter::dead_letters(&mut violations, &request.filter.unwrap_or_default());
         violations.finish()?;
         let size = page_size(request.page_size)?;
         let after = listing.position(&request.page_token)?;
@@ -61,7 +63,10 @@ impl DeadLetters {
         request: v1::RedriveDeadLettersRequest,
     ) -> Result<v1::RedriveDeadLettersResponse, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
-        match choose(&request)? {
+        if request.as_operation || request.rate_per_second != 0 {
+            return self.redrive_as_operation(call, tenant, request).await;
+        }
+        match choose(&request.delivery_ids, request.filter.as_ref(), request.max_count)? {
             Choice::Named(keys) => self.redrive_named(call, tenant, &keys, request.dry_run).await,
             Choice::Matching { query, max } if request.dry_run => self.count(tenant, &query, max).await,
             Choice::Matching { query, max } => self.redrive_matching(call, tenant, &query, max).await,
@@ -94,7 +99,7 @@ impl DeadLetters {
             let act = Act { tenant: Some(tenant), ..Act::new("RedriveDeadLetters", resource) };
             work.commit(&self.context, call, &act).await?;
         }
-        Ok(v1::RedriveDeadLettersResponse { count, body_gone_count: 0, more: false })
+        Ok(v1::RedriveDeadLettersResponse { count, ..v1::RedriveDeadLettersResponse::default() })
     }
 
     async fn count(
@@ -109,6 +114,7 @@ impl DeadLetters {
             count: counted.stored.min(max),
             body_gone_count: counted.gone,
             more: counted.stored > max,
+            operation: None,
         })
     }
 
@@ -159,26 +165,30 @@ enum Choice {
     Matching { query: DeadLetterQuery, max: i64 },
 }
 
-fn choose(request: &v1::RedriveDeadLettersRequest) -> Result<Choice, Fault> {
+fn choose(
+    delivery_ids: &[String],
+    filter: Option<&v1::DeadLetterFilter>,
+    max_count: i32,
+) -> Result<Choice, Fault> {
     let mut violations = Violations::default();
-    let max = i64::from(request.max_count);
+    let max = i64::from(max_count);
     if !(0..=COUNT_MAX).contains(&max) {
         violations.add("max_count", format!("must be 1 to {COUNT_MAX}, or 0 for {COUNT_DEFAULT}"));
     }
-    let choice = match &request.filter {
-        Some(_) if !request.delivery_ids.is_empty() => {
+    let choice = match filter {
+        Some(_) if !delivery_ids.is_empty() => {
             violations.add("filter", "must not be given beside delivery_ids");
             None
         }
         Some(wire) => {
-            let query = filter::dead_letters(&mut violations, wire);
+            let query = validate::filter::dead_letters(&mut violations, wire);
             Some(Choice::Matching { query, max: if max == 0 { COUNT_DEFAULT } else { max } })
         }
-        None if request.delivery_ids.is_empty() => {
+        None if delivery_ids.is_empty() => {
             violations.add("delivery_ids", "is required where no filter is given (an empty one means all)");
             None
         }
-        None => Some(Choice::Named(parse_ids(&mut violations, &request.delivery_ids))),
+        None => Some(Choice::Named(parse_ids(&mut violations, delivery_ids))),
     };
     violations.finish()?;
     // Whatever leaves no choice is a violation.
@@ -223,6 +233,16 @@ impl DeadLetterService for DeadLetters {
         let outcome = self.redrive(&call, message).await;
         call.answer(audited(&self.context, &call, act, outcome).await)
     }
+
+    async fn purge_dead_letters(
+        &self,
+        request: Request<v1::PurgeDeadLettersRequest>,
+    ) -> Result<Response<v1::PurgeDeadLettersResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("PurgeDeadLetters", message.delivery_ids.first().map_or("", String::as_str));
+        let outcome = self.purge(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +255,7 @@ mod tests {
     }
 
     fn faults(request: &v1::RedriveDeadLettersRequest) -> Vec<String> {
-        match choose(request) {
+        match choose(&request.delivery_ids, request.filter.as_ref(), request.max_count) {
             Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
             _ => Vec::new(),
         }
@@ -251,9 +271,12 @@ mod tests {
             v1::RedriveDeadLettersRequest { delivery_ids: ids.clone(), filter: filter.clone(), ..request() };
         assert_eq!(faults(&both), ["filter"]);
         let named = v1::RedriveDeadLettersRequest { delivery_ids: ids, ..request() };
-        assert!(matches!(choose(&named), Ok(Choice::Named(keys)) if keys.len() == 1));
+        assert!(matches!(choose(&named.delivery_ids, None, 0), Ok(Choice::Named(keys)) if keys.len() == 1));
         let all = v1::RedriveDeadLettersRequest { filter, ..request() };
-        assert!(matches!(choose(&all), Ok(Choice::Matching { max: COUNT_DEFAULT, .. })));
+        assert!(matches!(
+            choose(&[], all.filter.as_ref(), 0),
+            Ok(Choice::Matching { max: COUNT_DEFAULT, .. })
+        ));
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! `DeliveryService`: what was sent, what came back, what is still to come.
+//! `DeliveryService`: what was sent, what came back, what is still to come, and what a person does about it.
 
 use std::sync::Arc;
 
 use bowline_core::delivery::DeliveryKey;
-use bowline_core::store::deliveries;
+use bowline_core::id::TenantId;
+use bowline_core::store::deliveries::{self, Cancelled, DeliveryState, Retried};
 use bowline_proto::v1;
 use bowline_proto::v1::delivery_service_server::DeliveryService;
+use deadpool_postgres::Object;
 use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
 use crate::call::Call;
+use crate::change::{Act, audited, begin_work};
 use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
@@ -75,6 +78,71 @@ impl Deliveries {
         let attempts = deliveries::attempts(&client, key).await?;
         Ok(v1::GetDeliveryResponse { delivery: Some(present::delivery(&row, &attempts)) })
     }
+
+    async fn retry(
+        &self,
+        call: &Call,
+        request: v1::RetryDeliveryRequest,
+    ) -> Result<v1::RetryDeliveryResponse, Fault> {
+        let (key, tenant) = self.known(call, &request.id).await?;
+        let id = || key.to_string();
+        let refused = |why| Err(Fault::DeliveryState { id: id(), why });
+        let mut client = self.context.client().await?;
+        let work = begin_work(&mut client).await?;
+        match deliveries::retry(&work.tx, tenant, key).await? {
+            Retried::Queued | Retried::Again => {}
+            Retried::BodyGone => {
+                return Err(Fault::EventBodyGone { events: vec![key.event_id.to_string()] });
+            }
+            Retried::Test => return refused("was a test: send another test instead"),
+            Retried::EndpointDeleted => return refused("is for an endpoint that was deleted"),
+            Retried::Refused(state) => return refused(why_not(state)),
+        }
+        let act = Act { tenant: Some(tenant), ..Act::new("RetryDelivery", id()) };
+        work.commit(&self.context, call, &act).await?;
+        Ok(v1::RetryDeliveryResponse { delivery: Some(read(&client, tenant, key).await?) })
+    }
+
+    async fn cancel(
+        &self,
+        call: &Call,
+        request: v1::CancelDeliveryRequest,
+    ) -> Result<v1::CancelDeliveryResponse, Fault> {
+        let (key, tenant) = self.known(call, &request.id).await?;
+        let mut client = self.context.client().await?;
+        let work = begin_work(&mut client).await?;
+        let Cancelled::Done { in_hand } = deliveries::cancel(&work.tx, key).await? else {
+            let why = "does not wait: there is nothing to cancel";
+            return Err(Fault::DeliveryState { id: key.to_string(), why });
+        };
+        let act = Act { tenant: Some(tenant), ..Act::new("CancelDelivery", key.to_string()) };
+        work.commit(&self.context, call, &act).await?;
+        let delivery = Some(read(&client, tenant, key).await?);
+        Ok(v1::CancelDeliveryResponse { delivery, may_still_be_sent: in_hand })
+    }
+
+    /// A delivery that the caller may see, and whose it is.
+    async fn known(&self, call: &Call, id: &str) -> Result<(DeliveryKey, TenantId), Fault> {
+        let key: DeliveryKey = validate::id("id", id)?;
+        let client = self.context.client().await?;
+        let row = deliveries::find(&client, call.scope(), key).await?;
+        let row = row.ok_or_else(|| Fault::not_found(Kind::Delivery, key.to_string()))?;
+        Ok((key, row.tenant_id))
+    }
+}
+
+fn why_not(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Delivered => "was delivered: ReplayEvents sends an event again",
+        DeliveryState::Unmatched => "does not exist: the event did not match the endpoint",
+        _ => "is on its way to its first attempt",
+    }
+}
+
+async fn read(client: &Object, tenant: TenantId, key: DeliveryKey) -> Result<v1::Delivery, Fault> {
+    let row = deliveries::find(client, Some(tenant), key).await?;
+    let row = row.ok_or_else(|| Fault::not_found(Kind::Delivery, key.to_string()))?;
+    Ok(present::delivery(&row, &[]))
 }
 
 fn page(rows: &[deliveries::DeliveryRow], next_page_token: String) -> v1::ListDeliveriesResponse {
@@ -98,5 +166,25 @@ impl DeliveryService for Deliveries {
     ) -> Result<Response<v1::GetDeliveryResponse>, Status> {
         let (call, message) = Call::open(request)?;
         call.answer(self.get(&call, message).await)
+    }
+
+    async fn retry_delivery(
+        &self,
+        request: Request<v1::RetryDeliveryRequest>,
+    ) -> Result<Response<v1::RetryDeliveryResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("RetryDelivery", &message.id);
+        let outcome = self.retry(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn cancel_delivery(
+        &self,
+        request: Request<v1::CancelDeliveryRequest>,
+    ) -> Result<Response<v1::CancelDeliveryResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("CancelDelivery", &message.id);
+        let outcome = self.cancel(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
     }
 }

@@ -1,5 +1,7 @@
 //! `EventService`: events an app publishes, and a look at what came in.
 
+mod bulk;
+
 use std::sync::Arc;
 
 use bowline_core::defaults;
@@ -17,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
 use crate::call::Call;
+use crate::change::{Act, audited};
 use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
@@ -42,6 +45,14 @@ impl Events {
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
+        self.publish_for(tenant, request).await
+    }
+
+    async fn publish_for(
+        &self,
+        tenant: TenantId,
+        request: v1::PublishEventRequest,
+    ) -> Result<v1::PublishEventResponse, Fault> {
         check(&request)?;
         let permit = self.context.journal.admit(tenant)?;
         permit.grow(request.body.len())?;
@@ -188,6 +199,24 @@ impl EventService for Events {
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         let (call, message) = Call::open(request)?;
         call.answer(self.list(&call, message).await)
+    }
+
+    async fn publish_event_batch(
+        &self,
+        request: Request<v1::PublishEventBatchRequest>,
+    ) -> Result<Response<v1::PublishEventBatchResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.publish_batch(&call, message).await)
+    }
+
+    async fn replay_events(
+        &self,
+        request: Request<v1::ReplayEventsRequest>,
+    ) -> Result<Response<v1::ReplayEventsResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act { request_id: message.request_id.clone(), ..Act::new("ReplayEvents", "") };
+        let outcome = self.replay(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
     }
 }
 

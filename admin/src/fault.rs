@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     Event,
     Delivery,
     DeadLetter,
+    Operation,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::Event => "event",
             Self::Delivery => "delivery",
             Self::DeadLetter => "dead_letter",
+            Self::Operation => "operation",
         }
     }
 }
@@ -74,6 +76,14 @@ pub(crate) enum Fault {
     Conflict,
     #[error("the body is no longer stored of: {}", .events.join(", "))]
     EventBodyGone { events: Vec<String> },
+    #[error("the delivery `{id}` {why}")]
+    DeliveryState { id: String, why: &'static str },
+    #[error("the operation `{id}` has ended already")]
+    OperationEnded { id: String },
+    #[error("the endpoint `{id}` is not secret_revealable: rotate its secret instead")]
+    SecretNotRevealable { id: String },
+    #[error("no dispatcher took the test within {} s: is one running?", .0.as_secs())]
+    TestNotTaken(Duration),
     #[error("the {} `{id}` uses no secret: {hint}", .kind.as_str())]
     NoSecretUsed { kind: Kind, id: String, hint: &'static str },
     #[error("the tenant has {max} resources of the kind {} already, which is the limit", .kind.as_str())]
@@ -140,6 +150,15 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
         Fault::EtagMismatch { kind, id } | Fault::NoSecretUsed { kind, id, .. } => {
             details.set_resource_info(kind.as_str(), id.as_str(), "", message.as_str());
         }
+        Fault::DeliveryState { id, .. } => {
+            details.set_resource_info("delivery", id.as_str(), "", message.as_str());
+        }
+        Fault::OperationEnded { id } => {
+            details.set_resource_info("operation", id.as_str(), "", message.as_str());
+        }
+        Fault::SecretNotRevealable { id } => {
+            details.set_resource_info("endpoint", id.as_str(), "", message.as_str());
+        }
         Fault::PathTaken { path } => {
             details.set_resource_info("source", path.as_str(), "", message.as_str());
         }
@@ -201,6 +220,10 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::Conflict => (Code::Aborted, ErrorReason::Conflict),
         Fault::EventBodyGone { .. } => (Code::FailedPrecondition, ErrorReason::EventBodyGone),
         Fault::NoSecretUsed { .. } => (Code::FailedPrecondition, ErrorReason::NoSecretUsed),
+        Fault::DeliveryState { .. } => (Code::FailedPrecondition, ErrorReason::DeliveryState),
+        Fault::OperationEnded { .. } => (Code::FailedPrecondition, ErrorReason::OperationEnded),
+        Fault::SecretNotRevealable { .. } => (Code::FailedPrecondition, ErrorReason::SecretNotRevealable),
+        Fault::TestNotTaken(_) => (Code::DeadlineExceeded, ErrorReason::TestNotTaken),
         Fault::LimitReached { .. } => (Code::FailedPrecondition, ErrorReason::LimitReached),
         Fault::Timeout(_) => (Code::DeadlineExceeded, ErrorReason::Timeout),
         Fault::Journal(JournalError::Overloaded { .. }) => (Code::ResourceExhausted, ErrorReason::Overloaded),

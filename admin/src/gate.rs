@@ -20,6 +20,9 @@ use crate::fault::{Fault, to_status};
 
 /// For the whole call, the reading of the request included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A test waits for a dispatcher, and then for the receiver as long as its endpoint allows.
+const TEST_TIMEOUT: Duration = Duration::from_secs(90);
+const TEST: &str = "/bowline.v1.EndpointService/SendEndpointTest";
 /// The id of the call in the answer's headers, as it is in the log.
 const CALL_ID_HEADER: &str = "bowline-call-id";
 
@@ -74,9 +77,10 @@ where
             let path = request.uri().path().to_string();
             let begun = Instant::now();
             let passed = layer.pass(inner, request, &call_id);
-            let mut response = match tokio::time::timeout(CALL_TIMEOUT, passed).await {
+            let bound = if path == TEST { TEST_TIMEOUT } else { CALL_TIMEOUT };
+            let mut response = match tokio::time::timeout(bound, passed).await {
                 Ok(response) => response?,
-                Err(_) => to_status(&Fault::Timeout(CALL_TIMEOUT), &call_id).into_http(),
+                Err(_) => to_status(&Fault::Timeout(bound), &call_id).into_http(),
             };
             if let Ok(value) = HeaderValue::from_str(&call_id) {
                 response.headers_mut().insert(CALL_ID_HEADER, value);

@@ -9,7 +9,7 @@
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
 //!    allows it.
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
-//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`]) does the work: [`validate`] and [`mask`] judge
+//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge
 //!    what was sent, `bowline_core::store` writes and reads, [`present`] and [`convert`] answer.
 //! 4. A write goes through [`change`]: configuration version, request id and audit row in the same
 //!    transaction. Its secrets are made, checked and sealed in [`signing`].
@@ -29,6 +29,7 @@ mod event_service;
 mod fault;
 mod gate;
 mod mask;
+mod operation_service;
 mod page;
 mod payload_service;
 mod present;

@@ -12,6 +12,7 @@ use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
 use bowline_proto::v1::endpoint_service_server::EndpointServiceServer;
 use bowline_proto::v1::event_service_server::EventServiceServer;
+use bowline_proto::v1::operation_service_server::OperationServiceServer;
 use bowline_proto::v1::payload_service_server::PayloadServiceServer;
 use bowline_proto::v1::source_service_server::SourceServiceServer;
 use futures_util::Stream;
@@ -31,6 +32,7 @@ use crate::delivery_service::Deliveries;
 use crate::endpoint_service::Endpoints;
 use crate::event_service::Events;
 use crate::gate::GateLayer;
+use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
 
@@ -69,6 +71,7 @@ pub async fn serve(
     for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
         .into_iter()
         .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
+        .chain(["bowline.v1.OperationService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
@@ -85,7 +88,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GateLayer::new(&context))
-        .add_routes(services(&context)?.add_service(health_service))
+        .add_routes(services(&context, &shutdown)?.add_service(health_service))
         .serve_with_incoming_shutdown(accept(listener), signal);
 
     let deadline = async {
@@ -99,7 +102,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn services(context: &Arc<AdminContext>) -> Result<Routes, ServeError> {
+fn services(context: &Arc<AdminContext>, stop: &CancellationToken) -> Result<Routes, ServeError> {
     /// The limits of messages, the same for each service.
     macro_rules! limited {
         ($server:ident, $service:ident) => {
@@ -125,6 +128,7 @@ fn services(context: &Arc<AdminContext>) -> Result<Routes, ServeError> {
         .add_service(limited!(DeliveryServiceServer, Deliveries))
         .add_service(limited!(DeadLetterServiceServer, DeadLetters))
         .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
+        .add_service(limited!(OperationServiceServer, Operations::new(Arc::clone(context), stop.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
 }

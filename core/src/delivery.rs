@@ -79,7 +79,8 @@ impl Decision {
 }
 
 /// Why a delivery is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeadReason {
     AttemptsExhausted,
     /// The receiver answered 410.

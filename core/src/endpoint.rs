@@ -84,6 +84,9 @@ pub struct EndpointSpec {
     pub retry: RetryPolicy,
     pub concurrency: u32,
     pub disable: DisablePolicy,
+    /// Its secret may be shown again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret_revealable: bool,
 }
 
 /// When a failed delivery is tried again.
@@ -152,6 +155,7 @@ impl EndpointSpec {
             retry: RetryPolicy::default(),
             concurrency: defaults::ENDPOINT_CONCURRENCY,
             disable: DisablePolicy::default(),
+            secret_revealable: false,
         }
     }
 }

@@ -123,6 +123,8 @@ typed_ids! {
     ReplicaId = "rep";
     /// An inbound request that was refused and kept.
     RejectionId = "rej";
+    /// Bulk work that goes on after its call.
+    OperationId = "op";
 }
 
 /// The one tenant that exists from the start, meant whenever a caller names none.

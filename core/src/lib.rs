@@ -14,7 +14,7 @@
 //!    theirs through it.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
-//! The nouns are in [`source`], [`endpoint`], [`event`] and [`delivery`]; every default is in [`defaults`].
+//! The nouns are in [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`]; every default is in [`defaults`].
 
 pub mod bootstrap;
 pub mod crash;
@@ -28,6 +28,7 @@ pub mod fetched_keys;
 pub mod format;
 pub mod id;
 pub mod journal;
+pub mod operation;
 pub mod preset;
 pub mod query;
 pub mod replica;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::job::{Job, NewJob};
+use crate::job::{Age, Job, NewJob};
 use crate::lanes::Lanes;
 use crate::match_endpoints::{Matcher, Taken};
 use crate::record::{Entry, Recorder};
@@ -223,7 +223,12 @@ impl Claims {
             .take(room)
             .unzip();
         let life = self.replica.id();
+        let at = std::time::Instant::now();
         let claimed = queue::claim_due(client, life, &ids, &limits).await?;
+        // An endpoint made a moment ago, for which another replica has queued: not one that was deleted.
+        if claimed.iter().any(|row| self.matcher.snapshot.endpoint(row.key.endpoint_id).is_none()) {
+            self.matcher.snapshot.refresh().await?;
+        }
         let full = claimed.len() as i64 >= limits.iter().sum::<i64>() && !claimed.is_empty();
         let event_ids: Vec<EventId> = claimed.iter().map(|row| row.key.event_id).collect();
         let mut events = HashMap::new();
@@ -248,6 +253,8 @@ impl Claims {
                 life,
                 attempt: row.attempt as u32,
                 used: row.used as u32,
+                age: Age::OfBudget { waited: row.waited, at },
+                test: false,
             });
             self.lanes.submit(job).await;
         }

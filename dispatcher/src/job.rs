@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bowline_core::delivery::DeliveryKey;
 use bowline_core::event::Event;
@@ -59,6 +60,9 @@ pub(crate) struct Job {
     /// Attempts so far, and of them those that count against the budget.
     pub(crate) attempt: u32,
     pub(crate) used: u32,
+    pub(crate) age: Age,
+    /// A test of its endpoint: attempted once, and of no consequence.
+    pub(crate) test: bool,
     /// Given up as soon as nothing will be sent any more, so that what was parked takes no memory.
     load: Mutex<Option<Load>>,
     state: AtomicU8,
@@ -78,6 +82,17 @@ pub(crate) struct NewJob {
     pub(crate) life: ReplicaId,
     pub(crate) attempt: u32,
     pub(crate) used: u32,
+    pub(crate) age: Age,
+    pub(crate) test: bool,
+}
+
+/// Since when its retry policy counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Age {
+    /// From the receipt of its event.
+    OfEvent,
+    /// From when its budget began, so long before this moment: a redrive or replay begins a new one.
+    OfBudget { waited: Duration, at: Instant },
 }
 
 impl Job {
@@ -90,6 +105,8 @@ impl Job {
             life: new.life,
             attempt: new.attempt,
             used: new.used,
+            age: new.age,
+            test: new.test,
             load: Mutex::new(new.load),
             state: AtomicU8::new(WAITING),
             queued: AtomicBool::new(queued),

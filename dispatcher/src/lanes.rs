@@ -17,14 +17,14 @@ use bowline_core::endpoint::EndpointState;
 use bowline_core::id::{AttemptId, EndpointId};
 use bowline_core::replica::Replica;
 use bowline_core::snapshot::{LiveEndpoint, Snapshot};
-use bowline_core::store::record::Outcome;
+use bowline_core::store::record::{OF_TEST, Outcome};
 use chrono::Utc;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::{Attempted, Sender};
 use crate::decide::{Answer, Next, decide};
-use crate::job::Job;
+use crate::job::{Age, Job};
 use crate::lane::{Answered, SLOW_AFTER};
 use crate::record::{Entry, Recorder};
 use crate::select::{Wanted, wanted};
@@ -195,7 +195,10 @@ impl Lanes {
             self.give_back(job, Duration::ZERO).await;
             return None;
         };
-        let age = (Utc::now() - held.event.time).to_std().unwrap_or_default();
+        let age = match job.age {
+            Age::OfEvent => (Utc::now() - held.event.time).to_std().unwrap_or_default(),
+            Age::OfBudget { waited, at } => waited + at.elapsed(),
+        };
         if age > live.endpoint.spec.retry.max_age.unwrap_or(RETENTION) {
             let why = "older than the retry policy allows";
             self.decide_unsent(job, "expired", Decision::Expired, why).await;
@@ -224,6 +227,25 @@ impl Lanes {
         self.conclude(job, &live, attempted).await
     }
 
+    /// Sends a test past pause, breaker and lane. What it shows of the receiver counts for nothing.
+    pub(crate) async fn test(&self, job: Arc<Job>) {
+        self.remember_queued(&job);
+        if !self.may_send(&job).await {
+            return;
+        }
+        let Some(live) = self.snapshot.endpoint(job.key.endpoint_id) else {
+            return self
+                .decide_unsent(job, "cancelled", Decision::Cancelled, "the endpoint was deleted")
+                .await;
+        };
+        let Some(held) = job.event() else {
+            return self.give_back(job, Duration::ZERO).await;
+        };
+        crash::point("dispatcher_after_claim_of_test");
+        let attempted = self.sender.attempt(&job, &held.event, &live).await;
+        self.conclude(job, &live, attempted).await;
+    }
+
     async fn decide_unsent(&self, job: Arc<Job>, kind: &'static str, decision: Decision, why: &str) {
         let outcome = Box::new(without_request(&job, kind, decision, why));
         self.recorder.send(Entry::Outcome { job, outcome, disable: false }).await;
@@ -237,6 +259,9 @@ impl Lanes {
             promptly: attempted.duration < SLOW_AFTER,
         });
         let (decision, due_in, dead_reason, disable) = match next {
+            Next::Retry { .. } | Next::Dead { .. } if job.test => {
+                (Decision::Dead, Duration::ZERO, Some(OF_TEST), false)
+            }
             Next::Done => (Decision::Delivered, Duration::ZERO, None, false),
             Next::Retry { after } => (Decision::Retry, after, None, false),
             Next::Dead { reason, disable } => {

@@ -10,6 +10,8 @@
 //!    an endpoint that fails.
 //! 4. [`attempt`] sends, [`decide`] says what that means.
 //! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
+//!
+//! Beside that, [`trial`] sends tests of endpoints past the lanes, and [`operate`] works on operations.
 
 mod attempt;
 mod breaker;
@@ -21,9 +23,11 @@ mod job;
 mod lane;
 mod lanes;
 mod match_endpoints;
+mod operate;
 mod record;
 mod select;
 mod share;
+mod trial;
 mod turns;
 
 use std::future::Future;
@@ -208,6 +212,17 @@ fn intake(
             Ok(())
         })
     });
+    let (claims, token) = (Arc::clone(of), shutdown.clone());
+    workers.push(supervise("tests", shutdown, move || until(token.clone(), Arc::clone(&claims).tests())));
+    let (claims, token) = (Arc::clone(of), shutdown.clone());
+    workers.push(supervise("operations", shutdown, move || {
+        let operator = operate::Operator {
+            pool: claims.pool.clone(),
+            replica: Arc::clone(&claims.replica),
+            snapshot: Arc::clone(&claims.matcher.snapshot),
+        };
+        until(token.clone(), Arc::new(operator).work())
+    }));
     let Some(streams) = &of.streams else { return workers };
     let mut turns: Vec<Arc<Turn>> = Vec::new();
     for stream in streams.all() {

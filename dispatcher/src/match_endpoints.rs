@@ -12,7 +12,7 @@ use bowline_core::snapshot::Snapshot;
 use bowline_core::store::chunks::{self, ClaimedChunk};
 use bowline_core::store::{self, Pool, queue};
 
-use crate::job::{Chunk, HeldEvent, Job, Load, NewJob};
+use crate::job::{Age, Chunk, HeldEvent, Job, Load, NewJob};
 use crate::lanes::{Lanes, without_request};
 use crate::record::{Entry, Recorder};
 use crate::select;
@@ -152,6 +152,8 @@ impl Matcher {
                     life: taken.life,
                     attempt: 0,
                     used: 0,
+                    age: Age::OfEvent,
+                    test: false,
                 });
                 if taken.chunk.takeovers >= POISON_TAKEOVERS {
                     let mut outcome = without_request(

@@ -46,7 +46,15 @@ mod tests {
         services.sort_unstable();
         assert_eq!(
             services,
-            ["DeadLetterService", "DeliveryService", "EndpointService", "EventService", "PayloadService", "SourceService"]
+            [
+                "DeadLetterService",
+                "DeliveryService",
+                "EndpointService",
+                "EventService",
+                "OperationService",
+                "PayloadService",
+                "SourceService"
+            ]
         );
     }
 

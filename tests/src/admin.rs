@@ -12,6 +12,7 @@ use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
 use v1::endpoint_service_client::EndpointServiceClient;
 use v1::event_service_client::EventServiceClient;
+use v1::operation_service_client::OperationServiceClient;
 use v1::payload_service_client::PayloadServiceClient;
 use v1::source_service_client::SourceServiceClient;
 
@@ -82,6 +83,10 @@ impl Admin {
 
     pub fn dead_letters(&self) -> DeadLetterServiceClient<Authorized> {
         DeadLetterServiceClient::new(self.channel())
+    }
+
+    pub fn operations(&self) -> OperationServiceClient<Authorized> {
+        OperationServiceClient::new(self.channel())
     }
 
     /// A source of that preset; its id. Its secret is `secret`.

@@ -5,7 +5,7 @@ use bowline_proto::v1::{Endpoint, EndpointState};
 
 use crate::mask::Mask;
 
-pub(super) const WRITABLE: [&str; 14] = [
+pub(super) const WRITABLE: [&str; 15] = [
     "name",
     "display_name",
     "labels",
@@ -20,6 +20,7 @@ pub(super) const WRITABLE: [&str; 14] = [
     "disable",
     "filter",
     "transform",
+    "secret_revealable",
 ];
 
 pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
@@ -38,6 +39,7 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "disable" => endpoint.disable.is_some(),
         "filter" => !endpoint.filter.is_empty(),
         "transform" => !endpoint.transform.is_empty(),
+        "secret_revealable" => endpoint.secret_revealable.is_some(),
         _ => false,
     }
 }
@@ -53,7 +55,7 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
         )*};
     }
     take!(name, display_name, labels, url, event_types, channels);
-    take!(format, headers, timeout, retry, concurrency, disable, filter, transform);
+    take!(format, headers, timeout, retry, concurrency, disable, filter, transform, secret_revealable);
     merged
 }
 
@@ -97,6 +99,7 @@ mod tests {
             disable: Some(DisablePolicy::default()),
             filter: "true".into(),
             transform: "{}".into(),
+            secret_revealable: Some(true),
             state: 2,
             ..Endpoint::default()
         }

@@ -1,7 +1,10 @@
 //! `EndpointService`: where outbound webhooks go.
 
 mod change;
+mod example;
 mod fields;
+mod reveal;
+mod trial;
 
 use std::sync::Arc;
 
@@ -256,5 +259,33 @@ impl EndpointService for Endpoints {
         let act = Act::new("SetEndpointState", &message.id);
         let outcome = self.set_state(&call, message).await;
         call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn reveal_endpoint_secret(
+        &self,
+        request: Request<v1::RevealEndpointSecretRequest>,
+    ) -> Result<Response<v1::RevealEndpointSecretResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("RevealEndpointSecret", &message.id);
+        let outcome = self.reveal(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn send_endpoint_test(
+        &self,
+        request: Request<v1::SendEndpointTestRequest>,
+    ) -> Result<Response<v1::SendEndpointTestResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("SendEndpointTest", &message.id);
+        let outcome = self.send_test(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn get_endpoint_stats(
+        &self,
+        request: Request<v1::GetEndpointStatsRequest>,
+    ) -> Result<Response<v1::GetEndpointStatsResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.stats(&call, message).await)
     }
 }

@@ -86,6 +86,8 @@ pub(crate) fn check(
             Some(disable) => check_disable(violations, disable),
             None => disable_default(format_name),
         },
+        // Chimpbase shows a webhook's secret to its owner at any time.
+        secret_revealable: endpoint.secret_revealable.unwrap_or(format_name == "chimpbase"),
     };
     EndpointDraft {
         name: endpoint.name.clone(),

@@ -160,6 +160,7 @@ async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Res
         delivery_ids: redrive.ids,
         dry_run: redrive.dry_run,
         max_count: redrive.max_count,
+        ..v1::RedriveDeadLettersRequest::default()
     };
     let response = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
     for endpoint in asleep {

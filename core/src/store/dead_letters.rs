@@ -69,6 +69,9 @@ const WITH_EVENT: &str = "dead_letters AS d
 const LIVE: &str =
     "EXISTS (SELECT 1 FROM endpoints WHERE endpoints.id = d.endpoint_id AND endpoints.deleted_at IS NULL)";
 
+/// As many at once go to the queue as what is new does; more stand behind it.
+const FEW: usize = 10;
+
 /// The values of [`MATCHING`], kept while a statement runs.
 struct Values {
     tenant: Uuid,
@@ -219,18 +222,75 @@ fn read_locked(row: &Row) -> Result<LockedDeadLetter, Error> {
 }
 
 /// Gives locked dead letters back to the queue, due now and with a fresh budget: attempts before
-/// `budget_from` do not count any more. The numbers of attempts go on.
+/// `budget_from` do not count any more. The numbers of attempts go on. Many at once go after what is new.
 pub async fn requeue(client: &impl GenericClient, letters: &[LockedDeadLetter]) -> Result<(), Error> {
     const SQL: &str = "
         WITH taken AS (
              DELETE FROM dead_letters
               WHERE (event_id, endpoint_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[]))
              RETURNING event_id, endpoint_id, run, tenant_id, attempt)
-        INSERT INTO queue (endpoint_id, event_id, run, tenant_id, due_at, attempt, budget_from)
-        SELECT endpoint_id, event_id, run, tenant_id, now(), attempt, now() FROM taken
+        INSERT INTO queue (endpoint_id, event_id, run, tenant_id, due_at, attempt, budget_from, priority)
+        SELECT endpoint_id, event_id, run, tenant_id, now(), attempt, now(), $4 FROM taken
          ORDER BY endpoint_id, event_id, run
         ON CONFLICT (endpoint_id, event_id, run) DO NOTHING";
     let keys = KeyArrays::new(letters.iter().map(|letter| &letter.key));
+    let priority = i16::from(letters.len() > FEW);
+    client.execute(SQL, &[&keys.events, &keys.endpoints, &keys.runs, &priority]).await?;
+    Ok(())
+}
+
+/// Forgets locked dead letters; what became of their deliveries stays in the log.
+pub async fn purge(client: &impl GenericClient, letters: &[LockedDeadLetter]) -> Result<(), Error> {
+    const SQL: &str = "
+        DELETE FROM dead_letters
+         WHERE (event_id, endpoint_id, run) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[]))";
+    let keys = KeyArrays::new(letters.iter().map(|letter| &letter.key));
     client.execute(SQL, &[&keys.events, &keys.endpoints, &keys.runs]).await?;
     Ok(())
+}
+
+/// Locks up to `limit` dead letters that match, oldest event first, those of deleted endpoints too: there
+/// is nothing else to do with them.
+pub async fn lock_for_purge(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    query: &DeadLetterQuery,
+    limit: i64,
+) -> Result<Vec<LockedDeadLetter>, Error> {
+    let sql = format!(
+        "SELECT d.event_id, d.endpoint_id, d.run, d.tenant_id, e.event_type IS NOT NULL AS body_stored
+           FROM {WITH_EVENT} WHERE {MATCHING}
+          ORDER BY d.event_id, d.endpoint_id, d.run LIMIT $9 FOR UPDATE OF d SKIP LOCKED"
+    );
+    let values = Values::new(tenant, query);
+    let rows = client.query(&sql, &values.with(query, &[&limit])).await?;
+    rows.iter().map(read_locked).collect()
+}
+
+/// Locks these, in the order of their keys, those of deleted endpoints too.
+pub async fn lock_named_for_purge(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    keys: &[DeliveryKey],
+) -> Result<Vec<LockedDeadLetter>, Error> {
+    const SQL: &str = "
+        SELECT event_id, endpoint_id, run, tenant_id, true AS body_stored FROM dead_letters
+         WHERE tenant_id = $1
+           AND (event_id, endpoint_id, run) IN (SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::int[]))
+         ORDER BY event_id, endpoint_id, run FOR UPDATE";
+    let keys = KeyArrays::new(keys);
+    let rows = client.query(SQL, &[&tenant.0, &keys.events, &keys.endpoints, &keys.runs]).await?;
+    rows.iter().map(read_locked).collect()
+}
+
+/// Counts up to `limit` dead letters that match.
+pub async fn count_for_purge(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    query: &DeadLetterQuery,
+    limit: i64,
+) -> Result<i64, Error> {
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {WITH_EVENT} WHERE {MATCHING} LIMIT $9) AS found");
+    let values = Values::new(tenant, query);
+    Ok(client.query_one(&sql, &values.with(query, &[&limit])).await?.try_get(0)?)
 }

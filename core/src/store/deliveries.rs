@@ -1,5 +1,6 @@
 //! Reads deliveries: what `attempts`, `queue` and `dead_letters` together say of them.
 
+mod by_hand;
 mod keys;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::events::IdRange;
 use crate::delivery::{DeadReason, Decision, DeliveryKey};
 use crate::id::{AttemptId, EndpointId, EventId, TenantId};
 
+pub use by_hand::{Cancelled, Retried, cancel, retry};
 pub use keys::keys;
 pub(super) use keys::read_key;
 
@@ -98,6 +100,8 @@ pub struct DeliveryRow {
     pub due_at: Option<DateTime<Utc>>,
     pub update_time: Option<DateTime<Utc>>,
     pub dead_reason: Option<DeadReason>,
+    /// Its event was made to test the endpoint.
+    pub test: bool,
 }
 
 /// What an attempt was.
@@ -163,7 +167,7 @@ impl KeyArrays {
 /// looked up by its key: the tables are large, and the keys are few.
 const DESCRIBE: &str = "
     SELECT found.*
-      FROM (SELECT k.at, k.event_id, k.endpoint_id, k.run, e.event_type, e.channel,
+      FROM (SELECT k.at, k.event_id, k.endpoint_id, k.run, e.event_type, e.channel, e.test,
                    COALESCE(n.attempts, 0) AS attempt_count, l.status, l.error_kind, l.recorded_at, q.due_at,
                    d.reason,
                    CASE WHEN q.event_id IS NOT NULL THEN 'waiting'
@@ -171,7 +175,7 @@ const DESCRIBE: &str = "
                         ELSE l.decision END AS state
               FROM unnest($1::uuid[], $2::uuid[], $3::int[]) WITH ORDINALITY AS k (event_id, endpoint_id, run, at)
               LEFT JOIN LATERAL (
-                   SELECT event_type, channel FROM events
+                   SELECT event_type, channel, test FROM events
                     WHERE id = k.event_id AND id BETWEEN $4 AND $5 LIMIT 1) AS e ON true
               LEFT JOIN LATERAL (
                    SELECT event_id, due_at FROM queue
@@ -244,6 +248,7 @@ fn read(row: &Row, tenant_id: TenantId) -> Result<DeliveryRow, Error> {
         due_at: row.try_get("due_at")?,
         update_time: row.try_get("recorded_at")?,
         dead_reason: reason.filter(|_| state == DeliveryState::Dead),
+        test: row.try_get::<_, Option<bool>>("test")?.unwrap_or_default(),
     })
 }
 

@@ -32,6 +32,13 @@ impl IdRange {
             until: end.map_or(all.until, |time| first_id_at(millis_rounded_up(time))),
         }
     }
+
+    /// Nothing after that id; nothing at all where there is none.
+    #[must_use]
+    pub fn up_to(self, last: Option<EventId>) -> Self {
+        let until = last.map_or(0, |id| id.0.as_u128().saturating_add(1));
+        Self { until: self.until.min(Uuid::from_u128(until)), ..self }
+    }
 }
 
 fn millis_rounded_up(time: DateTime<Utc>) -> i64 {
@@ -68,9 +75,11 @@ pub struct EventRow {
     /// See [`crate::event::decode_headers`].
     pub headers: Bytes,
     pub body: Bytes,
+    /// Made to test one endpoint.
+    pub test: bool,
 }
 
-const SUMMARY: &str = "id, tenant_id, source_id, event_type, channel, content_type, create_time, \
+const SUMMARY: &str = "id, tenant_id, source_id, event_type, channel, content_type, create_time, test, \
                        octet_length(body)::bigint AS body_size_bytes";
 
 fn read(row: &Row) -> Result<EventRow, Error> {
@@ -85,6 +94,7 @@ fn read(row: &Row) -> Result<EventRow, Error> {
         body_size_bytes: row.try_get("body_size_bytes")?,
         headers: Bytes::new(),
         body: Bytes::new(),
+        test: row.try_get("test")?,
     })
 }
 

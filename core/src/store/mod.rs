@@ -21,16 +21,22 @@ pub mod endpoints;
 pub mod events;
 pub mod health;
 pub mod journal;
+pub mod operations;
 pub mod partitions;
 pub mod payloads;
 pub mod queue;
 pub mod record;
 pub mod rejections;
+pub mod replays;
 pub mod replicas;
 pub mod snapshots;
 pub mod sources;
+pub mod stats;
 pub mod stored_secrets;
+pub mod test_events;
 pub mod unsealings;
+
+pub use deadpool_postgres::Transaction;
 
 pub type Pool = deadpool_postgres::Pool;
 /// A connection of the pool. What runs all the time keeps its prepared statements there.
@@ -39,7 +45,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 10;
+pub const MIN_SCHEMA: i32 = 30;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 

@@ -19,6 +19,8 @@ pub struct ClaimedDelivery {
     /// Attempts since the budget began (a redrive begins a new one).
     pub used: i32,
     pub due_at: DateTime<Utc>,
+    /// Since its budget began: how old it is, as far as its policy is concerned.
+    pub waited: Duration,
 }
 
 /// Endpoints with work that is due and unowned, at most `limit`, those after `after` first. A loose
@@ -65,13 +67,14 @@ pub async fn claim_due(
 ) -> Result<Vec<ClaimedDelivery>, Error> {
     const SQL: &str = "
         WITH claimed AS (
-            UPDATE queue AS q SET owner = $1
+            UPDATE queue AS q SET owner = $1, again = false
              WHERE q.ctid = ANY(ARRAY(
                    SELECT row.ctid
                      FROM unnest($2::uuid[], $3::bigint[]) AS wanted (endpoint_id, most)
                     CROSS JOIN LATERAL (
                           SELECT q.ctid FROM queue AS q
                            WHERE q.owner IS NULL AND q.endpoint_id = wanted.endpoint_id AND q.due_at <= now()
+                             AND q.priority >= 0
                            ORDER BY q.priority, q.due_at LIMIT wanted.most
                              FOR UPDATE SKIP LOCKED) AS row))
                AND q.owner IS NULL
@@ -80,9 +83,10 @@ pub async fn claim_due(
                           SELECT count(*) FROM attempts AS a
                            WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
                              AND a.kind = 'request' AND a.decision <> 'stale'
-                             AND a.recorded_at >= q.budget_from)::int END AS used
+                             AND a.recorded_at >= q.budget_from)::int END AS used,
+                      extract(epoch FROM now() - q.budget_from)::float8 AS waited_s
         )
-        SELECT event_id, endpoint_id, run, tenant_id, attempt, due_at, used
+        SELECT event_id, endpoint_id, run, tenant_id, attempt, due_at, used, waited_s
           FROM claimed ORDER BY priority, due_at";
     let endpoints: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &endpoints, &limits]).await?;
@@ -98,6 +102,54 @@ pub async fn claim_due(
                 attempt: row.try_get(4)?,
                 due_at: row.try_get(5)?,
                 used: row.try_get(6)?,
+                waited: Duration::from_secs_f64(row.try_get::<_, f64>(7)?.max(0.0)),
+            })
+        })
+        .collect()
+}
+
+/// A test that is ours now.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimedTest {
+    pub key: DeliveryKey,
+    pub tenant_id: TenantId,
+    /// Of the endpoint as it is to be tested.
+    pub config_version: i64,
+}
+
+/// Claims tests, past whatever holds up other deliveries. Those nobody waits for any more are dropped.
+pub async fn claim_tests(
+    client: &Connection,
+    owner: ReplicaId,
+    stale_after: Duration,
+    limit: i64,
+) -> Result<Vec<ClaimedTest>, Error> {
+    const SQL: &str = "
+        WITH dropped AS (
+            DELETE FROM queue WHERE priority = -1 AND owner IS NULL
+                                AND due_at < now() - $2::float8 * interval '1 second')
+        UPDATE queue AS q SET owner = $1
+         WHERE q.ctid = ANY(ARRAY(
+               SELECT test.ctid FROM queue AS test
+                WHERE test.priority = -1 AND test.owner IS NULL
+                  AND test.due_at >= now() - $2::float8 * interval '1 second'
+                ORDER BY test.due_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+           AND q.owner IS NULL
+        RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id,
+                  coalesce((SELECT config_version FROM endpoints WHERE id = q.endpoint_id), 0)";
+    let rows = client
+        .query(&client.prepare_cached(SQL).await?, &[&owner.0, &stale_after.as_secs_f64(), &limit])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ClaimedTest {
+                key: DeliveryKey {
+                    event_id: EventId(row.try_get(0)?),
+                    endpoint_id: EndpointId(row.try_get(1)?),
+                    run: row.try_get(2)?,
+                },
+                tenant_id: TenantId(row.try_get(3)?),
+                config_version: row.try_get(4)?,
             })
         })
         .collect()

@@ -3,6 +3,9 @@
 //!
 //! The parts of such a statement run in no stated order: the delete of an outbox row must read
 //! `held`, or it may come first, and a park or retry would find its chunk gone and be lost.
+//!
+//! Where a person asked for another try while the request was out (`queue.again`), its failure is
+//! followed by one at once, even if it had been the last of its budget.
 
 use uuid::Uuid;
 
@@ -36,8 +39,12 @@ pub struct Outcome {
     pub life: ReplicaId,
     /// For a retry: when, from now.
     pub due_in_ms: i64,
+    /// [`OF_TEST`] for a test that failed: it leaves no dead letter.
     pub dead_reason: Option<&'static str>,
 }
+
+/// Why a test is dead: it failed, and is attempted once.
+pub const OF_TEST: &str = "test";
 
 /// A delivery of a chunk that goes to the queue without a decision.
 #[derive(Debug, Clone)]
@@ -90,13 +97,16 @@ held AS MATERIALIZED (
      WHERE id = ANY($38) ORDER BY id FOR UPDATE
 ),
 waiting AS MATERIALIZED (
-    SELECT q.event_id, q.endpoint_id, q.run, q.owner
+    SELECT q.event_id, q.endpoint_id, q.run, q.owner, q.again
       FROM queue AS q JOIN input USING (event_id, endpoint_id, run)
      ORDER BY q.event_id, q.endpoint_id, q.run FOR UPDATE OF q
 ),
 judged AS MATERIALIZED (
     SELECT i.*, coalesce(w.owner = i.life, false) AS from_queue,
-           coalesce(h.owner = i.life, false) AND w.event_id IS NULL AS from_chunk
+           coalesce(h.owner = i.life, false) AND w.event_id IS NULL AS from_chunk,
+           CASE WHEN i.dead_reason = 'attempts_exhausted' AND w.again AND w.owner = i.life THEN 'retry'
+                ELSE i.decision END AS verdict,
+           CASE WHEN w.again AND w.owner = i.life THEN 0 ELSE i.due_in_ms END AS wait_ms
       FROM input AS i
       LEFT JOIN held AS h ON h.id = i.chunk
       LEFT JOIN waiting AS w USING (event_id, endpoint_id, run)
@@ -106,7 +116,7 @@ logged AS (
                           started_at, duration_us, url, request_headers, status, response_headers,
                           response_body, error_kind, error_message)
     SELECT event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind,
-           CASE WHEN decision = 'delivered' OR from_queue OR from_chunk THEN decision ELSE 'stale' END,
+           CASE WHEN verdict = 'delivered' OR from_queue OR from_chunk THEN verdict ELSE 'stale' END,
            started_at, duration_us, url, request_headers, status, response_headers, response_body,
            error_kind, error_message
       FROM judged ORDER BY event_id, endpoint_id, run, attempt_id
@@ -114,13 +124,13 @@ logged AS (
     RETURNING event_id, endpoint_id, run, attempt_id, decision
 ),
 effect AS (
-    SELECT j.event_id, j.endpoint_id, j.run, j.tenant_id, j.attempt, j.life, j.due_in_ms, j.dead_reason,
+    SELECT j.event_id, j.endpoint_id, j.run, j.tenant_id, j.attempt, j.life, j.wait_ms AS due_in_ms, j.dead_reason,
            j.from_queue, j.from_chunk, l.decision
       FROM judged AS j JOIN logged AS l USING (event_id, endpoint_id, run, attempt_id)
 ),
 retried AS (
     UPDATE queue AS q
-       SET owner = NULL, attempt = e.attempt, priority = 1, due_at = now() + e.due_in_ms * interval '1 millisecond'
+       SET owner = NULL, again = false, attempt = e.attempt, priority = 1, due_at = now() + e.due_in_ms * interval '1 millisecond'
       FROM effect AS e
      WHERE q.event_id = e.event_id AND q.endpoint_id = e.endpoint_id AND q.run = e.run
        AND e.decision = 'retry' AND e.from_queue
@@ -140,7 +150,7 @@ finished AS (
 buried AS (
     INSERT INTO dead_letters (event_id, endpoint_id, run, tenant_id, reason, attempt, died_at)
     SELECT event_id, endpoint_id, run, tenant_id, coalesce(dead_reason, 'attempts_exhausted'), attempt, now()
-      FROM effect WHERE decision = 'dead'
+      FROM effect WHERE decision = 'dead' AND dead_reason IS DISTINCT FROM 'test'
      ORDER BY event_id, endpoint_id, run
     ON CONFLICT DO NOTHING
 ),
@@ -162,7 +172,9 @@ put AS (
     ON CONFLICT DO NOTHING
 ),
 released AS (
-    UPDATE queue AS q SET owner = NULL, due_at = now() + r.due_in_ms * interval '1 millisecond'
+    UPDATE queue AS q
+       SET owner = NULL, again = false,
+           due_at = now() + CASE WHEN q.again THEN 0 ELSE r.due_in_ms END * interval '1 millisecond'
       FROM unnest($30::uuid[], $31::uuid[], $32::int[], $33::uuid[], $35::bigint[])
         AS r (event_id, endpoint_id, run, life, due_in_ms)
      WHERE q.event_id = r.event_id AND q.endpoint_id = r.endpoint_id AND q.run = r.run AND q.owner = r.life

@@ -16,6 +16,8 @@ fn job(tenant: TenantId, endpoint: EndpointId) -> Arc<Job> {
         life: ReplicaId::new(),
         attempt: 0,
         used: 0,
+        age: Age::OfEvent,
+        test: false,
     })
 }
 

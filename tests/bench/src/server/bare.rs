@@ -53,6 +53,20 @@ impl EventService for Constant {
         Ok(tonic::Response::new(v1::PublishEventResponse { event_id, duplicate: false }))
     }
 
+    async fn publish_event_batch(
+        &self,
+        _: tonic::Request<v1::PublishEventBatchRequest>,
+    ) -> Result<tonic::Response<v1::PublishEventBatchResponse>, Status> {
+        Err(Status::unimplemented("only PublishEvent is measured"))
+    }
+
+    async fn replay_events(
+        &self,
+        _: tonic::Request<v1::ReplayEventsRequest>,
+    ) -> Result<tonic::Response<v1::ReplayEventsResponse>, Status> {
+        Err(Status::unimplemented("only PublishEvent is measured"))
+    }
+
     async fn get_event(
         &self,
         _: tonic::Request<v1::GetEventRequest>,

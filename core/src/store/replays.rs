@@ -1,0 +1,151 @@
+//! Past events for endpoints again: each a new run of its delivery, put straight into the queue.
+
+use deadpool_postgres::GenericClient;
+use uuid::Uuid;
+
+use super::Error;
+use super::events::EventQuery;
+use crate::id::{EndpointId, EventId, TenantId};
+
+/// What of an event is asked to find whom it is for.
+#[derive(Debug, Clone)]
+pub struct PastEvent {
+    pub id: EventId,
+    pub event_type: String,
+    pub channel: Option<String>,
+}
+
+const MATCHING: &str = "tenant_id = $1 AND id > $2 AND id >= $3 AND id < $4 AND NOT test
+            AND ($5::uuid IS NULL OR source_id = $5)
+            AND ($6::text IS NULL OR event_type = $6)
+            AND ($7::text IS NULL OR channel = $7)";
+
+/// The newest event of a tenant that is committed.
+pub async fn last_event(client: &impl GenericClient, tenant: TenantId) -> Result<Option<EventId>, Error> {
+    const SQL: &str = "SELECT id FROM events WHERE tenant_id = $1 ORDER BY id DESC LIMIT 1";
+    let row = client.query_opt(SQL, &[&tenant.0]).await?;
+    row.map(|row| Ok(EventId(row.try_get(0)?))).transpose()
+}
+
+/// Events that match, oldest first, from the one after `after` on.
+pub async fn events(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    query: &EventQuery,
+    after: Option<EventId>,
+    limit: i64,
+) -> Result<Vec<PastEvent>, Error> {
+    let sql = format!("SELECT id, event_type, channel FROM events WHERE {MATCHING} ORDER BY id LIMIT $8");
+    let after = after.map_or(Uuid::nil(), |id| id.0);
+    let rows = client
+        .query(
+            &sql,
+            &[
+                &tenant.0,
+                &after,
+                &query.range.from,
+                &query.range.until,
+                &query.source_id.map(|source| source.0),
+                &query.event_type,
+                &query.channel,
+                &limit,
+            ],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(PastEvent {
+                id: EventId(row.try_get(0)?),
+                event_type: row.try_get(1)?,
+                channel: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// How many events match, counted up to `limit`.
+pub async fn count(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    query: &EventQuery,
+    limit: i64,
+) -> Result<i64, Error> {
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM events WHERE {MATCHING} LIMIT $8) AS found");
+    let row = client
+        .query_one(
+            &sql,
+            &[
+                &tenant.0,
+                &Uuid::nil(),
+                &query.range.from,
+                &query.range.until,
+                &query.source_id.map(|source| source.0),
+                &query.event_type,
+                &query.channel,
+                &limit,
+            ],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Two replays for one endpoint take turns, so that each makes runs of its own. Held until the end of
+/// the transaction; locked in order.
+pub async fn lock_endpoints(client: &impl GenericClient, endpoints: &[EndpointId]) -> Result<(), Error> {
+    let mut ids: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    for id in ids {
+        client
+            .execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended('replay ' || $1::text, 0))",
+                &[&id.to_string()],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+/// Queues deliveries, each in a run that has not been; returns how many. With `only_missing` those are
+/// left out that were delivered, wait, are dead letters or are not settled yet. After retries and first
+/// attempts: what is new goes first.
+pub async fn enqueue(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    deliveries: &[(EventId, EndpointId)],
+    only_missing: bool,
+) -> Result<i64, Error> {
+    const SQL: &str = "
+        WITH wanted AS MATERIALIZED (
+            SELECT event_id, endpoint_id FROM unnest($1::uuid[], $2::uuid[]) AS w (event_id, endpoint_id)),
+        open AS MATERIALIZED (
+            SELECT unnest(event_ids) AS event_id FROM outbox WHERE $6 AND event_ids && $1::uuid[]),
+        known AS (
+            SELECT w.event_id, w.endpoint_id, a.run AS attempted, a.delivered, q.run AS queued, d.run AS died
+              FROM wanted AS w
+             CROSS JOIN LATERAL (
+                   SELECT max(run) AS run, bool_or(decision = 'delivered') AS delivered FROM attempts
+                    WHERE event_id = w.event_id AND event_id BETWEEN $3 AND $4
+                      AND endpoint_id = w.endpoint_id) AS a
+             CROSS JOIN LATERAL (
+                   SELECT max(run) AS run FROM queue
+                    WHERE event_id = w.event_id AND endpoint_id = w.endpoint_id) AS q
+             CROSS JOIN LATERAL (
+                   SELECT max(run) AS run FROM dead_letters
+                    WHERE event_id = w.event_id AND endpoint_id = w.endpoint_id) AS d)
+        INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority)
+        SELECT event_id, endpoint_id, greatest(attempted, queued, died, 0) + 1, $5, now(), 0, 1
+          FROM known
+         WHERE NOT $6 OR (delivered IS NOT TRUE AND queued IS NULL AND died IS NULL
+                          AND event_id NOT IN (SELECT event_id FROM open))
+         ORDER BY event_id, endpoint_id";
+    let (Some(least), Some(most)) = (
+        deliveries.iter().map(|(event, _)| event.0).min(),
+        deliveries.iter().map(|(event, _)| event.0).max(),
+    ) else {
+        return Ok(0);
+    };
+    let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
+        deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
+    let queued = client.execute(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing]).await?;
+    Ok(queued as i64)
+}
