@@ -16,7 +16,7 @@ fn job(tenant: TenantId, endpoint: EndpointId) -> Arc<Job> {
         life: ReplicaId::new(),
         attempt: 0,
         used: 0,
-        age: Age::OfEvent,
+        age: crate::job::Age::OfEvent,
         test: false,
     })
 }

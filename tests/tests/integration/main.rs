@@ -13,11 +13,13 @@
 
 mod admin;
 mod cli;
+mod by_hand;
 mod config;
 mod crash;
 mod delivery;
 mod edge;
 mod egress;
+mod endpoint_tests;
 mod endpoints;
 mod expressions;
 mod failures;
@@ -28,6 +30,7 @@ mod health;
 mod inbound;
 mod journal;
 mod listing;
+mod operations;
 mod parity;
 mod pause;
 mod payload_queries;

@@ -1,0 +1,438 @@
+//! What a person does about deliveries: `bowline retry`, `cancel`, `purge`, `replay`, `test`, `stats`,
+//! `reveal`, and `bowline operation` for the bulk work these begin.
+
+use bowline_proto::v1;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::paging::Window;
+use crate::client::Admin;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+
+#[derive(Debug, Subcommand)]
+pub enum ByHandCommand {
+    /// Try a delivery again at once, with a fresh budget of attempts
+    Retry {
+        /// Id of the delivery: `evt_....ep_....0`
+        delivery: String,
+    },
+    /// End a delivery that waits
+    Cancel {
+        /// Id of the delivery: `evt_....ep_....0`
+        delivery: String,
+    },
+    /// Forget dead letters: their deliveries stay in the log
+    Purge(Purge),
+    /// Send past events to endpoints, as an operation
+    #[command(after_help = "Examples:
+  bowline replay --to ep_... --event-type order.created --since 2h
+  bowline replay --to ep_... --only-missing --dry-run")]
+    Replay(Box<Replay>),
+    /// Queue dead letters again at a rate, as an operation
+    Redrive(Redrive),
+    /// Send an endpoint a test event, and show what came of it
+    Test(Test),
+    /// How an endpoint has fared lately
+    Stats {
+        /// Id of the endpoint: `ep_...`
+        endpoint: String,
+        /// Events received within this time count; default: 24h
+        #[arg(long, value_parser = super::duration, value_name = "DURATION")]
+        window: Option<prost_types::Duration>,
+    },
+    /// Show the secret of an endpoint that allows it; the audit log has each time
+    Reveal {
+        /// Id of the endpoint: `ep_...`
+        endpoint: String,
+    },
+    /// Bulk work: replays and redrives
+    #[command(subcommand)]
+    Operation(OperationCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OperationCommand {
+    /// List operations, newest first
+    List,
+    /// Show one operation
+    Get {
+        /// Id of the operation: `op_...`
+        id: String,
+    },
+    /// Follow an operation until it ends
+    Watch {
+        /// Id of the operation: `op_...`
+        id: String,
+    },
+    /// End an operation; what it has queued stays queued
+    Cancel {
+        /// Id of the operation: `op_...`
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Exactly these: ids of deliveries
+    #[arg(value_name = "DELIVERY", required_unless_present_any = ["endpoint", "all"])]
+    ids: Vec<String>,
+    /// All of this endpoint (`ep_...`)
+    #[arg(long, value_name = "ID", conflicts_with = "ids")]
+    endpoint: Option<String>,
+    /// Every dead letter of the tenant
+    #[arg(long, conflicts_with_all = ["ids", "endpoint"])]
+    all: bool,
+    /// Change nothing; only count
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Redrive {
+    /// Only of this endpoint (`ep_...`)
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    endpoint: String,
+    /// Only events of exactly this type
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
+    event_type: String,
+    /// Queue at most this many a second; default: 1000
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    rate: i32,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// To this endpoint (`ep_...`); may be given more than once
+    #[arg(long = "to", required = true, value_name = "ENDPOINT")]
+    to: Vec<String>,
+    /// Only events of exactly this type
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
+    event_type: String,
+    /// Only events of exactly this channel
+    #[arg(long, default_value = "", hide_default_value = true)]
+    channel: String,
+    /// Only events from this source (`src_...`)
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    source: String,
+    #[command(flatten)]
+    window: Window,
+    /// Only where the event is missing
+    #[arg(long)]
+    only_missing: bool,
+    /// Queue at most this many a second; default: 1000
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    rate: i32,
+    /// Stop once this many are queued; default: all of them
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    max_count: i64,
+    /// Change nothing; only count the events
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Id of the endpoint: `ep_...`
+    endpoint: String,
+    /// Type of the test event; default: the first whole type the endpoint names
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
+    event_type: String,
+    /// Its body, JSON; default: an example of the type
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "JSON")]
+    data: String,
+}
+
+#[derive(Debug, Serialize)]
+struct OperationView {
+    id: String,
+    work: &'static str,
+    state: String,
+    done_count: i64,
+    skipped_count: i64,
+    estimated_count: i64,
+    rate_per_second: i32,
+    error: String,
+}
+
+impl From<v1::Operation> for OperationView {
+    fn from(operation: v1::Operation) -> Self {
+        Self {
+            state: word(operation.state().as_str_name(), "OPERATION_STATE_"),
+            work: match operation.work {
+                Some(v1::operation::Work::Redrive(_)) => "redrive",
+                Some(v1::operation::Work::Replay(_)) => "replay",
+                None => "",
+            },
+            id: operation.id,
+            done_count: operation.done_count,
+            skipped_count: operation.skipped_count,
+            estimated_count: operation.estimated_count,
+            rate_per_second: operation.rate_per_second,
+            error: operation.error,
+        }
+    }
+}
+
+impl OperationView {
+    fn show(&self, form: Form) -> Result<(), Failure> {
+        let lines = [
+            ("id", self.id.clone()),
+            ("work", self.work.to_owned()),
+            ("state", self.state.clone()),
+            ("queued", self.done_count.to_string()),
+            ("left alone", self.skipped_count.to_string()),
+            ("of about", self.estimated_count.to_string()),
+            ("a second", self.rate_per_second.to_string()),
+            ("error", self.error.clone()),
+        ];
+        output::one(form, self, &lines)
+    }
+
+    fn row(&self) -> String {
+        format!("{}  {}  {}  {} of about {}\n", self.id, self.work, self.state, self.done_count, self.estimated_count)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveryOutcome {
+    id: String,
+    state: String,
+    may_still_be_sent: bool,
+    attempts: Vec<AttemptOutcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptOutcome {
+    status_code: i32,
+    error_kind: String,
+    error_message: String,
+}
+
+impl DeliveryOutcome {
+    fn new(delivery: v1::Delivery, may_still_be_sent: bool) -> Self {
+        let state = word(delivery.state().as_str_name(), "DELIVERY_STATE_");
+        let attempt = |attempt: v1::Attempt| AttemptOutcome {
+            status_code: attempt.status_code,
+            error_kind: attempt.error_kind,
+            error_message: attempt.error_message,
+        };
+        let attempts = delivery.attempts.into_iter().map(attempt).collect();
+        Self { id: delivery.id, state, may_still_be_sent, attempts }
+    }
+
+    fn show(&self, form: Form) -> Result<(), Failure> {
+        let status = self.attempts.last().map(|last| last.status_code).filter(|status| *status != 0);
+        let error = self.attempts.last().map(|last| last.error_message.clone()).unwrap_or_default();
+        let sent = if self.may_still_be_sent { "one more request may still go out" } else { "" };
+        let lines = [
+            ("id", self.id.clone()),
+            ("state", self.state.clone()),
+            ("answer", status.map(|status| status.to_string()).unwrap_or_default()),
+            ("error", error),
+            ("note", sent.to_owned()),
+        ];
+        output::one(form, self, &lines)
+    }
+}
+
+/// `DELIVERY_STATE_WAITING` is `waiting`.
+fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::Answer(format!("the answer holds no {what}"))
+}
+
+/// # Errors
+/// What the admin API refuses.
+pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    match command {
+        ByHandCommand::Retry { delivery } => {
+            let request = v1::RetryDeliveryRequest { id: delivery };
+            let answer = admin.deliveries().retry_delivery(request).await?.into_inner();
+            let delivery = answer.delivery.ok_or_else(|| missing("delivery"))?;
+            DeliveryOutcome::new(delivery, false).show(form)
+        }
+        ByHandCommand::Cancel { delivery } => {
+            let request = v1::CancelDeliveryRequest { id: delivery };
+            let answer = admin.deliveries().cancel_delivery(request).await?.into_inner();
+            let delivery = answer.delivery.ok_or_else(|| missing("delivery"))?;
+            DeliveryOutcome::new(delivery, answer.may_still_be_sent).show(form)
+        }
+        ByHandCommand::Purge(arguments) => purge(arguments, admin, tenant, form).await,
+        ByHandCommand::Replay(arguments) => replay(*arguments, admin, tenant, form).await,
+        ByHandCommand::Redrive(arguments) => redrive(arguments, admin, tenant, form).await,
+        ByHandCommand::Test(arguments) => test(arguments, admin, form).await,
+        ByHandCommand::Stats { endpoint, window } => stats(endpoint, window, admin, form).await,
+        ByHandCommand::Reveal { endpoint } => reveal(endpoint, admin, form).await,
+        ByHandCommand::Operation(command) => operation(command, admin, tenant, form).await,
+    }
+}
+
+async fn purge(purge: Purge, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let filter = v1::DeadLetterFilter {
+        endpoint_id: purge.endpoint.unwrap_or_default(),
+        ..v1::DeadLetterFilter::default()
+    };
+    let request = v1::PurgeDeadLettersRequest {
+        tenant_id: tenant.to_owned(),
+        filter: purge.ids.is_empty().then_some(filter),
+        delivery_ids: purge.ids,
+        dry_run: purge.dry_run,
+        max_count: 0,
+    };
+    let answer = admin.dead_letters().purge_dead_letters(request).await?.into_inner();
+    let document = serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": purge.dry_run });
+    let name = if purge.dry_run { "would be forgotten" } else { "forgotten" };
+    let more = if answer.more { "yes: call again for the rest" } else { "" };
+    output::one(form, &document, &[(name, answer.count.to_string()), ("more", more.to_owned())])
+}
+
+async fn redrive(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let filter = v1::DeadLetterFilter {
+        endpoint_id: redrive.endpoint,
+        event_type: redrive.event_type,
+        ..v1::DeadLetterFilter::default()
+    };
+    let request = v1::RedriveDeadLettersRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(filter),
+        as_operation: true,
+        rate_per_second: redrive.rate,
+        ..v1::RedriveDeadLettersRequest::default()
+    };
+    let answer = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
+    OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
+}
+
+async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let request = v1::ReplayEventsRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(v1::EventFilter {
+            source_id: replay.source,
+            event_type: replay.event_type,
+            channel: replay.channel,
+            start_time: replay.window.start(),
+            end_time: replay.window.end(),
+        }),
+        endpoint_ids: replay.to,
+        only_missing: replay.only_missing,
+        rate_per_second: replay.rate,
+        max_count: replay.max_count,
+        dry_run: replay.dry_run,
+        request_id: String::new(),
+    };
+    let answer = admin.events().replay_events(request).await?.into_inner();
+    match answer.operation {
+        Some(operation) => OperationView::from(operation).show(form),
+        None => {
+            let document = serde_json::json!({ "event_count": answer.event_count, "dry_run": true });
+            output::one(form, &document, &[("events that match", answer.event_count.to_string())])
+        }
+    }
+}
+
+async fn test(test: Test, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let request = v1::SendEndpointTestRequest {
+        id: test.endpoint,
+        event_type: test.event_type,
+        channel: String::new(),
+        body: test.data.into(),
+    };
+    let answer = admin.endpoints().send_endpoint_test(request).await?.into_inner();
+    DeliveryOutcome::new(answer.delivery.ok_or_else(|| missing("delivery"))?, false).show(form)
+}
+
+async fn stats(
+    id: String,
+    window: Option<prost_types::Duration>,
+    admin: &Admin,
+    form: Form,
+) -> Result<(), Failure> {
+    let request = v1::GetEndpointStatsRequest { id, window };
+    let answer = admin.endpoints().get_endpoint_stats(request).await?.into_inner();
+    let stats = answer.stats.ok_or_else(|| missing("stats"))?;
+    let ms = |duration: Option<prost_types::Duration>| {
+        duration.map(|duration| duration.seconds * 1000 + i64::from(duration.nanos) / 1_000_000)
+    };
+    let document = serde_json::json!({
+        "delivered_count": stats.delivered_count,
+        "failed_count": stats.failed_count,
+        "dead_count": stats.dead_count,
+        "median_duration_ms": ms(stats.median_duration),
+        "p95_duration_ms": ms(stats.p95_duration),
+        "waiting_count": stats.waiting_count,
+        "dead_letter_count": stats.dead_letter_count,
+        "consecutive_failures": stats.consecutive_failures,
+        "truncated": stats.truncated,
+    });
+    let time = |value: Option<i64>| value.map(|ms| format!("{ms} ms")).unwrap_or_default();
+    let lines = [
+        ("delivered", stats.delivered_count.to_string()),
+        ("failed requests", stats.failed_count.to_string()),
+        ("died", stats.dead_count.to_string()),
+        ("median time", time(ms(stats.median_duration))),
+        ("95 % within", time(ms(stats.p95_duration))),
+        ("waiting now", stats.waiting_count.to_string()),
+        ("dead letters now", stats.dead_letter_count.to_string()),
+        ("failed in a row", stats.consecutive_failures.to_string()),
+    ];
+    output::one(form, &document, &lines)
+}
+
+async fn reveal(id: String, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let request = v1::RevealEndpointSecretRequest { id };
+    let secrets = admin.endpoints().reveal_endpoint_secret(request).await?.into_inner().secrets;
+    let shown: Vec<_> =
+        secrets.iter().map(|one| serde_json::json!({ "id": one.id, "secret": one.secret })).collect();
+    let lines: Vec<(&str, String)> =
+        secrets.iter().map(|one| (one.id.as_str(), one.secret.clone())).collect();
+    output::one(form, &serde_json::json!({ "secrets": shown }), &lines)
+}
+
+async fn operation(
+    command: OperationCommand,
+    admin: &Admin,
+    tenant: &str,
+    form: Form,
+) -> Result<(), Failure> {
+    let mut operations = admin.operations();
+    match command {
+        OperationCommand::List => {
+            let request = v1::ListOperationsRequest {
+                tenant_id: tenant.to_owned(),
+                ..v1::ListOperationsRequest::default()
+            };
+            let page = operations.list_operations(request).await?.into_inner();
+            let views: Vec<OperationView> = page.operations.into_iter().map(Into::into).collect();
+            match form {
+                Form::Json => output::one(form, &serde_json::json!({ "operations": views }), &[]),
+                Form::Table if views.is_empty() => output::text("no operations\n"),
+                Form::Table => output::text(&views.iter().map(OperationView::row).collect::<String>()),
+            }
+        }
+        OperationCommand::Get { id } => {
+            let answer = operations.get_operation(v1::GetOperationRequest { id }).await?.into_inner();
+            OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
+        }
+        OperationCommand::Watch { id } => {
+            let request = v1::WatchOperationRequest { id };
+            let mut messages = operations.watch_operation(request).await?.into_inner();
+            while let Some(message) = messages.message().await? {
+                let operation = message.operation.ok_or_else(|| missing("operation"))?;
+                let view = OperationView::from(operation);
+                match form {
+                    Form::Json => view.show(form)?,
+                    Form::Table => output::text(&view.row())?,
+                }
+            }
+            Ok(())
+        }
+        OperationCommand::Cancel { id } => {
+            let answer = operations.cancel_operation(v1::CancelOperationRequest { id }).await?.into_inner();
+            OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
+        }
+    }
+}
