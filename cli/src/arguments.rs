@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
-use crate::command::{dead_letter, delivery, endpoint, event, migrate, publish, source, trigger, verify};
+use crate::command::{by_hand, dead_letter, delivery, endpoint, event, migrate, publish, source, trigger, verify};
 use crate::dev;
 use crate::failure::Failure;
 use crate::output::Form;
@@ -57,6 +57,8 @@ enum Command {
     /// What could not be delivered, and its second chance
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterCommand),
+    #[command(flatten)]
+    ByHand(by_hand::ByHandCommand),
     /// Bring the schema of a database up to date
     Migrate(migrate::MigrateArguments),
     /// Run all of Bowline on this machine: private Postgres and Redis, ingest, dispatcher
@@ -89,6 +91,7 @@ impl Arguments {
             Command::DeadLetter(command) => {
                 dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await
             }
+            Command::ByHand(command) => by_hand::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Dev(arguments) => dev::run(arguments).await,
         }

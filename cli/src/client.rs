@@ -157,6 +157,7 @@ impl Admin {
         events: event_service_client::EventServiceClient,
         deliveries: delivery_service_client::DeliveryServiceClient,
         dead_letters: dead_letter_service_client::DeadLetterServiceClient,
+        operations: operation_service_client::OperationServiceClient,
     }
 }
 

@@ -190,7 +190,10 @@ impl OperationView {
     }
 
     fn row(&self) -> String {
-        format!("{}  {}  {}  {} of about {}\n", self.id, self.work, self.state, self.done_count, self.estimated_count)
+        format!(
+            "{}  {}  {}  {} of about {}\n",
+            self.id, self.work, self.state, self.done_count, self.estimated_count
+        )
     }
 }
 
@@ -284,7 +287,8 @@ async fn purge(purge: Purge, admin: &Admin, tenant: &str, form: Form) -> Result<
         max_count: 0,
     };
     let answer = admin.dead_letters().purge_dead_letters(request).await?.into_inner();
-    let document = serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": purge.dry_run });
+    let document =
+        serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": purge.dry_run });
     let name = if purge.dry_run { "would be forgotten" } else { "forgotten" };
     let more = if answer.more { "yes: call again for the rest" } else { "" };
     output::one(form, &document, &[(name, answer.count.to_string()), ("more", more.to_owned())])

@@ -1,5 +1,6 @@
 //! One file a noun: what its subcommands take, ask the admin API, and show.
 
+pub mod by_hand;
 pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;

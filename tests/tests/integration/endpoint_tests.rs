@@ -109,11 +109,14 @@ async fn a_test_passes_an_open_breaker() {
     let admin = stack.admin();
     let receiver = Receiver::start().await;
     receiver.answer(Reply::Status(500));
-    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    let forever = [std::time::Duration::from_secs(3600)];
+    let one_by_one = v1::Endpoint { concurrency: 1, ..admin::with_waits(receiver.url(), &forever) };
+    let (endpoint, _) = admin.endpoint(one_by_one).await;
     admin.publish_many("order.created", 10).await;
+    // Put off without an attempt: it is open.
     eventually(BOUND, async || {
-        let parked =
-            stack.database.count("SELECT count(*) FROM queue WHERE owner IS NULL AND due_at > now()").await;
+        let put_off = "SELECT count(*) FROM queue WHERE owner IS NULL AND attempt = 0 AND due_at > now()";
+        let parked = stack.database.count(put_off).await;
         eventually::holds(parked > 0, parked)
     })
     .await;
