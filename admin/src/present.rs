@@ -3,8 +3,8 @@
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
 use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy};
-use bowline_core::preset::{self, Preset};
 use bowline_core::operation::{Operation, OperationState, Work};
+use bowline_core::preset::{self, Preset};
 use bowline_core::secrets::StoredSecret;
 use bowline_core::source::Source;
 use bowline_core::store::dead_letters::DeadLetter;

@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
-use crate::command::{by_hand, dead_letter, delivery, endpoint, event, migrate, publish, source, trigger, verify};
+use crate::command::{
+    by_hand, dead_letter, delivery, endpoint, event, migrate, publish, source, trigger, verify,
+};
 use crate::dev;
 use crate::failure::Failure;
 use crate::output::Form;

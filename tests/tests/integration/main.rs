@@ -12,8 +12,8 @@
 )]
 
 mod admin;
-mod cli;
 mod by_hand;
+mod cli;
 mod config;
 mod crash;
 mod delivery;
