@@ -172,7 +172,9 @@ impl CompiledScheme {
                 let key = found.first().copied().flatten().ok_or(KeyError::KeySet)?;
                 let mut keys = jwt::read_set(spec, key.get().as_bytes())?;
                 // It was asked for by this id, whatever it calls itself.
-                keys.iter_mut().for_each(|key| key.id = fetch.key_id.as_deref().map(Into::into));
+                for key in &mut keys {
+                    key.id = fetch.key_id.as_deref().map(Into::into);
+                }
                 Ok(keys)
             }
             _ => self.read_certificate(body, now),

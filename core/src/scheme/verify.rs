@@ -73,8 +73,8 @@ impl CompiledScheme {
         if self.algorithm.sends_the_secret() {
             return self.verify_sent(&values, keys);
         }
-        if let Some(spec) = &self.jwt {
-            return self.verify_token(spec, request, (values[0].0, &values[0].1), keys, now);
+        if self.jwt.is_some() {
+            return self.verify_token(request, (values[0].0, &values[0].1), keys, now);
         }
         let parsed = self.parse_values(&values)?;
         let presented = self.decode_candidates(&parsed, values[0].0)?;

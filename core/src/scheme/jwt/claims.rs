@@ -1,5 +1,7 @@
 //! What a token says, once its signature is known to be right.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -71,11 +73,11 @@ fn check_times(spec: &JwtSpec, claims: &Claims, now: DateTime<Utc>) -> Result<()
 
 fn check_equal(claims: &Claims, name: &str, wanted: &str) -> Result<(), TokenFault> {
     let value = claims.get(name).ok_or_else(|| TokenFault::Missing { claim: name.to_owned() })?;
-    let equal = match value {
-        Value::String(text) => text == wanted,
-        other => other.to_string() == wanted,
+    let text = match value {
+        Value::String(text) => Cow::Borrowed(text.as_str()),
+        other => Cow::Owned(other.to_string()),
     };
-    if equal { Ok(()) } else { Err(TokenFault::Wrong { claim: name.to_owned() }) }
+    if text == wanted { Ok(()) } else { Err(TokenFault::Wrong { claim: name.to_owned() }) }
 }
 
 /// One text, or a list that holds it.

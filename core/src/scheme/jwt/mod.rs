@@ -164,12 +164,12 @@ impl CompiledScheme {
 
     pub(super) fn verify_token(
         &self,
-        spec: &JwtSpec,
         request: &InboundRequest<'_>,
         (at, value): (&Source, &str),
         keys: &[Key],
         now: DateTime<Utc>,
     ) -> Result<Verified, VerifyError> {
+        let spec = self.jwt.as_ref().ok_or(VerifyError::NoUsableSecret)?;
         let refuse = |fault| VerifyError::Token { at: at.clone(), fault };
         let text = strip_any_case(value, &self.prefix).ok_or_else(|| refuse(TokenFault::Form))?;
         let token = Token::parse(text.trim()).map_err(refuse)?;
