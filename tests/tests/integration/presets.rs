@@ -1,10 +1,18 @@
 //! Each preset takes what its provider sends and answers as its provider expects.
 
+use bowline_core::preset;
+use bowline_core::secrets::Secret;
 use bowline_proto::v1;
 use bowline_tests::http::{self, Answer};
+use bowline_tests::receiver::{Receiver, Reply};
 use bowline_tests::sign::{self, Headers};
 use bowline_tests::{Stack, admin::Admin};
+use hyper::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::sources_over_http::custom;
 
 struct Case {
     preset: &'static str,
@@ -201,4 +209,152 @@ async fn unverified_sources_must_be_asked_for() {
     let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
     let id = post(&stack, &source.id, &headers, "not json at all").await.accepted();
     assert_eq!(event(&admin, &id).await.event_type, "door.opened");
+}
+
+/// With the one secret that `bowline trigger` would sign with.
+#[tokio::test]
+async fn every_example_is_taken_by_a_source_of_its_preset() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let mut taken = 0;
+    for preset in preset::all().filter(|preset| preset.example().is_some()) {
+        let (name, scheme) = (preset.name(), preset.scheme().unwrap());
+        let secret = scheme.generate_secret().secret;
+        let source = admin.source(name, secret.expose_str().unwrap()).await;
+        // As the provider knows it: the services stand behind a proxy.
+        let public = format!("http://ingest.test/in/{source}");
+        let sign =
+            |secret: &Secret| preset.sign_example_to(&public, secret, chrono::Utc::now(), "0001").unwrap();
+        let send = async |secret: &Secret| {
+            let example = sign(secret);
+            let headers: Headers = example
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect();
+            http::post(&stack.inbound(&source), &headers, example.body).await.unwrap()
+        };
+        let answer = send(&secret).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        let forged = send(&scheme.generate_secret().secret).await;
+        assert!([400, 401].contains(&forged.status), "{name}: {}", forged.text());
+        taken += 1;
+    }
+    assert!(taken > 95, "{taken}");
+    let events = stack.database.count("SELECT count(*) FROM events").await;
+    assert_eq!(events, taken, "one event each");
+}
+
+async fn ask(stack: &Stack, method: Method, source: &str, query: &str, headers: &[(&str, &str)]) -> Answer {
+    let headers: Headers =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    http::send(method, &format!("{}{query}", stack.inbound(source)), &headers, "").await.unwrap()
+}
+
+#[tokio::test]
+async fn handshakes_come_with_other_methods_too() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let meta = admin.source("meta", "bowline-test-meta").await;
+    let subscribe = |token: &str| format!("?hub.mode=subscribe&hub.challenge=1158&hub.verify_token={token}");
+    let answer = ask(&stack, Method::GET, &meta, &subscribe("bowline-test-meta"), &[]).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "1158"));
+    assert_eq!(ask(&stack, Method::GET, &meta, &subscribe("other"), &[]).await.status, 403);
+    assert_eq!(ask(&stack, Method::GET, &meta, "", &[]).await.refused(405), "method_not_allowed");
+
+    let okta = admin.source("okta", "bowline-test-okta").await;
+    let answer =
+        ask(&stack, Method::GET, &okta, "", &[("x-okta-verification-challenge", "my \"challenge\"")]).await;
+    assert_eq!(answer.json(), json!({"verification": "my \"challenge\""}));
+
+    let events = admin.source("cloudevents-webhook", "bowline-test-ce").await;
+    let origin = [("webhook-request-origin", "events.example.com")];
+    let answer = ask(&stack, Method::OPTIONS, &events, "", &origin).await;
+    assert_eq!((answer.status, answer.header("webhook-allowed-origin")), (200, "events.example.com"));
+
+    let trello = admin.source("trello", "bowline-test-trello").await;
+    assert_eq!(ask(&stack, Method::HEAD, &trello, "", &[]).await.status, 200);
+
+    let x = admin.source("x-twitter", "bowline-test-x").await;
+    let answer = ask(&stack, Method::GET, &x, "?crc_token=word", &[]).await;
+    let mac = sign::hmac_sha256(b"bowline-test-x", &[b"word"]);
+    let token = answer.json()["response_token"].as_str().unwrap().to_owned();
+    assert_eq!(token, format!("sha256={}", base64::Engine::encode(&base64::prelude::BASE64_STANDARD, mac)));
+    assert_eq!(ask(&stack, Method::GET, &x, "?crc_token=%7B%7D", &[]).await.status, 400);
+    assert_eq!(stack.database.count("SELECT count(*) FROM events").await, 0);
+}
+
+#[tokio::test]
+async fn a_secret_comes_by_a_handshake_once() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let source = stack.admin().source("asana", "").await;
+    let secret = [("x-hook-secret", "bowline-test-asana-b537207f20cbfa02")];
+    let answer = ask(&stack, Method::POST, &source, "", &secret).await;
+    assert_eq!((answer.status, answer.header("x-hook-secret")), (200, secret[0].1), "{}", answer.text());
+
+    let body = r#"{"events":[{"action":"changed"}]}"#;
+    let mac = hex::encode(sign::hmac_sha256(secret[0].1.as_bytes(), &[body.as_bytes()]));
+    post(&stack, &source, &vec![("x-hook-signature".to_owned(), mac)], body).await.accepted();
+
+    let stranger = ask(&stack, Method::POST, &source, "", &[("x-hook-secret", "of-a-stranger")]).await;
+    assert_eq!(stranger.refused(400), "missing_header");
+    assert!(!stack.logs().contains(secret[0].1));
+}
+
+/// Ed25519 under the seed of 32 sevens; the key's id is `a`.
+const KEY_SET: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw"}]}"#;
+const TOKEN: &str = "eyJhbGciOiAiRWREU0EiLCAia2lkIjogImEifQ.eyJpc3MiOiAicHJvdmlkZXIudGVzdCJ9.\
+    JDIMtER4sc_h1fea27eSgUUDrRYYWt9fk1vw5-5wAJxxNMI3-EKsOnPqJugNY6V9Lv02n1SBg4LYZ5mBB6ZhCQ";
+
+#[tokio::test]
+async fn a_token_is_verified_by_keys_that_are_fetched() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    let keys = tokio::spawn(async move {
+        // One connection is all there is: a second fetch would fail.
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await.unwrap();
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", KEY_SET.len());
+        stream.write_all(format!("{head}{KEY_SET}").as_bytes()).await.unwrap();
+    });
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let scheme = |issuer: &str| {
+        json!({
+            "algorithm": "jwt", "body_bound": false,
+            "signature": {"sources": ["header:authorization"], "prefix": "Bearer "},
+            "jwt": {"algorithms": ["EdDSA"], "issuer": issuer},
+            "key_source": {"kind": "jwks", "url": url},
+        })
+    };
+    let good = stack.admin().source_like(custom(scheme("provider.test")), "").await.id;
+    let bearer = |token: &str| vec![("authorization".to_owned(), format!("Bearer {token}"))];
+    post(&stack, &good, &bearer(TOKEN), "{}").await.accepted();
+    keys.await.unwrap();
+    post(&stack, &good, &bearer(TOKEN), "{}").await.accepted();
+    let answer = post(&stack, &good, &bearer(&TOKEN.replace(".JDIM", ".KDIM")), "{}").await;
+    assert_eq!(answer.refused(401), "signature_mismatch");
+    let other = stack.admin().source_like(custom(scheme("another.test")), "").await.id;
+    assert_eq!(post(&stack, &other, &bearer(TOKEN), "{}").await.refused(401), "invalid_token");
+}
+
+#[tokio::test]
+async fn an_unsigned_request_counts_when_its_provider_confirms_it() {
+    let provider = Receiver::scripted([Reply::Status(200), Reply::Status(404), Reply::Status(500)]).await;
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let scheme = json!({
+        "algorithm": "fetch-back", "body_bound": false, "signature": {"sources": []},
+        "key_source": {"kind": "fetch-back", "url": format!("http://{}/payments/{{form:id}}", provider.address())},
+    });
+    let source = stack.admin().source_like(custom(scheme), "bowline-test-api-key").await.id;
+    let form = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
+    post(&stack, &source, &form, "id=tr_1").await.accepted();
+    assert_eq!(post(&stack, &source, &form, "id=tr_2").await.refused(401), "not_confirmed");
+    assert_eq!(post(&stack, &source, &form, "id=tr_3").await.refused(503), "keys_unavailable");
+    assert_eq!(post(&stack, &source, &form, "id=../x").await.refused(401), "untrusted_key_place");
+    let asked = provider.requests();
+    assert_eq!((asked.len(), asked[0].path.as_str()), (3, "/payments/tr_1"));
+    assert_eq!(asked[0].header("authorization"), "Bearer bowline-test-api-key");
 }
