@@ -4,7 +4,8 @@
 //! Nothing of such a request is verified yet, so whoever knows a source's URL can have any number of
 //! them. Where room is short, the one that has been arriving for the longest gives way, at whoever uses
 //! the most: a sender that sends is done long before it is the oldest. A body that is there when its
-//! request is taken up never comes through here.
+//! request is taken up never comes through here, unless the keys to verify it by must be fetched first:
+//! then it waits here as well.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

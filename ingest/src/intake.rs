@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::answer::{self, Reply};
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrivals, Full};
 use crate::handshake::Deeds;
 use crate::head;
 use crate::rate::Rates;
@@ -130,22 +130,15 @@ impl Intake {
         seen.reading = true;
         let enter = |bytes| self.arrivals.enter(source.tenant_id, source.id, bytes);
         seen.body = receive::receive(body, limits, enter).await?;
-        // Only now it counts as in flight: slow senders hold no place of those that send.
-        let permit = self.journal.admit_with(source.tenant_id, seen.body.len()).map_err(refuse_journal)?;
         let _storing = connection.line.storing();
-        self.in_time(self.commit(&route, asked, seen, &permit)).await
+        self.in_time(self.commit(&route, asked, seen)).await
     }
 
     /// Verifies and commits; once more, where the source changed in between.
-    async fn commit(
-        &self,
-        route: &Route,
-        asked: &Asked,
-        seen: &mut Seen,
-        permit: &Permit,
-    ) -> Result<Taken, Refusal> {
+    async fn commit(&self, route: &Route, asked: &Asked, seen: &mut Seen) -> Result<Taken, Refusal> {
         use bowline_core::journal::JournalError::Stale;
 
+        let mut permit = None;
         for _ in 0..VERIFICATIONS_MAX {
             let live = match seen.live.take() {
                 Some(live) => live,
@@ -153,6 +146,9 @@ impl Intake {
             };
             let live = Arc::clone(seen.live.insert(live));
             let fetched = self.fetch_keys(asked.with(&seen.body), &live).await?;
+            // Only now it counts as in flight: slow senders hold no place of those that send, nor do
+            // requests that wait for a stranger's keys.
+            let permit = self.admit(&live, &seen.body, &mut permit)?;
             let event = match self.judge(asked.with(&seen.body), &live, &fetched)? {
                 Verdict::Handshake(answer) => {
                     self.deeds().done(&live, &answer).await?;
@@ -179,6 +175,19 @@ impl Intake {
         Err(refuse_journal(Stale))
     }
 
+    fn admit<'p>(
+        &self,
+        live: &LiveSource,
+        body: &Bytes,
+        held: &'p mut Option<Permit>,
+    ) -> Result<&'p Permit, Refusal> {
+        if let Some(permit) = held {
+            return Ok(permit);
+        }
+        let permit = self.journal.admit_with(live.source.tenant_id, body.len()).map_err(refuse_journal)?;
+        Ok(held.insert(permit))
+    }
+
     fn deeds(&self) -> Deeds<'_> {
         Deeds { pool: &self.pool, vault: &self.vault, snapshot: &self.snapshot, keys: &self.keys }
     }
@@ -193,7 +202,14 @@ impl Intake {
         let (Some(scheme), Some(fetch)) = (&live.scheme, judge.key_fetch(received, live)?) else {
             return Ok(Vec::new());
         };
-        let fetched = self.keys.keys(scheme, &fetch, judge.now).await;
+        // It waits as those do whose bodies are still arriving: whoever it is, it is not known yet.
+        let source = &live.source;
+        let waiting = self.arrivals.enter(source.tenant_id, source.id, received.body.len());
+        let mut waiting = waiting.map_err(|Full| receive::gave_way())?;
+        let fetched = tokio::select! {
+            fetched = self.keys.keys(scheme, &fetch, judge.now) => fetched,
+            () = waiting.gives_way() => return Err(receive::gave_way()),
+        };
         fetched.map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
     }
 

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bowline_admin::AdminContext;
+use bowline_core::bootstrap::config::IngestConfig;
 use bowline_core::bootstrap::{self, Process, Service, Shutdown, essential, listen, supervise, wait_for};
 use bowline_core::egress::EgressGuard;
 use bowline_core::fetched_keys::FetchedKeys;
@@ -41,7 +42,7 @@ use bowline_core::journal::Journal;
 use bowline_core::replica::Replica;
 use bowline_core::secrets::{Keyring, Vault};
 use bowline_core::snapshot::Snapshot;
-use bowline_core::store::{self, partitions, unsealings};
+use bowline_core::store::{self, Pool, partitions, unsealings};
 use bowline_core::streams::Streams;
 use clap::Parser;
 use tokio::task::JoinHandle;
@@ -51,7 +52,7 @@ use arrivals::Arrivals;
 use intake::Intake;
 use rate::Rates;
 use receive::Pace;
-use reject::Rejections;
+use reject::{RejectionWriter, Rejections};
 use server::ServerLimits;
 use tls::Tls;
 
@@ -94,20 +95,12 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let (rejections, writer) = Rejections::new(pool.clone());
     let direct_url =
         config.postgres.direct_url.is_some().then(|| config.postgres.direct_url_str().to_owned());
-    let write_rejections = {
-        let token = behind.token();
-        move || writer.clone().run(token.clone())
-    };
-    let make_partitions = {
-        let (pool, behind) = (pool.clone(), behind.clone());
-        move || partitions::make_ahead(pool.clone(), behind.clone())
-    };
     let tell_unsealings = unsealings::write_unsealings(pool.clone(), unseal_log, behind.token());
     let mut workers = vec![
         essential("snapshot", shutdown, Arc::clone(&snapshot).follow(direct_url, behind.token())),
         essential("unsealings", shutdown, tell_unsealings),
-        supervise("rejections", &behind, write_rejections),
-        supervise("partitions", &behind, make_partitions),
+        write_rejections(&behind, writer),
+        make_partitions(&behind, &pool),
     ];
     let begin =
         || Replica::start(pool.clone(), Service::Ingest.as_str(), Arc::clone(&snapshot), shutdown.token());
@@ -118,10 +111,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let rates = Rates::new(streams.clone());
     let journal = Journal::start(&config, streams)?;
     workers.push(essential("rates", shutdown, Arc::clone(&rates).follow(pool.clone(), behind.token())));
-    let tls = match config.ingest.tls.clone() {
-        Some(files) => Some(Tls::load(files).await.context("ingest.tls_cert_file and ingest.tls_key_file")?),
-        None => None,
-    };
+    let tls = load_tls(&config.ingest).await?;
     if let Some(tls) = &tls {
         workers.push(essential("tls", shutdown, Arc::clone(tls).follow(behind.token())));
     }
@@ -167,6 +157,21 @@ async fn run(process: Process) -> anyhow::Result<()> {
     join("server", servers).await;
     finish(&journal, &replica, behind, workers).await;
     Ok(())
+}
+
+fn write_rejections(behind: &Shutdown, writer: RejectionWriter) -> JoinHandle<()> {
+    let token = behind.token();
+    supervise("rejections", behind, move || writer.clone().run(token.clone()))
+}
+
+fn make_partitions(behind: &Shutdown, pool: &Pool) -> JoinHandle<()> {
+    let (pool, until) = (pool.clone(), behind.clone());
+    supervise("partitions", behind, move || partitions::make_ahead(pool.clone(), until.clone()))
+}
+
+async fn load_tls(config: &IngestConfig) -> anyhow::Result<Option<Arc<Tls>>> {
+    let Some(files) = config.tls.clone() else { return Ok(None) };
+    Tls::load(files).await.map(Some).context("ingest.tls_cert_file and ingest.tls_key_file")
 }
 
 /// The end of a shutdown: nothing comes in any more.

@@ -226,9 +226,9 @@ impl Gathered {
     }
 }
 
-/// Others needed the room of a body that was still arriving.
-fn gave_way() -> Refusal {
-    let message = "too many bodies are arriving, and this one was the slowest; send it again later";
+/// Others needed the room of a request that was not all there, or not verifiable yet.
+pub(crate) fn gave_way() -> Refusal {
+    let message = "too many requests are on their way, and this one was the slowest; send it again later";
     let mut refusal = Refusal::unavailable("overloaded", message, RETRY_SOON);
     refusal.close = true;
     refusal
