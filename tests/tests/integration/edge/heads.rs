@@ -69,9 +69,10 @@ async fn a_body_is_only_asked_for_where_it_can_be_taken() {
     }
     for chunked in [false, true] {
         let mut raw = Raw::connect(&stack).await;
-        let (length, body) = match chunked {
-            true => ("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
-            false => ("Content-Length: 2", "{}"),
+        let (length, body) = if chunked {
+            ("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n")
+        } else {
+            ("Content-Length: 2", "{}")
         };
         raw.send(format!("{}Expect: 100-Continue\r\n{length}\r\n\r\n", head(&source))).await;
         assert_eq!(raw.answer().await.status, 100);
@@ -108,7 +109,7 @@ async fn http2_without_tls_carries_many_requests_at_once() {
     assert_eq!(streams_max(&stack).await, Some(8));
 }
 
-/// What the server allows at a time (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113, section 6.5.2).
+/// What the server allows at a time (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113, section 6.5.2).
 async fn streams_max(stack: &Stack) -> Option<u32> {
     let address = stack.ingests[0].http_url();
     let mut stream = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();

@@ -87,10 +87,8 @@ impl Raw {
                 if let Some(answer) = self.next() {
                     return Some(answer);
                 }
-                let mut more = [0; 16 * 1024];
-                match self.stream.read(&mut more).await {
-                    Ok(0) | Err(_) => return None,
-                    Ok(read) => self.read.extend_from_slice(&more[..read]),
+                if !self.stream.read_buf(&mut self.read).await.is_ok_and(|read| read > 0) {
+                    return None;
                 }
             }
         });
