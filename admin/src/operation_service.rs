@@ -47,7 +47,7 @@ impl Operations {
     ) -> Result<v1::ListOperationsResponse, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
         let listing = Listing::new("ListOperations", tenant, request.filter.as_ref());
-        let state = state_filter(&request.filter.unwrap_or_default())?;
+        let state = state_filter(request.filter.unwrap_or_default())?;
         let size = page_size(request.page_size)?;
         let after = listing.position(&request.page_token)?;
         let client = self.context.client().await?;
@@ -79,7 +79,7 @@ impl Operations {
     }
 }
 
-fn state_filter(filter: &v1::OperationFilter) -> Result<Option<OperationState>, Fault> {
+fn state_filter(filter: v1::OperationFilter) -> Result<Option<OperationState>, Fault> {
     Ok(match filter.state() {
         v1::OperationState::Unspecified if filter.state == 0 => None,
         v1::OperationState::Unspecified => {
@@ -109,6 +109,7 @@ pub(crate) fn rate(violations: &mut Violations, asked: i32) -> i32 {
 }
 
 /// Begins an operation, once for each request id.
+#[allow(clippy::too_many_arguments, reason = "who asks for what, once")]
 pub(crate) async fn begin(
     context: &AdminContext,
     call: &Call,

@@ -27,6 +27,7 @@ fn scope<'a>(request: &InboundRequest<'a>) -> Scope<'a> {
 
 /// What the expressions of a source say of a request, where it has them.
 #[derive(Debug, Default)]
+#[allow(clippy::option_option, reason = "no expression is not an expression that says null")]
 pub(crate) struct Said {
     /// `None`: what the constant or the preset says.
     pub(crate) event_type: Option<String>,

@@ -329,13 +329,11 @@ async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Resu
         request_id: String::new(),
     };
     let answer = admin.events().replay_events(request).await?.into_inner();
-    match answer.operation {
-        Some(operation) => OperationView::from(operation).show(form),
-        None => {
-            let document = serde_json::json!({ "event_count": answer.event_count, "dry_run": true });
-            output::one(form, &document, &[("events that match", answer.event_count.to_string())])
-        }
+    if let Some(operation) = answer.operation {
+        return OperationView::from(operation).show(form);
     }
+    let document = serde_json::json!({ "event_count": answer.event_count, "dry_run": true });
+    output::one(form, &document, &[("events that match", answer.event_count.to_string())])
 }
 
 async fn test(test: Test, admin: &Admin, form: Form) -> Result<(), Failure> {

@@ -132,9 +132,10 @@ impl Checker<'_> {
 
     /// The pattern is a literal, so that it is compiled once and its cost is known.
     fn matches(&mut self, expr: &IdedExpr, call: &CallExpr) -> Found {
-        let (text, pattern) = match (call.target.as_deref(), call.args.as_slice()) {
-            (Some(text), [pattern]) | (None, [text, pattern]) => (text, pattern),
-            _ => return Err(self.refuse(expr, "`matches` wants a pattern, on a string")),
+        let ((Some(text), [pattern]) | (None, [text, pattern])) =
+            (call.target.as_deref(), call.args.as_slice())
+        else {
+            return Err(self.refuse(expr, "`matches` wants a pattern, on a string"));
         };
         let Expr::Literal(LiteralValue::String(written)) = &pattern.expr else {
             return Err(self.refuse(pattern, "the pattern of `matches` is written as a string literal"));
@@ -244,6 +245,7 @@ fn result(operator: Binary, one: &Kind, other: &Kind) -> Option<Kind> {
     }
 }
 
+#[allow(clippy::match_same_arms, reason = "a table: a row a pair of kinds")]
 fn arithmetic(operator: Binary, one: &Kind, other: &Kind) -> Option<Kind> {
     use Kind::{Bytes, Double, Duration, Dyn, Int, List, Secret, String, Timestamp, Uint};
     match (operator, one, other) {

@@ -94,15 +94,15 @@ impl Machine<'_> {
             Binary::Greater => ordering(&[Ordering::Greater]),
             Binary::GreaterEquals => ordering(&[Ordering::Greater, Ordering::Equal]),
             Binary::In => self.holds(&one, &other),
-            Binary::Add => self.add(one, other),
+            Binary::Add => self.add(&one, &other),
             Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Modulo => {
                 arithmetic(operator, &one, &other)
             }
         }
     }
 
-    fn add<'a>(&self, one: Value<'a>, other: Value<'a>) -> Made<'a> {
-        Ok(match (&one, &other) {
+    fn add<'a>(&self, one: &Value<'a>, other: &Value<'a>) -> Made<'a> {
+        Ok(match (one, other) {
             (Value::String(left), Value::String(right)) => {
                 self.budget.make(left.len() + right.len())?;
                 Value::String(Cow::Owned(format!("{left}{right}")))
@@ -113,7 +113,7 @@ impl Machine<'_> {
             }
             (Value::Secret(_), Value::Secret(_) | Value::String(_) | Value::Bytes(_))
             | (Value::String(_) | Value::Bytes(_), Value::Secret(_)) => {
-                let (left, right) = (blob(&one)?, blob(&other)?);
+                let (left, right) = (blob(one)?, blob(other)?);
                 self.budget.make(left.len() + right.len())?;
                 let mut joined = zeroize::Zeroizing::new(Vec::with_capacity(left.len() + right.len()));
                 joined.extend_from_slice(left);
@@ -121,8 +121,8 @@ impl Machine<'_> {
                 Value::Secret(Rc::new(joined))
             }
             (Value::List(_) | Value::JsonList(_), Value::List(_) | Value::JsonList(_)) => {
-                let joined: Vec<Value<'a>> = elements(&one)?
-                    .chain(elements(&other)?)
+                let joined: Vec<Value<'a>> = elements(one)?
+                    .chain(elements(other)?)
                     .map(|element| {
                         self.make_slots(1)?;
                         self.copy(&element)?;
@@ -138,7 +138,7 @@ impl Machine<'_> {
             (Value::Duration(left), Value::Duration(right)) => {
                 Value::Duration(left.checked_add(right).ok_or(Fault::Overflow)?)
             }
-            _ => return arithmetic(Binary::Add, &one, &other),
+            _ => return arithmetic(Binary::Add, one, other),
         })
     }
 

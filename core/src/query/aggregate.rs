@@ -139,6 +139,7 @@ pub(super) fn fold(op: Op, numbers: impl Iterator<Item = f64>) -> Aggregated {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the folds are exact, to the last bit")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -152,6 +152,7 @@ impl Queries {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what was asked, and where the page begins")]
     async fn by_receipt(
         &self,
         client: &Connection,
@@ -184,6 +185,7 @@ impl Queries {
         Ok(Page { payloads, next })
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what was asked, and where the page begins")]
     async fn sorted(
         &self,
         client: &Connection,

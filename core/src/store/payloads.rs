@@ -114,6 +114,7 @@ pub async fn times(client: &Connection, window: SourceWindow) -> Result<Vec<Date
 
 /// Up to `limit` payloads of the window that ends with `until`, by receipt, without the first `skip`,
 /// until their bodies pass `bytes_max`; the first one comes in any case.
+#[allow(clippy::too_many_arguments, reason = "the window, and the bounds of a page of it")]
 pub async fn page(
     client: &Connection,
     window: SourceWindow,

@@ -21,7 +21,7 @@ use crate::traffic::{Doors, Traffic};
 const WARM_UP: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(250);
 /// A breaker pauses for up to five minutes at most; the faults are too short for more than one.
-const SETTLE_WITHIN: Duration = Duration::from_mins(3);
+const SETTLE_WITHIN: Duration = Duration::from_secs(180);
 const SHOWN_MAX: usize = 40;
 
 /// What is asked for.

@@ -123,7 +123,6 @@ async fn a_source_verifies_by_an_expression_and_a_secret() {
         id: source.id.clone(),
         secret: "bowline-test-cel-secret-2".into(),
         overlap: Some(admin::duration(std::time::Duration::from_secs(3600))),
-        ..Default::default()
     };
     admin.sources().rotate_source_secret(rotate).await.unwrap();
     post(&stack, &source.id, &signature("bowline-test-cel-secret-2", "two"), "two").await.accepted();
@@ -161,7 +160,6 @@ async fn a_filter_chooses_and_what_it_fails_on_is_a_dead_letter() {
                 ..Default::default()
             }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["filter".into()] }),
-            ..Default::default()
         };
         admin.endpoints().update_endpoint(update).await.unwrap();
     };

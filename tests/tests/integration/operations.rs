@@ -106,16 +106,16 @@ async fn a_rate_is_kept_and_a_cancelled_operation_stops() {
     let receiver = Receiver::start().await;
     let (endpoint, _) = with_dead_letters(&stack, &receiver, 30).await;
     let began = Instant::now();
-    let begun =
+    let operation_begun =
         redrive(&admin, v1::RedriveDeadLettersRequest { rate_per_second: 5, ..redrive_of(&endpoint) }).await;
     let some = eventually(BOUND, async || {
-        let seen = operation(&admin, &begun.id).await;
+        let seen = operation(&admin, &operation_begun.id).await;
         eventually::holds(seen.done_count >= 6, seen)
     })
     .await;
     let fastest = Duration::from_secs(1);
     assert!(began.elapsed() >= fastest, "{} in {:?} at 5 a second", some.done_count, began.elapsed());
-    let cancel = v1::CancelOperationRequest { id: begun.id.clone() };
+    let cancel = v1::CancelOperationRequest { id: operation_begun.id.clone() };
     let cancelled = admin.operations().cancel_operation(cancel.clone()).await.unwrap().into_inner();
     let cancelled = cancelled.operation.unwrap();
     assert_eq!(cancelled.state(), OperationState::Cancelled);
@@ -123,7 +123,7 @@ async fn a_rate_is_kept_and_a_cancelled_operation_stops() {
     stack.await_quiet().await;
     let left = stack.database.count("SELECT count(*) FROM dead_letters").await;
     assert_eq!(left, 30 - cancelled.done_count, "nothing goes on after the cancel");
-    assert_eq!(operation(&admin, &begun.id).await.done_count, cancelled.done_count);
+    assert_eq!(operation(&admin, &operation_begun.id).await.done_count, cancelled.done_count);
     let again = admin.operations().cancel_operation(cancel).await.unwrap_err();
     assert_eq!((again.code(), reason(&again).as_str()), (Code::FailedPrecondition, "OPERATION_ENDED"));
 }
