@@ -142,7 +142,7 @@ fn all_faults_are_reported_at_once() {
         "ingest.tenant_share: 2 is out of range: above 0, at most 1",
         "ingest.header_timeout: 1h is out of range: 1s to 1m",
         "ingest.body_timeout: expected a text in quotes, found integer",
-        "ingest.arriving_bytes_max: 1MiB is out of range: 25MiB to 64GiB",
+        "ingest.arriving_bytes_max: 1048576 is out of range: 25MiB to 64GiB",
         "ingest.batch_bytes_max: `8MB`: expected a size such as 8MiB, 512KiB or a number of bytes",
         "BOWLINE_INGEST_NOPE is not a variable of Bowline",
         "the section [nonsense] is unknown",
