@@ -74,7 +74,7 @@ impl<'a> Evaluation<'a, '_, '_> {
             }
             Op::Binary(operator, both) => {
                 let (one, other) = (self.node(&both[0])?, self.node(&both[1])?);
-                self.machine.binary(*operator, one, other).map_err(located)
+                self.machine.binary(*operator, &one, &other).map_err(located)
             }
             Op::Call(function, nodes) => {
                 let arguments = nodes.iter().map(|node| self.node(node)).collect::<Result<Vec<_>, _>>()?;

@@ -80,23 +80,23 @@ impl Machine<'_> {
         Ok(found)
     }
 
-    pub(super) fn binary<'a>(&self, operator: Binary, one: Value<'a>, other: Value<'a>) -> Made<'a> {
+    pub(super) fn binary<'a>(&self, operator: Binary, one: &Value<'a>, other: &Value<'a>) -> Made<'a> {
         let ordering = |wanted: &[Ordering]| {
-            let ordering = self.compare(&one, &other)?;
+            let ordering = self.compare(one, other)?;
             // A NaN is in no order.
             Ok(Value::Bool(ordering.is_some_and(|found| wanted.contains(&found))))
         };
         match operator {
-            Binary::Equals => Ok(Value::Bool(self.equal(&one, &other)?)),
-            Binary::NotEquals => Ok(Value::Bool(!self.equal(&one, &other)?)),
+            Binary::Equals => Ok(Value::Bool(self.equal(one, other)?)),
+            Binary::NotEquals => Ok(Value::Bool(!self.equal(one, other)?)),
             Binary::Less => ordering(&[Ordering::Less]),
             Binary::LessEquals => ordering(&[Ordering::Less, Ordering::Equal]),
             Binary::Greater => ordering(&[Ordering::Greater]),
             Binary::GreaterEquals => ordering(&[Ordering::Greater, Ordering::Equal]),
-            Binary::In => self.holds(&one, &other),
-            Binary::Add => self.add(&one, &other),
+            Binary::In => self.holds(one, other),
+            Binary::Add => self.add(one, other),
             Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Modulo => {
-                arithmetic(operator, &one, &other)
+                arithmetic(operator, one, other)
             }
         }
     }
