@@ -1,7 +1,5 @@
 //! Tests of endpoints: the whole way, for one endpoint alone, of no consequence.
 
-use std::time::Instant;
-
 use bowline_proto::v1::{self, DeliveryState, EndpointState};
 use bowline_tests::admin::{self, Admin, reason, violations};
 use bowline_tests::service::Kind;
@@ -129,10 +127,8 @@ async fn without_a_dispatcher_a_test_ends_and_nothing_stays_behind() {
     let stack = Stack::builder().dispatchers(0).start().await;
     let admin = stack.admin();
     let (endpoint, _) = admin.endpoint(admin::endpoint("http://127.0.0.1:1/")).await;
-    let began = Instant::now();
     let late = test(&admin, &endpoint, "").await.unwrap_err();
     assert_eq!((late.code(), reason(&late).as_str()), (Code::DeadlineExceeded, "TEST_NOT_TAKEN"));
-    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     assert_eq!(stack.database.count("SELECT count(*) FROM queue").await, 0);
 
     let bad = v1::SendEndpointTestRequest {
