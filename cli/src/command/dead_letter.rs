@@ -66,6 +66,8 @@ pub enum Reason {
     SecretMissing,
     Unformattable,
     Poison,
+    FilterFailed,
+    TransformFailed,
 }
 
 impl From<Reason> for v1::DeadReason {
@@ -77,6 +79,8 @@ impl From<Reason> for v1::DeadReason {
             Reason::SecretMissing => Self::SecretMissing,
             Reason::Unformattable => Self::Unformattable,
             Reason::Poison => Self::Poison,
+            Reason::FilterFailed => Self::FilterFailed,
+            Reason::TransformFailed => Self::TransformFailed,
         }
     }
 }

@@ -90,6 +90,10 @@ async fn an_endpoint_is_made_read_changed_and_ended_by_its_name() {
         cli.json(&["endpoint", "update", "shop", "--retry-exponential", "--retry-initial", "2s"]).await;
     assert_eq!(grown["retry"]["exponential"]["initial"], "2s");
 
+    let narrowed = cli.json(&["endpoint", "update", "shop", "--filter", "event.data.total > 100"]).await;
+    assert_eq!(narrowed["filter"], "event.data.total > 100");
+    assert_eq!(cli.json(&["endpoint", "update", "shop", "--clear", "filter"]).await["filter"], "");
+
     for (verb, state) in [("pause", "paused"), ("disable", "disabled"), ("enable", "enabled")] {
         assert_eq!(cli.json(&["endpoint", verb, "shop"]).await["state"], state);
     }
@@ -117,6 +121,8 @@ async fn a_source_is_made_read_changed_and_ended_by_its_name() {
     assert_eq!((&changed["name"], &changed["dedup_ttl"]), (&"gh".into(), &"2h".into()));
     let cleared = cli.json(&["source", "update", "gh", "--clear", "dedup-ttl", "--clear", "path"]).await;
     assert_eq!((&cleared["dedup_ttl"], &cleared["path"]), (&"1day".into(), &"".into()));
+    let keyed = cli.json(&["source", "update", "gh", "--dedup-key", "request.json.id"]).await;
+    assert_eq!((&keyed["dedup_key"], &keyed["dedup_ttl"]), (&"request.json.id".into(), &"1day".into()));
     // A limit nobody set follows the preset.
     let other = cli.json(&["source", "update", "gh", "--preset", "stripe"]).await;
     assert_eq!(other["body_limit_bytes"], 1_048_576);

@@ -26,6 +26,12 @@ pub(super) struct EndpointFields {
     /// Only events with this channel; may be repeated; default: all
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Vec<String>,
+    /// CEL: only events for which it is true, such as event.data.total > 100
+    #[arg(long, value_name = "CEL")]
+    filter: Option<String>,
+    /// CEL: a map to send in place of the event's data
+    #[arg(long, value_name = "CEL")]
+    transform: Option<String>,
     /// A header to send along; may be repeated
     #[arg(long = "header", value_parser = header, value_name = "NAME: VALUE")]
     headers: Vec<(String, String)>,
@@ -54,6 +60,8 @@ pub(super) struct EndpointFields {
 pub(super) enum Clear {
     EventTypes,
     Channels,
+    Filter,
+    Transform,
     Headers,
     Timeout,
     Retry,
@@ -68,6 +76,8 @@ impl Clear {
         match self {
             Self::EventTypes => "event_types",
             Self::Channels => "channels",
+            Self::Filter => "filter",
+            Self::Transform => "transform",
             Self::Headers => "headers",
             Self::Timeout => "timeout",
             Self::Retry => "retry",
@@ -114,7 +124,7 @@ impl EndpointFields {
                 }
             )*};
         }
-        take!(url, format, concurrency, display_name);
+        take!(url, format, filter, transform, concurrency, display_name);
         take_all!(event_types, channels, headers, labels);
         if self.timeout.is_some() {
             endpoint.timeout = self.timeout;

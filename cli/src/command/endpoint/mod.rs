@@ -301,6 +301,8 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("format", endpoint.format.clone()),
         ("event types", endpoint.types()),
         ("channels", endpoint.channels.join(", ")),
+        ("filter", endpoint.filter.clone()),
+        ("transform", endpoint.transform.clone()),
         ("headers", pairs(&endpoint.headers, ": ")),
         ("timeout", endpoint.timeout.clone()),
         ("concurrency", endpoint.concurrency.to_string()),

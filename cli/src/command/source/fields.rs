@@ -30,6 +30,18 @@ pub(super) struct SourceFields {
     /// One channel for all, in place of the preset's
     #[arg(long)]
     channel: Option<String>,
+    /// CEL that names the event's type, in place of the preset's; not beside --event-type
+    #[arg(long, value_name = "CEL", help_heading = "Expressions")]
+    event_type_cel: Option<String>,
+    /// CEL that names the event's channel, in place of the preset's; not beside --channel
+    #[arg(long, value_name = "CEL", help_heading = "Expressions")]
+    channel_cel: Option<String>,
+    /// CEL for what tells one event from another, such as request.json.id
+    #[arg(long, value_name = "CEL", help_heading = "Expressions")]
+    dedup_key: Option<String>,
+    /// CEL that must be true for a request to be accepted, besides the scheme or alone
+    #[arg(long, value_name = "CEL", help_heading = "Expressions")]
+    verify: Option<String>,
     /// How long a delivery id is remembered, such as 24h
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     dedup_ttl: Option<prost_types::Duration>,
@@ -42,6 +54,12 @@ pub(super) struct SourceFields {
     /// Events a second that are accepted, over all replicas; default: as many as come
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
+    /// How many of the newest payloads queries see; default: 1000
+    #[arg(long, value_name = "N")]
+    query_window_payloads: Option<i32>,
+    /// Keep the bodies of so many of the newest; 0: of all that retention leaves; default: the preset's
+    #[arg(long, value_name = "N")]
+    max_stored_payloads: Option<i32>,
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// A label; may be repeated. A change replaces all labels or networks
@@ -56,10 +74,16 @@ pub(super) enum Clear {
     Path,
     EventType,
     Channel,
+    EventTypeCel,
+    ChannelCel,
+    DedupKey,
+    Verify,
     DedupTtl,
     BodyLimitBytes,
     AllowIp,
     Rate,
+    QueryWindowPayloads,
+    MaxStoredPayloads,
     DisplayName,
     Labels,
 }
@@ -71,10 +95,16 @@ impl Clear {
             Self::Path => "path",
             Self::EventType => "event_type",
             Self::Channel => "channel",
+            Self::EventTypeCel => "event_type_cel",
+            Self::ChannelCel => "channel_cel",
+            Self::DedupKey => "dedup_key",
+            Self::Verify => "verify",
             Self::DedupTtl => "dedup_ttl",
             Self::BodyLimitBytes => "body_limit_bytes",
             Self::AllowIp => "ip_allow_list",
             Self::Rate => "rate",
+            Self::QueryWindowPayloads => "query_window_payloads",
+            Self::MaxStoredPayloads => "max_stored_payloads",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
         }
@@ -84,7 +114,7 @@ impl Clear {
 impl SourceFields {
     /// What a new source verifies by when no preset is named.
     pub(super) fn preset_or_default(&mut self) {
-        let own = self.scheme.is_some() || self.insecure == Some(true);
+        let own = self.scheme.is_some() || self.verify.is_some() || self.insecure == Some(true);
         self.preset.get_or_insert_with(|| if own { "custom" } else { "standard" }.to_owned());
     }
 
@@ -102,10 +132,25 @@ impl SourceFields {
                 }
             )*};
         }
-        take!(preset, insecure, path, event_type, channel, body_limit_bytes, rate, display_name);
+        take!(event_type_cel, channel_cel, dedup_key, verify);
+        take!(
+            preset,
+            insecure,
+            path,
+            event_type,
+            channel,
+            body_limit_bytes,
+            rate,
+            query_window_payloads,
+            display_name
+        );
         if let Some(path) = &self.scheme {
             source.scheme = Some(scheme_file::read(path)?);
             fields.push("scheme");
+        }
+        if self.max_stored_payloads.is_some() {
+            source.max_stored_payloads = self.max_stored_payloads;
+            fields.push("max_stored_payloads");
         }
         if self.dedup_ttl.is_some() {
             source.dedup_ttl = self.dedup_ttl;
