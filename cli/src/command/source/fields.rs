@@ -57,7 +57,7 @@ pub(super) struct SourceFields {
     /// How many of the newest payloads queries see; default: 1000
     #[arg(long, value_name = "N")]
     query_window_payloads: Option<i32>,
-    /// Keep the bodies of so many of the newest; 0: of all that retention leaves; default: the preset's
+    /// How many payloads to keep: queries see no more than these; 0: no such limit; default: the preset's
     #[arg(long, value_name = "N")]
     max_stored_payloads: Option<i32>,
     #[arg(long, value_name = "TEXT")]
