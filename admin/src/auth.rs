@@ -102,7 +102,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 35] = [
+const METHODS: [(&str, Access); 42] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -138,6 +138,13 @@ const METHODS: [(&str, Access); 35] = [
     ("/bowline.v1.OperationService/ListOperations", Access::Read),
     ("/bowline.v1.OperationService/WatchOperation", Access::Read),
     ("/bowline.v1.OperationService/CancelOperation", Access::Write),
+    ("/bowline.v1.BindingService/CreateBinding", Access::Write),
+    ("/bowline.v1.BindingService/GetBinding", Access::Read),
+    ("/bowline.v1.BindingService/ListBindings", Access::Read),
+    ("/bowline.v1.BindingService/UpdateBinding", Access::Write),
+    ("/bowline.v1.BindingService/DeleteBinding", Access::Write),
+    ("/bowline.v1.BindingService/EvaluateBinding", Access::Read),
+    ("/bowline.v1.BindingService/WatchBinding", Access::Read),
 ];
 
 /// The name of a method of the API, as metrics and the audit log have it.

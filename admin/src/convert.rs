@@ -47,7 +47,7 @@ pub(crate) fn json_of_struct(value: &prost_types::Struct) -> Option<Value> {
     Some(Value::Object(map))
 }
 
-fn json_of_value(value: &prost_types::Value) -> Option<Value> {
+pub(crate) fn json_of_value(value: &prost_types::Value) -> Option<Value> {
     Some(match value.kind.as_ref() {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(flag)) => Value::Bool(*flag),
@@ -80,7 +80,7 @@ pub(crate) fn struct_of_json(value: Value) -> Option<prost_types::Struct> {
     }
 }
 
-fn value_of_json(value: Value) -> prost_types::Value {
+pub(crate) fn value_of_json(value: Value) -> prost_types::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
         Value::Bool(flag) => Kind::BoolValue(flag),

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Delivery,
     DeadLetter,
     Operation,
+    Binding,
 }
 
 impl Kind {
@@ -41,6 +42,7 @@ impl Kind {
             Self::Delivery => "delivery",
             Self::DeadLetter => "dead_letter",
             Self::Operation => "operation",
+            Self::Binding => "binding",
         }
     }
 }
@@ -98,6 +100,10 @@ pub(crate) enum Fault {
     Store(#[from] store::Error),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("this replica serves as many watches as it may: try again, or at another one")]
+    WatchesFull,
+    #[error("this replica stops: go on at another one, with the last cursor")]
+    Stopping,
     /// Stored data that this version cannot read.
     #[error("stored data is not readable: {0}")]
     Unreadable(String),
@@ -183,7 +189,7 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
             tracing::error!(call_id, error = %fault, "admin call failed by a fault of Bowline");
             message = format!("a fault of Bowline; its log has the cause under call_id {call_id}");
         }
-        Code::Unavailable if !matches!(fault, Fault::Journal(_)) => {
+        Code::Unavailable if !matches!(fault, Fault::Journal(_) | Fault::Stopping) => {
             tracing::warn!(call_id, error = %fault, "admin call failed: Postgres is away");
             message = Fault::StoreAway.to_string();
             details.set_retry_info(Some(STORE_RETRY_AFTER));
@@ -232,6 +238,8 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         }
         Fault::Journal(JournalError::Poison { .. }) => (Code::InvalidArgument, ErrorReason::EventUnstorable),
         Fault::StoreAway => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        Fault::WatchesFull => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Fault::Stopping => (Code::Unavailable, ErrorReason::ReplicaStopping),
         Fault::Store(error) => classify_store(error),
         Fault::Journal(JournalError::Stale) | Fault::Secret(_) | Fault::Unreadable(_) => {
             (Code::Internal, ErrorReason::Internal)

@@ -9,7 +9,8 @@
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
 //!    allows it.
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
-//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge
+//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`],
+//!    [`operation_service`]) does the work: [`validate`] and [`mask`] judge
 //!    what was sent, `bowline_core::store` writes and reads, [`present`] and [`convert`] answer.
 //! 4. A write goes through [`change`]: configuration version, request id and audit row in the same
 //!    transaction. Its secrets are made, checked and sealed in [`signing`].
@@ -18,6 +19,7 @@
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
 mod auth;
+mod binding_service;
 mod call;
 mod change;
 mod confirm;

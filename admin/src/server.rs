@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bowline_core::binding::{Refresher, Watches};
+use bowline_core::bootstrap::{Shutdown, supervise};
 use bowline_core::query::Queries;
 use bowline_proto::FILE_DESCRIPTOR_SET;
+use bowline_proto::v1::binding_service_server::BindingServiceServer;
 use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
 use bowline_proto::v1::endpoint_service_server::EndpointServiceServer;
@@ -27,6 +30,7 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 
 use crate::AdminContext;
+use crate::binding_service::Bindings;
 use crate::dead_letter_service::DeadLetters;
 use crate::delivery_service::Deliveries;
 use crate::endpoint_service::Endpoints;
@@ -71,11 +75,12 @@ pub async fn serve(
     for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
         .into_iter()
         .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
-        .chain(["bowline.v1.OperationService"])
+        .chain(["bowline.v1.OperationService", "bowline.v1.BindingService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
 
+    let background = Background::start(&context);
     let stopping = shutdown.clone();
     let signal = async move {
         stopping.cancelled().await;
@@ -88,7 +93,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GateLayer::new(&context))
-        .add_routes(services(&context, &shutdown)?.add_service(health_service))
+        .add_routes(services(&context, &background, &shutdown)?.add_service(health_service))
         .serve_with_incoming_shutdown(accept(listener), signal);
 
     let deadline = async {
@@ -102,7 +107,11 @@ pub async fn serve(
     Ok(())
 }
 
-fn services(context: &Arc<AdminContext>, stop: &CancellationToken) -> Result<Routes, ServeError> {
+fn services(
+    context: &Arc<AdminContext>,
+    background: &Background,
+    stop: &CancellationToken,
+) -> Result<Routes, ServeError> {
     /// The limits of messages, the same for each service.
     macro_rules! limited {
         ($server:ident, $service:ident) => {
@@ -114,7 +123,8 @@ fn services(context: &Arc<AdminContext>, stop: &CancellationToken) -> Result<Rou
                 .max_encoding_message_size(RESPONSE_BYTES_MAX)
         };
     }
-    let queries = Arc::new(Queries::default());
+    let queries = Arc::clone(&background.queries);
+    let refresher = Arc::clone(&background.refresher);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -127,10 +137,53 @@ fn services(context: &Arc<AdminContext>, stop: &CancellationToken) -> Result<Rou
         .add_service(limited!(EventServiceServer, Events))
         .add_service(limited!(DeliveryServiceServer, Deliveries))
         .add_service(limited!(DeadLetterServiceServer, DeadLetters))
+        .add_service(limited!(
+            BindingServiceServer,
+            Bindings::new(Arc::clone(context), refresher, stop.clone())
+        ))
         .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
         .add_service(limited!(OperationServiceServer, Operations::new(Arc::clone(context), stop.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
+}
+
+/// What goes on beside the calls, until it is dropped.
+struct Background {
+    queries: Arc<Queries>,
+    refresher: Arc<Refresher>,
+    end: Shutdown,
+}
+
+impl Background {
+    /// Bindings are refreshed and those who watch them woken.
+    fn start(context: &AdminContext) -> Self {
+        let queries = Arc::new(Queries::default());
+        let watches = Arc::new(Watches::new(context.pool.clone(), context.journal.streams()));
+        let refresher = Arc::new(Refresher::new(
+            context.pool.clone(),
+            Arc::clone(&queries),
+            context.journal.touched(),
+            Arc::clone(&watches),
+        ));
+        let end = Shutdown::new();
+        let (work, token) = (Arc::clone(&refresher), end.token());
+        supervise("bindings", &end, move || {
+            let (work, token) = (Arc::clone(&work), token.clone());
+            async move { token.run_until_cancelled(work.run()).await.map_or(Ok(()), |ended| ended.map(|_| ())) }
+        });
+        let token = end.token();
+        supervise("watches", &end, move || {
+            let (watches, token) = (Arc::clone(&watches), token.clone());
+            async move { token.run_until_cancelled(watches.run()).await.map_or(Ok(()), |ended| ended.map(|_| ())) }
+        });
+        Self { queries, refresher, end }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.end.request();
+    }
 }
 
 /// Connections, at most [`CONNECTIONS_MAX`] at a time: the next one waits in the kernel's queue.

@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    by_hand, dead_letter, delivery, endpoint, event, migrate, publish, source, trigger, verify,
+    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, publish, source, trigger,
+    verify,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -53,6 +54,12 @@ enum Command {
     /// What came in
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Questions about what a source has received
+    #[command(subcommand)]
+    Payload(payload::PayloadCommand),
+    /// Queries whose answers are kept fresh
+    #[command(subcommand)]
+    Binding(binding::BindingCommand),
     /// What was sent, what came back, what still waits
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
@@ -89,6 +96,8 @@ impl Arguments {
             Command::Trigger(arguments) => trigger::run(arguments, &admin, form).await,
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Event(command) => event::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Payload(command) => payload::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Binding(command) => binding::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Delivery(command) => delivery::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::DeadLetter(command) => {
                 dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await

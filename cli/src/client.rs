@@ -156,6 +156,8 @@ impl Admin {
         endpoints: endpoint_service_client::EndpointServiceClient,
         events: event_service_client::EventServiceClient,
         deliveries: delivery_service_client::DeliveryServiceClient,
+        payloads: payload_service_client::PayloadServiceClient,
+        bindings: binding_service_client::BindingServiceClient,
         dead_letters: dead_letter_service_client::DeadLetterServiceClient,
         operations: operation_service_client::OperationServiceClient,
     }

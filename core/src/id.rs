@@ -121,6 +121,8 @@ typed_ids! {
     ChunkId = "chk";
     /// One life of one process.
     ReplicaId = "rep";
+    /// A query whose answer is kept fresh.
+    BindingId = "bnd";
     /// An inbound request that was refused and kept.
     RejectionId = "rej";
     /// Bulk work that goes on after its call.

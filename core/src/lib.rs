@@ -8,14 +8,15 @@
 //! 3. [`streams`] hints committed chunks to dispatchers over Redis.
 //! 4. [`store`] is all SQL; [`snapshot`] is the configuration each process keeps in memory;
 //!    [`replica`] is the life and death of a process as the others see it.
-//! 5. [`query`] answers questions about the payloads of a source; [`expression`] is CEL, by which events
-//!    are named, verified, filtered and transformed.
+//! 5. [`query`] answers questions about the payloads of a source, a [`binding`] keeps an answer fresh;
+//!    [`expression`] is CEL, by which events are named, verified, filtered and transformed.
 //! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
 //!    theirs through it.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
 //! The nouns are in [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`]; every default is in [`defaults`].
 
+pub mod binding;
 pub mod bootstrap;
 pub mod crash;
 pub mod defaults;

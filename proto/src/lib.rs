@@ -47,6 +47,7 @@ mod tests {
         assert_eq!(
             services,
             [
+                "BindingService",
                 "DeadLetterService",
                 "DeliveryService",
                 "EndpointService",

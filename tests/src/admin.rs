@@ -8,6 +8,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint as Peer};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
+use v1::binding_service_client::BindingServiceClient;
 use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
 use v1::endpoint_service_client::EndpointServiceClient;
@@ -70,6 +71,10 @@ impl Admin {
 
     pub fn events(&self) -> EventServiceClient<Authorized> {
         EventServiceClient::new(self.channel())
+    }
+
+    pub fn bindings(&self) -> BindingServiceClient<Authorized> {
+        BindingServiceClient::new(self.channel())
     }
 
     pub fn payloads(&self) -> PayloadServiceClient<Authorized> {

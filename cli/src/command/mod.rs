@@ -1,5 +1,6 @@
 //! One file a noun: what its subcommands take, ask the admin API, and show.
 
+pub mod binding;
 pub mod by_hand;
 pub mod dead_letter;
 pub mod delivery;
@@ -8,6 +9,7 @@ pub mod event;
 pub mod migrate;
 mod name;
 pub mod paging;
+pub mod payload;
 pub mod publish;
 pub mod source;
 pub mod trigger;

@@ -1,12 +1,16 @@
 //! What the CLI shows of each noun: the fields of `--output json` (they stay) and the columns of tables.
 
+mod binding;
 mod delivery;
 mod event;
+mod payload;
 mod policy;
 mod resource;
 
+pub use binding::BindingView;
 pub use delivery::{AttemptView, DeadLetterView, DeliveryView};
 pub use event::{EventView, HeaderView};
+pub use payload::PayloadView;
 pub use policy::{DisableView, RetryView};
 pub use resource::{EndpointView, SecretView, SourceView};
 

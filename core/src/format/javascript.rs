@@ -259,7 +259,7 @@ fn write_number(written: &str, out: &mut Vec<u8>) {
 }
 
 /// `Number.prototype.toString` of a double that came from JSON; infinite ones become null.
-fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number == 0.0 {
         return "0".to_owned();
     }

@@ -29,6 +29,7 @@ use crate::secrets::Secret;
 
 pub(crate) use body::Data;
 pub use describe::{Body, Description, JsonStyle, Member, Value};
+pub(crate) use javascript::number_text;
 pub use headers::{EXTRA_HEADERS_MAX, HeaderFault, HeaderRefusal};
 
 /// The default for new endpoints.

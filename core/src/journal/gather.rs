@@ -1,6 +1,7 @@
 //! What the writers share: the queue they take turns at, its limits, and whether Postgres is there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use super::fair::Rates;
 use super::fold::{Group, Request};
 use super::publish::Publisher;
+use crate::binding::Touched;
 use crate::bootstrap::Config;
 use crate::id::TenantId;
 use crate::store;
@@ -25,6 +27,7 @@ pub(super) struct Writing {
     pub(super) shards: u16,
     rates: Mutex<Rates>,
     pub(super) publisher: Option<Publisher>,
+    pub(super) touched: Arc<Touched>,
     connected: AtomicUsize,
     away: AtomicBool,
 }
@@ -44,6 +47,7 @@ impl Writing {
             shards: u16::try_from(config.redis.shards).unwrap_or(u16::MAX),
             rates: Mutex::new(Rates::new(Instant::now())),
             publisher,
+            touched: Arc::default(),
             connected: AtomicUsize::new(0),
             away: AtomicBool::new(false),
         }

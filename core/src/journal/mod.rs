@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::binding::Touched;
 use crate::bootstrap::{Config, Shutdown, supervise};
 use crate::event::Event;
 use crate::id::{EventId, TenantId};
@@ -112,6 +113,7 @@ struct Inner {
     writing: Arc<Writing>,
     pending: Pending,
     request_timeout: Duration,
+    streams: Option<Streams>,
     /// Ends the workers when the last handle goes.
     end: Shutdown,
 }
@@ -131,7 +133,7 @@ impl Journal {
         let url = config.postgres.direct_url_str();
         store::connection_config(url)?;
         let end = Shutdown::new();
-        let publisher = streams.map(|streams| Publisher::start(streams, &end));
+        let publisher = streams.clone().map(|streams| Publisher::start(streams, &end));
         let (requests, receiver) = mpsc::channel(ingest.in_flight_max);
         let writing = Arc::new(Writing::new(config, url, receiver, publisher));
         for _ in 0..ingest.journal_writers {
@@ -145,9 +147,20 @@ impl Journal {
                 writing,
                 pending: Pending::default(),
                 request_timeout: ingest.request_timeout,
+                streams,
                 end,
             }),
         })
+    }
+
+    /// The sources that this journal has committed something for.
+    pub fn touched(&self) -> Arc<Touched> {
+        Arc::clone(&self.inner.writing.touched)
+    }
+
+    /// Where it hints at what it has committed.
+    pub fn streams(&self) -> Option<Streams> {
+        self.inner.streams.clone()
     }
 
     /// Takes a request in, or says at once that there is no room or no Postgres for it.

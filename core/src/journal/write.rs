@@ -225,6 +225,7 @@ impl Writer {
                 metrics::histogram!("bowline_journal_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("bowline_journal_batch_events").record(rows.len() as f64);
                 crash::point("journal_after_commit_before_xadd");
+                self.writing.touched.note(groups.iter().filter_map(|group| group.event().source_id));
                 self.publish(groups, &placements, &written);
                 Ok(written)
             }

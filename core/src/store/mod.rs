@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 
 pub mod api_keys;
 pub mod audit;
+pub mod bindings;
 pub mod chunks;
 pub mod config_writes;
 pub mod dead_letters;
@@ -45,7 +46,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 30;
+pub const MIN_SCHEMA: i32 = 31;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 

@@ -28,6 +28,8 @@ pub struct Payload {
     pub body: Bytes,
 }
 
+const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
+
 /// Every transaction below it has ended: what it wrote is visible, or never will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Horizon(String);
@@ -36,6 +38,10 @@ impl Horizon {
     /// Before every transaction there was.
     pub fn none() -> Self {
         Self("0".into())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -75,6 +81,12 @@ pub async fn latest(client: &Connection, window: SourceWindow) -> Result<Option<
     row.as_ref().map(read).transpose()
 }
 
+/// What is known after a query that is asked now.
+pub async fn horizon(client: &Connection) -> Result<Horizon, Error> {
+    let statement = client.prepare_cached(HORIZON).await?;
+    Ok(Horizon(client.query_one(&statement, &[]).await?.try_get(0)?))
+}
+
 /// Hands over the window, newest first: ids, and of what may have come since `known` the time and the
 /// body. Returns what will be known then.
 pub async fn scan(
@@ -83,7 +95,6 @@ pub async fn scan(
     known: &Horizon,
     mut take: impl FnMut(Uuid, Option<(DateTime<Utc>, &[u8])>),
 ) -> Result<Horizon, Error> {
-    const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
     let columns = "id, CASE WHEN tx >= $2::text::xid8 THEN create_time END AS create_time,
                    CASE WHEN tx >= $2::text::xid8 THEN body END AS body";
     let sql = visible(window, columns, "");

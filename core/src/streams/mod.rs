@@ -11,6 +11,7 @@
 
 mod entry;
 mod lease;
+mod notices;
 mod read;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use crate::bootstrap::config::RedisConfig;
 pub use entry::{ChunkEntry, ENTRY_BYTES_MAX, EntryError, EntryEvent, FIELD};
 pub use lease::Lease;
+pub use notices::Notices;
 pub use read::{AUTOCLAIM_IDLE, BlockingReader, Reclaimed, StreamEntry};
 
 /// Every dispatcher reads through this group, made at `0`.

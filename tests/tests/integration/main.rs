@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod bindings;
 mod by_hand;
 mod cli;
 mod config;

@@ -1,0 +1,261 @@
+//! Keeps the data of bindings fresh: at most one refresh each 250 ms, whichever replica does it, and
+//! always one after the last payload.
+//!
+//! The replica that commits a payload refreshes; if it dies first, another one finds in Postgres that
+//! the source has payloads newer than the data.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{DATA_BYTES_MAX, Touched, Watches, evaluate};
+use crate::id::{BindingId, SourceId};
+use crate::query::Queries;
+use crate::store::{Error, Pool, bindings, payloads};
+
+/// Between two refreshes of one binding.
+pub(crate) const PACE: Duration = Duration::from_millis(250);
+const CONFIGURATION_POLL: Duration = Duration::from_millis(250);
+const SAFETY_POLL: Duration = Duration::from_secs(2);
+/// Each holds a connection of the pool.
+const AT_ONCE: usize = 2;
+
+/// What became of a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    Done,
+    /// Another one began less than [`PACE`] ago.
+    TooSoon,
+    /// The binding or its source is gone, or has just been changed.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct Refresher {
+    pool: Pool,
+    queries: Arc<Queries>,
+    touched: Arc<Touched>,
+    pub watches: Arc<Watches>,
+    known: Mutex<Known>,
+}
+
+/// The bindings there are.
+#[derive(Debug, Default)]
+struct Known {
+    version: i64,
+    sources: HashMap<BindingId, SourceId>,
+    bindings: HashMap<SourceId, HashSet<BindingId>>,
+}
+
+impl Known {
+    fn take(&mut self, row: &bindings::Change) {
+        self.version = self.version.max(row.config_version);
+        if let Some(source) = self.sources.remove(&row.id)
+            && let Some(bindings) = self.bindings.get_mut(&source)
+        {
+            bindings.remove(&row.id);
+            if bindings.is_empty() {
+                self.bindings.remove(&source);
+            }
+        }
+        if !row.deleted {
+            self.sources.insert(row.id, row.source_id);
+            self.bindings.entry(row.source_id).or_default().insert(row.id);
+        }
+    }
+}
+
+/// When each binding is due, and which are being refreshed.
+#[derive(Debug, Default)]
+struct Agenda {
+    due: HashMap<BindingId, Instant>,
+    begun: HashMap<BindingId, Instant>,
+    running: HashSet<BindingId>,
+}
+
+impl Agenda {
+    /// What is due already stays so.
+    fn want(&mut self, id: BindingId, now: Instant) {
+        let at = self.begun.get(&id).map_or(now, |begun| (*begun + PACE).max(now));
+        self.due.entry(id).or_insert(at);
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.due.iter().filter(|(id, _)| !self.running.contains(id)).map(|(_, at)| *at).min()
+    }
+
+    /// Takes one that is due and not being refreshed.
+    fn begin(&mut self, now: Instant) -> Option<BindingId> {
+        let due = self.due.iter().filter(|(id, at)| **at <= now && !self.running.contains(id));
+        let id = due.min_by_key(|(_, at)| **at).map(|(id, _)| *id)?;
+        self.due.remove(&id);
+        self.running.insert(id);
+        self.begun.retain(|_, begun| *begun + PACE > now);
+        self.begun.insert(id, now);
+        Some(id)
+    }
+
+    fn end(&mut self, id: BindingId, again: Option<Instant>) {
+        self.running.remove(&id);
+        if let Some(at) = again {
+            self.due.entry(id).or_insert(at);
+        }
+    }
+}
+
+impl Refresher {
+    pub fn new(pool: Pool, queries: Arc<Queries>, touched: Arc<Touched>, watches: Arc<Watches>) -> Self {
+        Self { pool, queries, touched, watches, known: Mutex::default() }
+    }
+
+    /// For the life of the process.
+    pub async fn run(self: Arc<Self>) -> Result<Infallible, Error> {
+        let (mut agenda, mut running) = (Agenda::default(), JoinSet::new());
+        let mut configuration = tokio::time::interval(CONFIGURATION_POLL);
+        let mut safety = tokio::time::interval(SAFETY_POLL);
+        loop {
+            let now = Instant::now();
+            while running.len() < AT_ONCE
+                && let Some(id) = agenda.begin(now)
+            {
+                let refresher = Arc::clone(&self);
+                running.spawn(async move { (id, refresher.refresh(id).await) });
+            }
+            let next = agenda.next().filter(|_| running.len() < AT_ONCE);
+            tokio::select! {
+                sources = self.touched.taken() => {
+                    let known = self.known.lock();
+                    for id in sources.iter().filter_map(|source| known.bindings.get(source)).flatten() {
+                        agenda.want(*id, Instant::now());
+                    }
+                }
+                Some(ended) = running.join_next() => {
+                    let Ok((id, outcome)) = ended else { continue };
+                    let again = match outcome {
+                        Ok(Refreshed::TooSoon) => true,
+                        Ok(Refreshed::Done | Refreshed::Nothing) => false,
+                        Err(error) => {
+                            tracing::warn!(%error, binding = %id, "a binding was not refreshed");
+                            true
+                        }
+                    };
+                    agenda.end(id, again.then(|| Instant::now() + PACE));
+                }
+                () = sleep_until(next) => {}
+                _ = configuration.tick() => self.follow().await?,
+                _ = safety.tick() => {
+                    for id in self.behind().await? {
+                        agenda.want(id, Instant::now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Learns which bindings there are.
+    async fn follow(&self) -> Result<(), Error> {
+        let version = self.known.lock().version;
+        let changes = {
+            let client = self.pool.get().await?;
+            bindings::changed(&client, version).await?
+        };
+        if !changes.is_empty() {
+            let mut known = self.known.lock();
+            changes.iter().for_each(|change| known.take(change));
+            self.touched.want(known.bindings.keys().copied().collect());
+        }
+        Ok(())
+    }
+
+    /// Whose source has received something that the data does not show.
+    async fn behind(&self) -> Result<Vec<BindingId>, Error> {
+        if self.known.lock().sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = self.pool.get().await?;
+        bindings::behind(&client).await
+    }
+
+    async fn refresh(&self, id: BindingId) -> Result<Refreshed, Error> {
+        let client = self.pool.get().await?;
+        if !bindings::begin_refresh(&client, id, PACE).await? {
+            return Ok(Refreshed::TooSoon);
+        }
+        drop(client);
+        self.refresh_now(id).await
+    }
+
+    /// Whenever the last one was: for a binding that somebody asks for or has changed.
+    pub async fn refresh_now(&self, id: BindingId) -> Result<Refreshed, Error> {
+        let client = self.pool.get().await?;
+        let Some(binding) = bindings::find(&client, None, id).await? else { return Ok(Refreshed::Nothing) };
+        let Some(window) = payloads::window(&client, None, binding.source_id).await? else {
+            return Ok(Refreshed::Nothing);
+        };
+        // Taken first: what is committed later may be in the data, and is looked for again.
+        let horizon = payloads::horizon(&client).await?;
+        let data = evaluate(&client, &self.queries, window, &binding.spec).await?;
+        let written = if data.len() > DATA_BYTES_MAX {
+            let error = format!("the data has {} bytes; at most {DATA_BYTES_MAX} are kept", data.len());
+            bindings::keep(&client, &binding, None, &error, &horizon).await?
+        } else {
+            bindings::keep(&client, &binding, Some(&data), "", &horizon).await?
+        };
+        drop(client);
+        if written {
+            self.watches.tell(id).await;
+        }
+        Ok(Refreshed::Done)
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_one_refresh_each_pace_and_one_at_the_end() {
+        let (mut agenda, id, start) = (Agenda::default(), BindingId::new(), Instant::now());
+        let (mut refreshes, mut last) = (Vec::new(), start);
+        for step in 0..1000u64 {
+            let now = start + Duration::from_millis(step);
+            if step < 600 {
+                agenda.want(id, now);
+                last = now;
+            }
+            while agenda.begin(now).is_some() {
+                refreshes.push(now);
+                agenda.end(id, None);
+            }
+        }
+        let after: Vec<_> = refreshes.iter().map(|at| (*at - start).as_millis()).collect();
+        assert_eq!(after, [0, 250, 500, 750]);
+        assert!(refreshes.last().is_some_and(|at| *at > last));
+        assert_eq!(agenda.next(), None);
+    }
+
+    #[test]
+    fn what_comes_during_a_refresh_is_refreshed_after_it() {
+        let (mut agenda, id, start) = (Agenda::default(), BindingId::new(), Instant::now());
+        agenda.want(id, start);
+        assert_eq!(agenda.begin(start), Some(id));
+        agenda.want(id, start);
+        assert_eq!((agenda.begin(start + 2 * PACE), agenda.next()), (None, None));
+        agenda.end(id, None);
+        assert_eq!(agenda.begin(start + 2 * PACE), Some(id));
+        agenda.end(id, Some(start + 3 * PACE));
+        assert_eq!(agenda.next(), Some(start + 3 * PACE));
+    }
+}
