@@ -6,6 +6,8 @@ use bowline_proto::v1;
 use bowline_proto::v1::binding_query::Query;
 use bowline_proto::v1::projected_field::Origin;
 use clap::{Args, Subcommand};
+use prost_types::FieldMask;
+use serde::Serialize;
 
 use super::paging::{self, Paging};
 use super::payload::{Fold, Sorting};
@@ -27,18 +29,33 @@ pub enum BindingCommand {
     Get(Which),
     /// List bindings
     List(ListBindings),
+    /// Change what is given, and nothing else
+    #[command(after_help = "Examples:
+  bowline binding update errors --template gauge
+  bowline binding update errors aggregate --window 24h --op max --field errors")]
+    Update(Box<Update>),
     /// Run the query and the projection now
     Evaluate(Which),
     /// Show the binding whenever its data changes, until stopped
     Watch(Which),
-    /// End a binding
-    Delete(Which),
+    /// End a binding and its watches
+    Delete(Delete),
 }
 
 #[derive(Debug, Args)]
 pub struct Which {
-    /// The binding (`bnd_...`)
-    id: String,
+    /// Name or id of the binding
+    #[arg(value_name = "BINDING")]
+    which: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    binding: Which,
+    /// Only if nobody changed it since: the etag that `binding get` shows
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
 }
 
 #[derive(Debug, Args)]
@@ -49,18 +66,62 @@ pub struct Create {
     /// A slug; default: one is made
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
-    /// Name of the widget's template
-    #[arg(long, default_value = "", hide_default_value = true)]
-    template: String,
-    /// A field of the widget: its name, the path into the result, and perhaps the format: text, number,
-    /// integer, percent or datetime
-    #[arg(long = "field", id = "projected", value_parser = projected, value_name = "NAME=PATH[:FORMAT]")]
-    fields: Vec<(String, v1::ProjectedField)>,
-    /// A field of the widget that is always the same text
-    #[arg(long = "literal", value_parser = key_value, value_name = "NAME=TEXT")]
-    literals: Vec<(String, String)>,
+    #[command(flatten)]
+    shown: Shown,
     #[command(subcommand)]
     query: Asked,
+}
+
+#[derive(Debug, Args)]
+pub struct Update {
+    #[command(flatten)]
+    binding: Which,
+    /// A new name
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    shown: Shown,
+    /// Only if nobody changed it since: the etag that `binding get` shows
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+    #[command(subcommand)]
+    query: Option<Asked>,
+}
+
+/// The widget. A change replaces all of its fields.
+#[derive(Debug, Args)]
+struct Shown {
+    /// Name of the widget's template
+    #[arg(long)]
+    template: Option<String>,
+    /// A field of the widget: its name, the path into the result, and perhaps the format: text, number,
+    /// integer, percent or datetime; may be repeated
+    #[arg(long = "field", id = "projected", value_parser = projected, value_name = "NAME=PATH[:FORMAT]")]
+    fields: Vec<(String, v1::ProjectedField)>,
+    /// A field of the widget that is always the same text; may be repeated
+    #[arg(long = "literal", value_parser = key_value, value_name = "NAME=TEXT")]
+    literals: Vec<(String, String)>,
+}
+
+impl Shown {
+    /// Writes what was given into `binding`; the names of the fields that were.
+    fn apply(self, binding: &mut v1::Binding) -> Vec<&'static str> {
+        let mut given = Vec::new();
+        let literals = self.literals.into_iter().map(|(name, text)| {
+            let value = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text)) };
+            (name, v1::ProjectedField { origin: Some(Origin::Literal(value)), format: 0 })
+        });
+        let fields: BTreeMap<_, _> = self.fields.into_iter().chain(literals).collect();
+        if !fields.is_empty() {
+            binding.projection = Some(v1::Projection { fields });
+            given.push("projection");
+        }
+        if let Some(template) = self.template {
+            binding.widget = Some(v1::Widget { template, data: None });
+            given.push("widget");
+        }
+        given
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +132,22 @@ enum Asked {
     Aggregate(Fold),
     /// Bodies
     List(Sorting),
+}
+
+impl From<Asked> for v1::BindingQuery {
+    fn from(asked: Asked) -> Self {
+        let query = match asked {
+            Asked::Latest => Query::Latest(v1::LatestQuery {}),
+            Asked::Aggregate(fold) => Query::Aggregate(fold.into()),
+            Asked::List(sorting) => Query::List(sorting.into()),
+        };
+        Self { query: Some(query) }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    id: String,
 }
 
 #[derive(Debug, Args)]
@@ -105,51 +182,62 @@ pub async fn run(command: BindingCommand, admin: &Admin, tenant: &str, form: For
     match command {
         BindingCommand::Create(create) => make(*create, admin, tenant, form).await,
         BindingCommand::Get(which) => {
-            let answer = admin.bindings().get_binding(v1::GetBindingRequest { id: which.id }).await?;
-            show(form, answer.into_inner().binding)
+            let id = name::binding_id(admin, tenant, &which.which).await?;
+            show(form, admin.bindings().get_binding(v1::GetBindingRequest { id }).await?.into_inner().binding)
         }
+        BindingCommand::Update(update) => change(*update, admin, tenant, form).await,
         BindingCommand::Evaluate(which) => {
-            let request = v1::EvaluateBindingRequest { id: which.id };
+            let request =
+                v1::EvaluateBindingRequest { id: name::binding_id(admin, tenant, &which.which).await? };
             show(form, admin.bindings().evaluate_binding(request).await?.into_inner().binding)
         }
         BindingCommand::List(list) => show_list(list, admin, tenant, form).await,
-        BindingCommand::Watch(which) => watch(which.id, admin, form).await,
-        BindingCommand::Delete(which) => {
-            let request = v1::DeleteBindingRequest { id: which.id.clone(), ..Default::default() };
+        BindingCommand::Watch(which) => {
+            watch(name::binding_id(admin, tenant, &which.which).await?, admin, form).await
+        }
+        BindingCommand::Delete(delete) => {
+            let id = name::binding_id(admin, tenant, &delete.binding.which).await?;
+            let request = v1::DeleteBindingRequest { id: id.clone(), etag: delete.etag };
             admin.bindings().delete_binding(request).await?;
-            match form {
-                Form::Json => output::json(&serde_json::json!({ "deleted": which.id })),
-                Form::Table => output::text(&format!("deleted {}\n", which.id)),
-            }
+            output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
         }
     }
 }
 
 async fn make(create: Create, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let query = match create.query {
-        Asked::Latest => Query::Latest(v1::LatestQuery {}),
-        Asked::Aggregate(fold) => Query::Aggregate(fold.into()),
-        Asked::List(sorting) => Query::List(sorting.into()),
-    };
-    let literals = create.literals.into_iter().map(|(name, text)| {
-        let value = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text)) };
-        (name, v1::ProjectedField { origin: Some(Origin::Literal(value)), format: 0 })
-    });
-    let fields: BTreeMap<_, _> = create.fields.into_iter().chain(literals).collect();
-    let binding = v1::Binding {
+    let mut binding = v1::Binding {
         name: create.name,
         source_id: name::source_id(admin, tenant, &create.source).await?,
-        query: Some(v1::BindingQuery { query: Some(query) }),
-        projection: Some(v1::Projection { fields }),
-        widget: Some(v1::Widget { template: create.template, data: None }),
+        query: Some(create.query.into()),
         ..v1::Binding::default()
     };
+    create.shown.apply(&mut binding);
     let request = v1::CreateBindingRequest {
         tenant_id: tenant.to_owned(),
         binding: Some(binding),
         ..v1::CreateBindingRequest::default()
     };
     show(form, admin.bindings().create_binding(request).await?.into_inner().binding)
+}
+
+async fn change(update: Update, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let id = name::binding_id(admin, tenant, &update.binding.which).await?;
+    let mut binding = v1::Binding { id, etag: update.etag, ..v1::Binding::default() };
+    let mut fields = update.shown.apply(&mut binding);
+    if let Some(name) = update.name {
+        binding.name = name;
+        fields.push("name");
+    }
+    if let Some(query) = update.query {
+        binding.query = Some(query.into());
+        fields.push("query");
+    }
+    if fields.is_empty() {
+        return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
+    }
+    let paths = fields.into_iter().map(ToOwned::to_owned).collect();
+    let request = v1::UpdateBindingRequest { binding: Some(binding), update_mask: Some(FieldMask { paths }) };
+    show(form, admin.bindings().update_binding(request).await?.into_inner().binding)
 }
 
 async fn show_list(list: ListBindings, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {

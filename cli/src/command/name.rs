@@ -1,6 +1,6 @@
-//! A source or an endpoint as people call it: by its name, or by its id.
+//! A source, an endpoint or a binding as people call it: by its name, or by its id.
 //!
-//! Names are slugs and hold no `_`, ids begin with `src_` and `ep_`: the two never meet.
+//! Names are slugs and hold no `_`, ids begin with `src_`, `ep_` and `bnd_`: the two never meet.
 
 use bowline_proto::v1;
 
@@ -65,6 +65,23 @@ pub(crate) async fn endpoint_id(admin: &Admin, tenant: &str, which: &str) -> Res
         return Ok(which.to_owned());
     }
     Ok(endpoint(admin, tenant, which).await?.id)
+}
+
+/// The id of the binding with this id or name.
+///
+/// # Errors
+/// When there is none of that name.
+pub(crate) async fn binding_id(admin: &Admin, tenant: &str, which: &str) -> Result<String, Failure> {
+    if which.starts_with("bnd_") {
+        return Ok(which.to_owned());
+    }
+    let request = v1::ListBindingsRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(v1::BindingFilter { name: named(which, "binding")?, ..v1::BindingFilter::default() }),
+        ..v1::ListBindingsRequest::default()
+    };
+    let found = admin.bindings().list_bindings(request).await?.into_inner().bindings;
+    found.into_iter().next().map(|binding| binding.id).ok_or_else(|| absent("binding", which))
 }
 
 /// An empty name would match everything.

@@ -1,6 +1,7 @@
 //! The command line against running services: every noun by its names, and what is said when it fails.
 
 mod documents;
+mod payloads;
 
 use bowline_tests::cli::Said;
 use bowline_tests::eventually::holds;
