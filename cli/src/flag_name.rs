@@ -20,6 +20,13 @@ const RENAMED: &[(&str, &str)] = &[
     ("endpoint.name", "the name"),
     ("source.labels", "--label"),
     ("source.ip_allow_list", "--allow-ip"),
+    ("binding.id", "the id"),
+    ("binding.source_id", "--source"),
+    ("binding.widget.template", "--template"),
+    ("query.field", "--field"),
+    ("query.sort_by", "--sort-by"),
+    ("binding.query.aggregate.field", "--field"),
+    ("binding.query.list.sort_by", "--sort-by"),
     ("endpoint.labels", "--label"),
     ("endpoint.event_types", "--event-type"),
     ("endpoint.channels", "--channel"),
@@ -36,7 +43,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("delivery_ids", "DELIVERY"),
 ];
 /// Beneath these a field and its flag have the same name, but for the dashes.
-const SAME: &[&str] = &["filter.", "source.", "endpoint.", ""];
+const SAME: &[&str] = &["filter.", "source.", "endpoint.", "binding.", ""];
 
 /// `--until`; `--retry-schedule [1]`; `--scheme key.decode`; the field itself where no flag gives it.
 pub(crate) fn of(field: &str) -> String {

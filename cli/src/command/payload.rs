@@ -8,7 +8,7 @@ use super::name;
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::view::PayloadView;
+use crate::view::{PayloadView, number};
 
 #[derive(Debug, Subcommand)]
 pub enum PayloadCommand {
@@ -183,10 +183,7 @@ async fn fold(aggregate: Aggregate, admin: &Admin, tenant: &str, form: Form) -> 
     let source_id = name::source_id(admin, tenant, &aggregate.source).await?;
     let request = v1::AggregatePayloadsRequest { source_id, query: Some(aggregate.fold.into()) };
     let answer = admin.payloads().aggregate_payloads(request).await?.into_inner();
-    let value = match serde_json::Number::from_f64(answer.value) {
-        Some(number) => serde_json::Value::Number(number),
-        None => serde_json::Value::String(answer.value.to_string()),
-    };
+    let value = number(answer.value);
     let lines = [
         ("value", answer.value.to_string()),
         ("count", answer.count.to_string()),

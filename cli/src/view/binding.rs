@@ -88,7 +88,7 @@ fn json(kind: Kind) -> Value {
     match kind {
         Kind::NullValue(_) => Value::Null,
         Kind::BoolValue(flag) => flag.into(),
-        Kind::NumberValue(number) => number.into(),
+        Kind::NumberValue(number) => super::number(number),
         Kind::StringValue(text) => text.into(),
         Kind::ListValue(list) => list.values.into_iter().map(of).collect(),
         Kind::StructValue(data) => data.fields.into_iter().map(|(name, value)| (name, of(value))).collect(),

@@ -42,6 +42,18 @@ pub(crate) fn word(full_name: &str, prefix: &str) -> String {
     }
 }
 
+/// A double as JSON: whole ones without a point, and a text for what JSON does not have.
+pub(crate) fn number(number: f64) -> serde_json::Value {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
+        return (number as i64).into();
+    }
+    match serde_json::Number::from_f64(number) {
+        Some(number) => serde_json::Value::Number(number),
+        None => number.to_string().into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +66,6 @@ mod tests {
         assert_eq!(span(Some(&prost_types::Duration { seconds: 90, nanos: 0 })), "1m 30s");
         assert_eq!(word("DELIVERY_STATE_DEAD", "DELIVERY_STATE_"), "dead");
         assert_eq!(word("DELIVERY_STATE_UNSPECIFIED", "DELIVERY_STATE_"), "");
+        assert_eq!([42.0, 0.5, f64::NAN].map(|it| number(it).to_string()), ["42", "0.5", "\"NaN\""]);
     }
 }
