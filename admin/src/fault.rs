@@ -232,13 +232,14 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::TestNotTaken(_) => (Code::DeadlineExceeded, ErrorReason::TestNotTaken),
         Fault::LimitReached { .. } => (Code::FailedPrecondition, ErrorReason::LimitReached),
         Fault::Timeout(_) => (Code::DeadlineExceeded, ErrorReason::Timeout),
-        Fault::Journal(JournalError::Overloaded { .. }) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Fault::Journal(JournalError::Overloaded { .. }) | Fault::WatchesFull => {
+            (Code::ResourceExhausted, ErrorReason::Overloaded)
+        }
         Fault::Journal(JournalError::Unavailable { .. }) => {
             (Code::Unavailable, ErrorReason::StoreUnavailable)
         }
         Fault::Journal(JournalError::Poison { .. }) => (Code::InvalidArgument, ErrorReason::EventUnstorable),
         Fault::StoreAway => (Code::Unavailable, ErrorReason::StoreUnavailable),
-        Fault::WatchesFull => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Fault::Stopping => (Code::Unavailable, ErrorReason::ReplicaStopping),
         Fault::Store(error) => classify_store(error),
         Fault::Journal(JournalError::Stale) | Fault::Secret(_) | Fault::Unreadable(_) => {

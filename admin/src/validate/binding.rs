@@ -144,13 +144,11 @@ mod tests {
     fn faults(binding: &v1::Binding) -> Vec<String> {
         let mut violations = Violations::default();
         let draft = check(&mut violations, binding);
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => {
-                assert!(draft.is_some());
-                Vec::new()
-            }
+        if let Err(Fault::Invalid(faults)) = violations.finish() {
+            return faults.into_iter().map(|fault| fault.field).collect();
         }
+        assert!(draft.is_some());
+        Vec::new()
     }
 
     fn with(fields: &[(&str, v1::ProjectedField)]) -> v1::Binding {

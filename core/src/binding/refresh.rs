@@ -166,7 +166,9 @@ impl Refresher {
         };
         if !changes.is_empty() {
             let mut known = self.known.lock();
-            changes.iter().for_each(|change| known.take(change));
+            for change in &changes {
+                known.take(change);
+            }
             self.touched.want(known.bindings.keys().copied().collect());
         }
         Ok(())
