@@ -29,8 +29,8 @@ use crate::secrets::Secret;
 
 pub(crate) use body::Data;
 pub use describe::{Body, Description, JsonStyle, Member, Value};
-pub(crate) use javascript::number_text;
 pub use headers::{EXTRA_HEADERS_MAX, HeaderFault, HeaderRefusal};
+pub(crate) use javascript::number_text;
 
 /// The default for new endpoints.
 pub const STANDARD: &str = "standard";
