@@ -145,7 +145,7 @@ async fn who_watches_hears_within_moments_at_either_service() {
     send(&url, "{\"n\": 1}").await;
     assert_eq!(text(&next(&mut here).await.binding.unwrap(), "sum"), "1");
     assert_eq!(text(&next(&mut there).await.binding.unwrap(), "sum"), "1");
-    let mut waits = Vec::new();
+    let (mut waits, mut calls) = (Vec::new(), Vec::new());
     for n in 2..12 {
         // Idle: the pace would allow a refresh at once.
         eventually(BOUND, async || {
@@ -154,6 +154,9 @@ async fn who_watches_hears_within_moments_at_either_service() {
             holds(stack.database.count(idle).await == 1, "refreshed just now")
         })
         .await;
+        let asked = Instant::now();
+        get(&admin, &made.id).await.unwrap();
+        calls.push(asked.elapsed());
         send(&url, "{\"n\": 1}").await;
         let committed = Instant::now();
         let (here, there) = tokio::join!(next(&mut here), next(&mut there));
@@ -163,8 +166,11 @@ async fn who_watches_hears_within_moments_at_either_service() {
         }
     }
     waits.sort();
-    // A busy machine holds most of them up; the rule is for an idle one.
-    assert!(waits[2] < Duration::from_millis(100), "{waits:?}");
+    calls.sort();
+    // The rule is for an idle machine: on a busy one, where a plain call is slow, this is slower too.
+    let (usual, call) = (Duration::from_millis(5), calls[calls.len() / 2]);
+    let most = Duration::from_millis(100) + if call > usual { call * 10 } else { Duration::ZERO };
+    assert!(waits[2] < most, "{waits:?}, calls {calls:?}");
 
     // A known cursor brings nothing that is known, and what comes then.
     let last = watch(&admin, &made.id, "").await.message().await.unwrap().unwrap();
