@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowline_core::event::decode_headers;
+use bowline_core::format::is_credential;
 use bowline_proto::v1;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -36,6 +37,16 @@ pub(crate) fn headers(stored: &[u8]) -> Vec<v1::Header> {
             },
         })
         .collect()
+}
+
+/// Those of an attempt. What is logged holds no credential; a row from before that was so may.
+pub(crate) fn logged_headers(stored: &[u8]) -> Vec<v1::Header> {
+    let is_credential = |name: &str| name.parse().is_ok_and(|name| is_credential(&name));
+    let redact = |header: v1::Header| match is_credential(&header.name) {
+        true => v1::Header { value: "(redacted)".into(), raw_value: Bytes::new(), ..header },
+        false => header,
+    };
+    headers(stored).into_iter().map(redact).collect()
 }
 
 /// `None` where a number is none that JSON has.

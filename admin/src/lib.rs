@@ -36,6 +36,7 @@ mod page;
 mod payload_service;
 mod present;
 mod quota;
+mod sealing;
 mod server;
 mod signing;
 mod source_service;

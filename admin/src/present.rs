@@ -17,8 +17,9 @@ use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
 
 pub(crate) use binding::binding;
 
-use crate::convert::{duration, headers, struct_of_json, timestamp};
+use crate::convert::{duration, headers, logged_headers, struct_of_json, timestamp};
 use crate::fault::Fault;
+use crate::validate;
 
 /// Every write raises the version of its row.
 pub(crate) fn etag(config_version: i64) -> String {
@@ -118,7 +119,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::End
         event_types: spec.event_types.clone(),
         channels: spec.channels.clone(),
         format: spec.format.clone(),
-        headers: spec.headers.clone(),
+        headers: validate::headers::shown(spec),
         timeout: Some(duration(spec.timeout)),
         retry: Some(retry(&spec.retry)),
         concurrency: spec.concurrency,
@@ -250,9 +251,9 @@ fn attempt(row: &AttemptRow) -> v1::Attempt {
         start_time: Some(timestamp(row.start_time)),
         duration: row.duration.map(duration),
         request_url: row.request_url.clone().unwrap_or_default(),
-        request_headers: headers(&row.request_headers),
+        request_headers: logged_headers(&row.request_headers),
         status_code: row.status_code.map_or(0, i32::from),
-        response_headers: headers(&row.response_headers),
+        response_headers: logged_headers(&row.response_headers),
         response_body: row.response_body.clone(),
         error_kind: row.error_kind.clone().unwrap_or_default(),
         error_message: row.error_message.clone().unwrap_or_default(),

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use bowline_core::id::TenantId;
 use bowline_core::scheme::{CompiledScheme, Key, SignError, SignInput};
-use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault};
+use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault, name};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::fault::Fault;
 use crate::validate::{Range, Violations};
 
-/// The one secret of an owner that signs and verifies.
-pub(crate) const DEFAULT_NAME: &str = "default";
 const SECRET_BYTES_MAX: usize = 4096;
 /// What a provider issues is what it is; shorter than this anybody guesses it.
 const VERIFYING_BYTES_MIN: usize = 8;
@@ -157,7 +155,7 @@ pub(crate) fn seal(
     owner: Uuid,
     value: Secret,
 ) -> Result<StoredSecret, Fault> {
-    Ok(vault.seal(NewSecret { tenant_id, owner, name: DEFAULT_NAME.into(), value, expires_at: None })?)
+    Ok(vault.seal(NewSecret { tenant_id, owner, name: name::SIGNING.into(), value, expires_at: None })?)
 }
 
 /// The secret as it is shown, once. It was text when it came, or hex or base64 when it was made.
@@ -175,6 +173,12 @@ pub(crate) fn is_among(vault: &Vault, secrets: &[StoredSecret], given: &str) -> 
         }
     }
     Ok(false)
+}
+
+/// The versions of the one that signs or verifies, without secrets of other names.
+pub(crate) fn only(mut secrets: Vec<StoredSecret>) -> Vec<StoredSecret> {
+    secrets.retain(StoredSecret::is_signing);
+    secrets
 }
 
 /// Those that are still accepted.

@@ -1,6 +1,6 @@
 //! An endpoint: where outbound webhooks go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -80,6 +80,9 @@ pub struct EndpointSpec {
     /// Sent along with every attempt.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Sent along too; their values are sealed, as [`crate::secrets::name::of_header`] calls them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sealed_headers: BTreeSet<String>,
     pub timeout: Duration,
     pub retry: RetryPolicy,
     pub concurrency: u32,
@@ -151,6 +154,7 @@ impl EndpointSpec {
             transform: None,
             format: format.into(),
             headers: BTreeMap::new(),
+            sealed_headers: BTreeSet::new(),
             timeout: defaults::ATTEMPT_TIMEOUT,
             retry: RetryPolicy::default(),
             concurrency: defaults::ENDPOINT_CONCURRENCY,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bowline_core::defaults::RESPONSE_CAPTURE_BYTES;
 use bowline_core::delivery::DeadReason;
 use bowline_core::egress::{EgressGuard, EgressSendError, SendErrorKind};
-use bowline_core::event::{Event, encode_headers};
+use bowline_core::event::Event;
 use bowline_core::expression::{DeliveryScope, Scope};
 use bowline_core::format::AttemptContext;
 use bowline_core::id::AttemptId;
@@ -17,8 +17,8 @@ use http::HeaderMap;
 
 use crate::decide::Answer;
 use crate::job::Job;
+use crate::redact::{Redacted, kept_request, kept_response};
 
-const HEADERS_KEPT_BYTES: usize = 16 * 1024;
 /// Past the capture, this much more is read so that the connection can be used again.
 const RESPONSE_READ_BYTES: usize = 64 * 1024;
 
@@ -70,9 +70,10 @@ impl Sender {
                 return attempted;
             }
         };
-        attempted.request_headers = Some(kept(request.headers()));
+        let redacted = Redacted::of(request.headers());
+        attempted.request_headers = Some(kept_request(request.headers()));
         let start = Instant::now();
-        self.exchange(request, &mut attempted).await;
+        self.exchange(request, &redacted, &mut attempted).await;
         attempted.duration = start.elapsed();
         attempted
     }
@@ -84,15 +85,15 @@ impl Sender {
         endpoint: &LiveEndpoint,
         attempted: &Attempted,
     ) -> Result<reqwest::Request, Unsendable> {
-        let keys = endpoint
-            .keys(&self.vault, attempted.started_at)
-            .map_err(|error| Unsendable { reason: DeadReason::SecretMissing, message: error.to_string() })?;
+        let keys = endpoint.keys(&self.vault, attempted.started_at).map_err(Unsendable::without_secret)?;
+        let headers =
+            endpoint.headers(&self.vault, attempted.started_at).map_err(Unsendable::without_secret)?;
         let context = AttemptContext {
             number: job.attempt + 1,
             attempt_id: attempted.id.0,
             now: attempted.started_at,
             url: endpoint.url.as_str(),
-            headers: &endpoint.headers,
+            headers: &headers,
         };
         let transformed = transformed(job, event, endpoint)?;
         let outbound = endpoint
@@ -106,7 +107,7 @@ impl Sender {
         Ok(request)
     }
 
-    async fn exchange(&self, request: reqwest::Request, attempted: &mut Attempted) {
+    async fn exchange(&self, request: reqwest::Request, redacted: &Redacted, attempted: &mut Attempted) {
         let mut response = match self.guard.send(request).await {
             Ok(response) => response,
             Err(error) => return failed(attempted, error),
@@ -114,7 +115,7 @@ impl Sender {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), Utc::now());
         attempted.status = Some(status);
-        attempted.response_headers = Some(kept(response.headers()));
+        attempted.response_headers = Some(kept_response(response.headers(), redacted));
         let mut body = Vec::new();
         let mut read = 0;
         // The timeout covers the body as well: a head alone is no answer.
@@ -132,7 +133,7 @@ impl Sender {
                 Err(error) => break Err(EgressSendError::from(error)),
             }
         };
-        attempted.response_body = Some(body);
+        attempted.response_body = Some(redacted.in_bytes(body));
         match ended {
             Ok(()) => attempted.answer = Answer::Status { status, retry_after },
             Err(error) => failed(attempted, error),
@@ -162,6 +163,12 @@ struct Unsendable {
     message: String,
 }
 
+impl Unsendable {
+    fn without_secret(error: impl ToString) -> Self {
+        Self { reason: DeadReason::SecretMissing, message: error.to_string() }
+    }
+}
+
 fn failed(attempted: &mut Attempted, error: EgressSendError) {
     attempted.error_kind = Some(error.kind.as_str());
     attempted.error_message = Some(error.message);
@@ -169,11 +176,6 @@ fn failed(attempted: &mut Attempted, error: EgressSendError) {
         SendErrorKind::EgressRefused => Answer::Impossible(DeadReason::EgressRefused),
         _ => Answer::Nothing,
     };
-}
-
-fn kept(headers: &HeaderMap) -> Vec<u8> {
-    encode_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), HEADERS_KEPT_BYTES)
-        .to_vec()
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).

@@ -25,6 +25,7 @@ mod lanes;
 mod match_endpoints;
 mod operate;
 mod record;
+mod redact;
 mod select;
 mod share;
 mod trial;

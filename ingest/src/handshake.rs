@@ -4,14 +4,12 @@
 use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::preset::HandshakeAnswer;
 use bowline_core::scheme::{InboundRequest, Key, VerifyError};
+use bowline_core::secrets::name::SIGNING;
 use bowline_core::secrets::{NewSecret, Secret, Vault};
 use bowline_core::snapshot::{LiveSource, Snapshot};
 use bowline_core::store::{self, Pool, config_writes, sources, stored_secrets};
 
 use crate::reject::{RETRY_LATER, Refusal};
-
-/// As the admin API names the one secret of a source.
-const SECRET_NAME: &str = "default";
 
 /// One that comes before any secret is shared: answered unverified, and nothing is kept of it.
 pub(crate) fn unverified(
@@ -92,7 +90,7 @@ impl Deeds<'_> {
         let Ok(sealed) = self.vault.seal(NewSecret {
             tenant_id: source.tenant_id,
             owner: source.id.0,
-            name: SECRET_NAME.to_owned(),
+            name: SIGNING.to_owned(),
             value: secret.clone(),
             expires_at: None,
         }) else {

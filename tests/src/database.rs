@@ -48,6 +48,28 @@ impl Database {
         let row = self.client.query_one(query, &[]).await;
         row.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
     }
+
+    /// The tables in which a text stands, also within bytes.
+    ///
+    /// # Panics
+    /// When Postgres refuses to look.
+    pub async fn tables_with(&self, text: &str) -> Vec<String> {
+        let tables = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1";
+        let tables = self.client.query(tables, &[]).await.expect("the tables");
+        let hex = hex::encode(text);
+        let mut found = Vec::new();
+        for table in tables.iter().map(|row| row.get::<_, String>(0)) {
+            let look = format!(
+                "SELECT count(*) FROM \"{table}\" AS whole
+                  WHERE strpos(whole::text, $1) > 0 OR strpos(whole::text, $2) > 0"
+            );
+            let row = self.client.query_one(&look, &[&text, &hex]).await.expect("a look into a table");
+            if row.get::<_, i64>(0) > 0 {
+                found.push(table);
+            }
+        }
+        found
+    }
 }
 
 /// Another database of the same server.

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use bowline_core::endpoint::{Endpoint, EndpointState};
 use bowline_core::format;
 use bowline_core::id::EndpointId;
+use bowline_core::secrets::name::SIGNING;
 use bowline_core::store::{endpoints, stored_secrets};
 use bowline_proto::v1;
 use chrono::Utc;
 
-use super::{Endpoints, fields, found, secret_use, taken};
+use super::{Endpoints, fields, found, secret_use, signing_now, taken};
 use crate::call::Call;
 use crate::change::{Act, begin, begin_work};
 use crate::fault::{Fault, Kind};
@@ -44,10 +45,11 @@ impl Endpoints {
         if draft.name.is_empty() {
             violations.add("endpoint.name", "must not be empty");
         }
+        let stored = stored_secrets::of_owner(&change.tx, id.0).await?;
+        let sealing = draft.sealing.over(&mut violations, &old.spec, &stored);
         violations.finish()?;
         if draft.spec.format != old.spec.format {
-            let secrets = signing::active(stored_secrets::of_owner(&change.tx, id.0).await?, Utc::now());
-            if !secret_use(&draft).fits(&context.vault, &secrets)? {
+            if !secret_use(&draft).fits(&context.vault, &signing_now(stored))? {
                 return Err(Fault::field(
                     "endpoint.format",
                     "the secret of this endpoint cannot sign in this format: create a new endpoint for it",
@@ -64,6 +66,7 @@ impl Endpoints {
             ..old
         };
         endpoints::update(&change.tx, &new).await.map_err(|error| taken(error, &new))?;
+        sealing.write(&change, context, &new).await?;
         let act = Act { tenant: Some(new.tenant_id), ..Act::new("UpdateEndpoint", id.to_string()) };
         change.commit(context, call, &act).await?;
         drop(client);
@@ -96,7 +99,7 @@ impl Endpoints {
             id: id.to_string(),
             hint: "its format does not sign",
         })?;
-        stored_secrets::expire(&change.tx, id.0, overlap, change.version).await?;
+        stored_secrets::expire(&change.tx, id.0, SIGNING, overlap, change.version).await?;
         let sealed = signing::seal(&context.vault, old.tenant_id, id.0, secret.clone())?;
         stored_secrets::insert(&change.tx, &sealed, change.version).await?;
         endpoints::touch(&change.tx, id, change.version).await?;

@@ -4,6 +4,7 @@
 use bowline_proto::v1::{Endpoint, EndpointState};
 
 use crate::mask::Mask;
+use crate::validate::headers;
 
 pub(super) const WRITABLE: [&str; 15] = [
     "name",
@@ -73,6 +74,11 @@ pub(super) fn without_output(endpoint: Endpoint) -> Endpoint {
         secrets: Vec::new(),
         ..endpoint
     }
+}
+
+/// Without the values that are sealed, of which no fingerprint may lie about.
+pub(super) fn without_secrets(endpoint: Endpoint) -> Endpoint {
+    Endpoint { headers: headers::without_credentials(endpoint.headers), ..endpoint }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bowline_core::endpoint::{Endpoint, EndpointState};
 use bowline_core::id::{EndpointId, TenantId};
+use bowline_core::secrets::StoredSecret;
 use bowline_core::store::endpoints::{self, EndpointQuery, WriteError};
 use bowline_core::store::stored_secrets;
 use bowline_proto::v1;
@@ -51,6 +52,7 @@ impl Endpoints {
         let mut violations = Violations::default();
         validate::request_id(&mut violations, &request.request_id);
         let draft = validate::endpoint::check(&mut violations, &wire, &context.egress);
+        draft.sealing.check_new(&mut violations);
         let used = secret_use(&draft);
         if draft.format.is_some() {
             used.check(&mut violations, &request.secret);
@@ -58,7 +60,7 @@ impl Endpoints {
         violations.finish()?;
 
         let asked = v1::CreateEndpointRequest {
-            endpoint: Some(fields::without_output(wire)),
+            endpoint: Some(fields::without_secrets(fields::without_output(wire))),
             ..v1::CreateEndpointRequest::default()
         };
         let repeat = Repeat::new(tenant, "CreateEndpoint", &request.request_id, &asked);
@@ -67,8 +69,12 @@ impl Endpoints {
         self.quota.check(tenant, endpoints::count(&client, tenant)).await?;
         let change = begin(&mut client).await?;
         if let Some(earlier) = change.earlier(&repeat).await? {
-            let stored = stored_secrets::of_owner(&change.tx, earlier).await?;
-            if !request.secret.is_empty() && !signing::is_among(&context.vault, &stored, &request.secret)? {
+            let signing = signing::only(stored_secrets::of_owner(&change.tx, earlier).await?);
+            let given = &request.secret;
+            let first = stored_secrets::of_creation(&change.tx, earlier).await?;
+            if (!given.is_empty() && !signing::is_among(&context.vault, &signing, given)?)
+                || !draft.sealing.repeats(&context.vault, &first)?
+            {
                 return Err(Fault::RequestIdReused);
             }
             drop(change);
@@ -76,12 +82,14 @@ impl Endpoints {
             let endpoint = self.read(Some(tenant), EndpointId(earlier)).await?;
             return Ok(v1::CreateEndpointResponse { endpoint: Some(endpoint), secret: String::new() });
         }
+        let sealing = draft.sealing.all_new();
         let endpoint = new_endpoint(tenant, draft, change.version);
         endpoints::insert(&change.tx, &endpoint).await.map_err(|error| taken(error, &endpoint))?;
         if let Some(secret) = &secret {
             let sealed = signing::seal(&context.vault, tenant, endpoint.id.0, secret.clone())?;
             stored_secrets::insert(&change.tx, &sealed, change.version).await?;
         }
+        sealing.write(&change, context, &endpoint).await?;
         change.keep(&repeat, endpoint.id.0).await?;
         let act = Act {
             tenant: Some(tenant),
@@ -131,11 +139,10 @@ impl Endpoints {
         let next_page_token = listing.cut(&mut rows, size, |endpoint| endpoint.id.0);
         let owners: Vec<_> = rows.iter().map(|endpoint| endpoint.id.0).collect();
         let mut secrets = stored_secrets::of_owners(&client, &owners).await?;
-        let now = Utc::now();
         let shown = rows
             .iter()
             .map(|endpoint| {
-                let own = signing::active(secrets.remove(&endpoint.id.0).unwrap_or_default(), now);
+                let own = signing_now(secrets.remove(&endpoint.id.0).unwrap_or_default());
                 present::endpoint(endpoint, &own)
             })
             .collect();
@@ -146,7 +153,7 @@ impl Endpoints {
         let client = self.context.client().await?;
         let endpoint = found(endpoints::find(&client, scope, id).await?, id)?;
         let secrets = stored_secrets::of_owner(&client, id.0).await?;
-        Ok(present::endpoint(&endpoint, &signing::active(secrets, Utc::now())))
+        Ok(present::endpoint(&endpoint, &signing_now(secrets)))
     }
 }
 
@@ -154,6 +161,11 @@ fn secret_use(draft: &EndpointDraft) -> Use<'_> {
     draft
         .format
         .map_or(Use::None, |format| Use::Sign { scheme: format.scheme(), optional: format.secret_optional() })
+}
+
+/// Of an endpoint's secrets those that sign now.
+fn signing_now(secrets: Vec<StoredSecret>) -> Vec<StoredSecret> {
+    signing::active(signing::only(secrets), Utc::now())
 }
 
 fn found(endpoint: Option<Endpoint>, id: EndpointId) -> Result<Endpoint, Fault> {

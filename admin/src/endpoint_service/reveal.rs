@@ -10,7 +10,7 @@ use bowline_core::store::{endpoints, stored_secrets};
 use bowline_proto::v1;
 use chrono::Utc;
 
-use super::{Endpoints, found};
+use super::{Endpoints, found, signing_now};
 use crate::call::Call;
 use crate::change::{Act, begin_work};
 use crate::convert::{duration, timestamp};
@@ -40,7 +40,7 @@ impl Endpoints {
         if !endpoint.spec.secret_revealable {
             return Err(Fault::SecretNotRevealable { id: id.to_string() });
         }
-        let stored = signing::active(stored_secrets::of_owner(&work.tx, id.0).await?, Utc::now());
+        let stored = signing_now(stored_secrets::of_owner(&work.tx, id.0).await?);
         if stored.is_empty() {
             let hint = "it has none to show";
             return Err(Fault::NoSecretUsed { kind: Kind::Endpoint, id: id.to_string(), hint });

@@ -1,6 +1,7 @@
 //! What changes a source that exists.
 
 use bowline_core::id::SourceId;
+use bowline_core::secrets::name::SIGNING;
 use bowline_core::source::Source;
 use bowline_core::store::{sources, stored_secrets};
 use bowline_proto::v1;
@@ -123,7 +124,7 @@ impl Sources {
         used.check(&mut violations, &request.secret);
         violations.finish()?;
         let secret = used.next(&request.secret).ok_or_else(no_use)?;
-        stored_secrets::expire(&change.tx, id.0, overlap, change.version).await?;
+        stored_secrets::expire(&change.tx, id.0, SIGNING, overlap, change.version).await?;
         let sealed = signing::seal(&context.vault, old.tenant_id, id.0, secret.clone())?;
         stored_secrets::insert(&change.tx, &sealed, change.version).await?;
         let at_once = overlap.is_zero();

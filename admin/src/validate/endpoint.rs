@@ -1,6 +1,6 @@
 //! An endpoint as a caller wants it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bowline_core::defaults;
@@ -12,7 +12,8 @@ use bowline_proto::v1;
 use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
 use url::Url;
 
-use super::{Range, Violations, excerpt};
+use super::{Range, Violations, excerpt, headers};
+use crate::sealing::Sealing;
 
 const URL_BYTES_MAX: usize = 2048;
 const LIST_MAX: usize = 256;
@@ -39,6 +40,8 @@ pub(crate) struct EndpointDraft {
     pub(crate) display_name: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) spec: EndpointSpec,
+    /// What its specification leaves out, because it is sealed.
+    pub(crate) sealing: Sealing,
     /// The format the spec names; `None` only if that was a violation.
     pub(crate) format: Option<&'static Format>,
 }
@@ -63,7 +66,7 @@ pub(crate) fn check(
         let problem = format!("`{}` is not one of {}", excerpt(format_name), known.join(", "));
         violations.add("endpoint.format", problem);
     }
-    check_headers(violations, &endpoint.headers, format);
+    let headers = headers::check(violations, &endpoint.headers, format);
     let filter = super::expression::check(violations, "endpoint.filter", &endpoint.filter, Place::Filter);
     let transform =
         super::expression::check(violations, "endpoint.transform", &endpoint.transform, Place::Transform);
@@ -74,7 +77,8 @@ pub(crate) fn check(
         filter,
         transform,
         format: format_name.to_string(),
-        headers: endpoint.headers.clone(),
+        headers: headers.plain,
+        sealed_headers: headers.sealed,
         timeout: endpoint
             .timeout
             .as_ref()
@@ -94,6 +98,7 @@ pub(crate) fn check(
         display_name: endpoint.display_name.clone(),
         labels: endpoint.labels.clone(),
         spec,
+        sealing: headers.sealing,
         format,
     }
 }
@@ -140,20 +145,6 @@ fn check_filters(violations: &mut Violations, endpoint: &v1::Endpoint) {
     }
     for (index, channel) in endpoint.channels.iter().take(LIST_MAX).enumerate() {
         super::channel(violations, &format!("endpoint.channels[{index}]"), channel);
-    }
-}
-
-fn check_headers(violations: &mut Violations, headers: &BTreeMap<String, String>, format: Option<&Format>) {
-    if let Some(Err(faults)) = format.map(|format| format.extra_headers(headers)) {
-        for fault in faults {
-            violations.add(format!("endpoint.headers[{}]", excerpt(&fault.name)), fault.refusal);
-        }
-    }
-    let mut seen = HashSet::new();
-    for name in headers.keys() {
-        if !seen.insert(name.to_ascii_lowercase()) {
-            violations.add(format!("endpoint.headers[{}]", excerpt(name)), "is there twice, in another case");
-        }
     }
 }
 
@@ -348,18 +339,6 @@ mod tests {
         let too_many =
             v1::RetryPolicy { max_attempts: 101, max_age: Some(seconds(1)), ..v1::RetryPolicy::default() };
         assert_eq!(faults(&retry(too_many)), ["endpoint.retry.max_attempts", "endpoint.retry.max_age"]);
-    }
-
-    #[test]
-    fn headers() {
-        let with = |name: &str, value: &str| {
-            faults(&v1::Endpoint { headers: [(name.into(), value.into())].into(), ..endpoint() }).len()
-        };
-        assert_eq!((with("X-Team", "billing"), with("authorization", "Bearer x")), (0, 0));
-        assert_eq!((with("Host", "x"), with("webhook-id", "x"), with("bad name", "x")), (1, 1, 1));
-        assert_eq!((with("x-a", "a\r\nb: c"), with("x-a", &"x".repeat(4097))), (1, 1));
-        let twice = [("X-A".into(), "1".into()), ("x-a".into(), "2".into())].into();
-        assert_eq!(faults(&v1::Endpoint { headers: twice, ..endpoint() }).len(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod binding;
 pub(crate) mod endpoint;
 mod expression;
 pub(crate) mod filter;
+pub(crate) mod headers;
 pub(crate) mod query;
 mod scheme;
 pub(crate) mod source;

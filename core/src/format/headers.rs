@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Format;
+use super::{Format, is_credential};
 use crate::event::{self, Event};
 
 /// Headers an endpoint may add.
@@ -124,13 +124,15 @@ impl Format {
             .flat_map(|value| value.split(','))
             .map(|name| name.trim().to_ascii_lowercase())
             .collect();
-        for (name, value) in parsed {
+        for (name, mut value) in parsed {
             let text = name.as_str();
             let stays = OF_THE_CONNECTION.contains(&text)
                 || OF_THE_SENDER.contains(&text)
                 || named.iter().any(|named| named == text)
                 || self.sets(&name);
             if !stays {
+                // It goes on, and is not logged.
+                value.set_sensitive(is_credential(&name));
                 headers.append(name, value);
             }
         }

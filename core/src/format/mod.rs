@@ -7,6 +7,7 @@
 //!    is the same in every attempt, and [`Format::headers`], signed anew each time.
 
 mod body;
+mod credential;
 mod describe;
 mod headers;
 mod javascript;
@@ -28,6 +29,7 @@ use crate::scheme::{CompiledScheme, GeneratedSecret, Key, KeyError, SignError, S
 use crate::secrets::Secret;
 
 pub(crate) use body::Data;
+pub use credential::is_credential;
 pub use describe::{Body, Description, JsonStyle, Member, Value};
 pub use headers::{EXTRA_HEADERS_MAX, HeaderFault, HeaderRefusal};
 pub(crate) use javascript::number_text;

@@ -30,6 +30,8 @@ pub enum Purpose {
     Reveal,
     /// To sign a test request.
     Test,
+    /// To show a receiver who we are.
+    Authenticate,
 }
 
 impl Purpose {
@@ -40,6 +42,7 @@ impl Purpose {
             Self::Sign => "sign",
             Self::Reveal => "reveal",
             Self::Test => "test",
+            Self::Authenticate => "authenticate",
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod audit;
 mod keyring;
+pub mod name;
 mod vault;
 
 use std::fmt;

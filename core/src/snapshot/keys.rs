@@ -10,7 +10,7 @@ use crate::scheme::{Key, KeyError, limits};
 use crate::secrets::{Purpose, Secret, SecretError, StoredSecret, Vault};
 
 /// After this the vault is asked again, so that an unsealing its log had no room for is told.
-const KEPT_S: i64 = 60;
+pub(super) const KEPT_S: i64 = 60;
 
 /// Why an owner that has secrets has no usable key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

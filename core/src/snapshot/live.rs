@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use url::Url;
 
+use super::credentials::{CredentialError, SentHeaders};
 use super::keys::{self, KeyCache, KeysError};
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
 use crate::expression::{Budget, EvaluationError, ExpressionError, LooksAt, Place, Program, Scope};
@@ -136,22 +137,23 @@ pub struct LiveEndpoint {
     pub endpoint: Endpoint,
     pub url: Url,
     pub format: &'static Format,
-    /// Newest first, expired ones too.
+    /// Those it signs with, newest first, expired ones too.
     pub secrets: Vec<Arc<StoredSecret>>,
-    /// Its own headers, checked.
-    pub headers: HeaderMap,
     /// Why this build cannot send to it. It is paused here then, whatever its row says: its backlog
     /// waits for a build that can.
     pub fault: Option<String>,
     filter: Option<Lazy>,
     transform: Option<Lazy>,
     keys: KeyCache,
+    headers: SentHeaders,
 }
 
 impl LiveEndpoint {
     /// One that this build cannot send to is kept with its [`fault`](Self::fault).
     pub fn new(endpoint: Endpoint, secrets: Vec<Arc<StoredSecret>>) -> Self {
-        match read(&endpoint.spec) {
+        let (secrets, credentials): (Vec<_>, Vec<_>) =
+            secrets.into_iter().partition(|secret| secret.is_signing());
+        match read(&endpoint.spec, &credentials) {
             Ok((url, format, headers)) => {
                 let filter = Lazy::new(endpoint.spec.filter.as_ref(), Place::Filter);
                 let transform = Lazy::new(endpoint.spec.transform.as_ref(), Place::Transform);
@@ -171,7 +173,7 @@ impl LiveEndpoint {
             // Never used; formats are part of the binary, so there is a first one.
             format: &format::all()[0],
             secrets: Vec::new(),
-            headers: HeaderMap::new(),
+            headers: SentHeaders::none(),
             fault: Some(fault),
             filter: None,
             transform: None,
@@ -185,6 +187,11 @@ impl LiveEndpoint {
             keys::open(vault, stored, Purpose::Sign, |secret| self.format.key(secret))
         };
         self.keys.get(&self.secrets, now, open)
+    }
+
+    /// Its own headers, opened; those that hold a credential are marked as sensitive.
+    pub fn headers(&self, vault: &Vault, now: DateTime<Utc>) -> Result<Arc<HeaderMap>, CredentialError> {
+        self.headers.open(vault, now)
     }
 
     /// Whether its filter, if it has one, selects the event of the scope.
@@ -216,13 +223,12 @@ impl LiveEndpoint {
     }
 }
 
-fn read(spec: &EndpointSpec) -> Result<(Url, &'static Format, HeaderMap), String> {
+fn read(
+    spec: &EndpointSpec,
+    credentials: &[Arc<StoredSecret>],
+) -> Result<(Url, &'static Format, SentHeaders), String> {
     let url = Url::parse(&spec.url).map_err(|fault| format!("its URL does not parse: {fault}"))?;
     let format = format::find(&spec.format)
         .ok_or_else(|| format!("the format `{}` is not in this version", spec.format))?;
-    let headers = format.extra_headers(&spec.headers).map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        faults.join("; ")
-    })?;
-    Ok((url, format, headers))
+    Ok((url, format, SentHeaders::new(spec, format, credentials)?))
 }

@@ -9,6 +9,7 @@
 //!    endpoints an event is for.
 
 mod configuration;
+mod credentials;
 mod endpoints;
 mod follow;
 mod keys;
@@ -32,6 +33,7 @@ use crate::store::{self, Pool};
 
 use configuration::Configuration;
 
+pub use credentials::CredentialError;
 pub use endpoints::TenantEndpoints;
 pub use keys::KeysError;
 pub use live::{ExpressionFault, LiveEndpoint, LiveSource, Selection, SourceExpressions};

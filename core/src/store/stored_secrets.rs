@@ -75,22 +75,38 @@ pub async fn of_owners(
     Ok(found)
 }
 
-/// Lets what is valid now end after the overlap, by the database's clock; what would end before that
-/// keeps its time. Versions that ended long ago go.
+/// Those an endpoint was created with, as far as they are still there and unchanged.
+pub async fn of_creation(client: &impl GenericClient, endpoint: Uuid) -> Result<Vec<StoredSecret>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM secrets
+          WHERE owner_id = $1 AND config_version = (SELECT created_version FROM endpoints WHERE id = $1)"
+    );
+    client.query(&sql, &[&endpoint]).await?.iter().map(read).collect()
+}
+
+/// Lets the versions of this name that are valid now end after the overlap, by the database's clock; what
+/// would end before that keeps its time. Versions that ended long ago go.
 pub async fn expire(
     client: &impl GenericClient,
     owner: Uuid,
+    name: &str,
     overlap: Duration,
     config_version: i64,
 ) -> Result<(), Error> {
     const FORGET: &str = "
-        DELETE FROM secrets WHERE owner_id = $1 AND expires_at < now() - make_interval(days => $2)";
+        DELETE FROM secrets WHERE owner_id = $1 AND name = $3 AND expires_at < now() - make_interval(days => $2)";
     const EXPIRE: &str = "
         UPDATE secrets
            SET expires_at = now() + make_interval(secs => $2), config_version = $3
-         WHERE owner_id = $1 AND (expires_at IS NULL OR expires_at > now() + make_interval(secs => $2))";
-    client.execute(FORGET, &[&owner, &KEPT_AFTER_EXPIRY_DAYS]).await?;
-    client.execute(EXPIRE, &[&owner, &overlap.as_secs_f64(), &config_version]).await?;
+         WHERE owner_id = $1 AND name = $4 AND (expires_at IS NULL OR expires_at > now() + make_interval(secs => $2))";
+    client.execute(FORGET, &[&owner, &KEPT_AFTER_EXPIRY_DAYS, &name]).await?;
+    client.execute(EXPIRE, &[&owner, &overlap.as_secs_f64(), &config_version, &name]).await?;
+    Ok(())
+}
+
+/// One that was replaced, or is of no use any more; its owner must change in the same transaction.
+pub async fn delete(client: &impl GenericClient, id: SecretId) -> Result<(), Error> {
+    client.execute("DELETE FROM secrets WHERE id = $1", &[&id.0]).await?;
     Ok(())
 }
 

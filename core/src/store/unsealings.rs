@@ -48,6 +48,7 @@ fn action(purpose: Purpose) -> &'static str {
         Purpose::Sign => "secret.unseal.sign",
         Purpose::Reveal => "secret.unseal.reveal",
         Purpose::Test => "secret.unseal.test",
+        Purpose::Authenticate => "secret.unseal.authenticate",
     }
 }
 

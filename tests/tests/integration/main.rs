@@ -17,6 +17,7 @@ mod by_hand;
 mod cli;
 mod config;
 mod crash;
+mod credentials;
 mod delivery;
 mod edge;
 mod egress;
