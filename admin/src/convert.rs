@@ -42,9 +42,11 @@ pub(crate) fn headers(stored: &[u8]) -> Vec<v1::Header> {
 /// Those of an attempt. What is logged holds no credential; a row from before that was so may.
 pub(crate) fn logged_headers(stored: &[u8]) -> Vec<v1::Header> {
     let is_credential = |name: &str| name.parse().is_ok_and(|name| is_credential(&name));
-    let redact = |header: v1::Header| match is_credential(&header.name) {
-        true => v1::Header { value: "(redacted)".into(), raw_value: Bytes::new(), ..header },
-        false => header,
+    let redact = |header: v1::Header| {
+        if !is_credential(&header.name) {
+            return header;
+        }
+        v1::Header { value: "(redacted)".into(), raw_value: Bytes::new(), ..header }
     };
     headers(stored).into_iter().map(redact).collect()
 }

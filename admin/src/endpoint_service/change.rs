@@ -48,13 +48,13 @@ impl Endpoints {
         let stored = stored_secrets::of_owner(&change.tx, id.0).await?;
         let sealing = draft.sealing.over(&mut violations, &old.spec, &stored);
         violations.finish()?;
-        if draft.spec.format != old.spec.format {
-            if !secret_use(&draft).fits(&context.vault, &signing_now(stored))? {
-                return Err(Fault::field(
-                    "endpoint.format",
-                    "the secret of this endpoint cannot sign in this format: create a new endpoint for it",
-                ));
-            }
+        if draft.spec.format != old.spec.format
+            && !secret_use(&draft).fits(&context.vault, &signing_now(stored))?
+        {
+            return Err(Fault::field(
+                "endpoint.format",
+                "the secret of this endpoint cannot sign in this format: create a new endpoint for it",
+            ));
         }
         let new = Endpoint {
             name: draft.name,

@@ -85,14 +85,12 @@ async fn a_credential_in_a_header_is_sent_and_stands_nowhere_in_clear() {
     })
     .await;
     assert_eq!(stack.database.tables_with(TOKEN).await, Vec::<String>::new());
-    assert_eq!(stack.database.tables_with("x-team").await, ["endpoints", &attempts_of_today(&stack).await]);
+    let tables = stack.database.tables_with("x-team").await;
+    assert!(
+        ["attempts", "endpoints"].iter().all(|table| tables.iter().any(|found| found == table)),
+        "{tables:?}"
+    );
     assert!(!stack.logs().contains(TOKEN), "a log holds the token");
-}
-
-/// The partition that has rows: the look at every table does find what is there.
-async fn attempts_of_today(stack: &Stack) -> String {
-    let of = "SELECT tableoid::regclass::text FROM attempts LIMIT 1";
-    stack.database.sql().query_one(of, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]
