@@ -85,9 +85,12 @@ impl Sender {
         endpoint: &LiveEndpoint,
         attempted: &Attempted,
     ) -> Result<reqwest::Request, Unsendable> {
-        let keys = endpoint.keys(&self.vault, attempted.started_at).map_err(Unsendable::without_secret)?;
-        let headers =
-            endpoint.headers(&self.vault, attempted.started_at).map_err(Unsendable::without_secret)?;
+        let keys = endpoint
+            .keys(&self.vault, attempted.started_at)
+            .map_err(|error| Unsendable::without_secret(&error))?;
+        let headers = endpoint
+            .headers(&self.vault, attempted.started_at)
+            .map_err(|error| Unsendable::without_secret(&error))?;
         let context = AttemptContext {
             number: job.attempt + 1,
             attempt_id: attempted.id.0,
@@ -164,7 +167,7 @@ struct Unsendable {
 }
 
 impl Unsendable {
-    fn without_secret(error: impl ToString) -> Self {
+    fn without_secret(error: &impl ToString) -> Self {
         Self { reason: DeadReason::SecretMissing, message: error.to_string() }
     }
 }
