@@ -159,7 +159,7 @@ fn dedup_key(tenant: TenantId, request: &v1::PublishEventRequest) -> Option<Dedu
     }
     Some(DedupKey {
         scope: tenant.0,
-        hash: Sha256::digest(request.idempotency_key.as_bytes()).into(),
+        hash: DedupKey::hash(request.idempotency_key.as_bytes()),
         ttl: defaults::DEDUP_TTL,
         fingerprint: Some(fingerprint(request)),
     })

@@ -154,6 +154,11 @@ impl Writer {
                 Err(error) if error.is_missing_partition() && self.make_partitions(&batch).await => {
                     open.push(batch);
                 }
+                // An earlier commit has happened after all.
+                Err(error) if error.is_repeated_row() && !batch.repeated => {
+                    batch.repeated = true;
+                    open.push(batch);
+                }
                 Err(error) if refused(&error) => {
                     let (parts, stays) = refuse(batch, &error);
                     unrecorded.extend(stays);

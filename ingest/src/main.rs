@@ -64,6 +64,9 @@ struct Cli {
     args: bootstrap::Args,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     bootstrap::run(Service::Ingest, &cli.args, run)

@@ -17,7 +17,6 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
-use sha2::{Digest, Sha256};
 
 use crate::reject::{RETRY_LATER, Refusal};
 use crate::{expression, handshake, route};
@@ -159,7 +158,7 @@ impl Judge<'_> {
         };
         let key = key.map(|key| DedupKey {
             scope: source.id.0,
-            hash: Sha256::digest(&key).into(),
+            hash: DedupKey::hash(&key),
             ttl: spec.dedup_ttl.unwrap_or(defaults::DEDUP_TTL),
             fingerprint: None,
         });

@@ -8,6 +8,8 @@ pub(super) enum Failure {
     /// Something in the rows.
     Data(String),
     Partition,
+    /// Some of the rows are there already: an earlier commit has happened after all.
+    Repeated,
     /// Not the rows' fault: the same rows may pass later.
     Passing,
 }
@@ -16,6 +18,9 @@ pub(super) enum Failure {
 pub(super) fn classify(error: &store::Error, closed: bool) -> Failure {
     if error.is_missing_partition() {
         return Failure::Partition;
+    }
+    if error.is_repeated_row() {
+        return Failure::Repeated;
     }
     let store::Error::Postgres(error) = error else { return Failure::Passing };
     let Some(db) = error.as_db_error() else {

@@ -59,7 +59,7 @@ pub(super) enum Outcome {
 
 /// Sorted by key, so that two writers never lock keys in opposite order.
 pub(super) fn fold(requests: Vec<Request>) -> Vec<Group> {
-    let mut keyed: BTreeMap<(Uuid, [u8; 32]), Group> = BTreeMap::new();
+    let mut keyed: BTreeMap<(Uuid, Uuid), Group> = BTreeMap::new();
     let mut groups = Vec::new();
     for request in requests {
         let Some(key) = &request.new.key else {
@@ -200,7 +200,7 @@ mod tests {
         };
         let key = key.map(|key| DedupKey {
             scope: tenant.0,
-            hash: [key; 32],
+            hash: Uuid::from_bytes([key; 16]),
             ttl: Duration::from_secs(60),
             fingerprint: fingerprint.map(|byte| [byte; 32]),
         });
@@ -230,7 +230,7 @@ mod tests {
             requests.push(request);
         }
         let groups = fold(requests);
-        let keys: Vec<_> = groups.iter().map(|group| group.key().map(|key| key.hash[0])).collect();
+        let keys: Vec<_> = groups.iter().map(|group| group.key().map(|key| key.hash.as_bytes()[0])).collect();
         assert_eq!(keys, [None, None, Some(1), Some(2), Some(3)]);
         assert_eq!(groups[4].followers.len(), 1);
     }

@@ -23,6 +23,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -59,11 +60,21 @@ pub struct NewEvent {
 pub struct DedupKey {
     /// The source, or the tenant for a published event.
     pub scope: Uuid,
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
+    /// Of the key, by [`Self::hash`].
+    pub hash: Uuid,
     pub ttl: Duration,
     /// SHA-256 over what is published: the same key with another one is [`JournalError::KeyReused`].
     pub fingerprint: Option<[u8; 32]>,
+}
+
+impl DedupKey {
+    /// The first half of the SHA-256 of a key: within one scope that is enough to tell keys apart, and
+    /// half the index to keep in memory.
+    pub fn hash(key: &[u8]) -> Uuid {
+        let mut half = [0; 16];
+        half.copy_from_slice(&Sha256::digest(key)[..16]);
+        Uuid::from_bytes(half)
+    }
 }
 
 /// What has been committed, now or, for a duplicate, before.

@@ -111,6 +111,8 @@ impl Writer {
     async fn settle(&mut self, requests: Vec<Request>) {
         let mut groups = fold(requests);
         let classes = self.writing.classes(&groups);
+        // An earlier commit of some of them may have happened.
+        let mut repeated = false;
         loop {
             let now = Instant::now();
             groups = groups.into_iter().filter_map(|group| group.still_waiting(now)).collect();
@@ -121,7 +123,7 @@ impl Writer {
                 self.wait().await;
                 continue;
             }
-            let round = self.round(&groups, &classes).await;
+            let round = self.round(&groups, &classes, &mut repeated).await;
             groups = groups
                 .into_iter()
                 .zip(round.outcomes)
@@ -140,7 +142,12 @@ impl Writer {
 
     /// Tries every group once; bisects where rows are at fault, so that one fails alone
     /// (invariant 12).
-    async fn round(&mut self, groups: &[Group], classes: &HashMap<TenantId, Class>) -> Round {
+    async fn round(
+        &mut self,
+        groups: &[Group],
+        classes: &HashMap<TenantId, Class>,
+        repeated: &mut bool,
+    ) -> Round {
         let mut round = Round { outcomes: vec![Outcome::Again; groups.len()], troubled: false };
         let mut held = Vec::new();
         #[allow(clippy::single_range_in_vec_init, reason = "a list of spans, the whole first")]
@@ -148,7 +155,7 @@ impl Writer {
         let mut partitions_made = false;
         while let Some(span) = spans.pop() {
             let rows = &groups[span.clone()];
-            let failure = match self.write(rows, classes).await {
+            let failure = match self.write(rows, classes, *repeated).await {
                 Ok(written) => {
                     read_back(rows, &written, &span, &mut round.outcomes, &mut held);
                     continue;
@@ -165,6 +172,11 @@ impl Writer {
                         Failure::Data("its id is of another time than now".into())
                     }
                 }
+                Err(Failure::Repeated) if !*repeated => {
+                    *repeated = true;
+                    spans.push(span);
+                    continue;
+                }
                 Err(failure) => failure,
             };
             match failure {
@@ -176,8 +188,8 @@ impl Writer {
                     let middle = span.start + span.len() / 2;
                     spans.extend([middle..span.end, span.start..middle]);
                 }
-                Failure::Partition | Failure::Passing => {
-                    round.troubled = true;
+                Failure::Partition | Failure::Repeated | Failure::Passing => {
+                    (round.troubled, *repeated) = (true, true);
                     if self.link.is_none() {
                         break;
                     }
@@ -195,6 +207,7 @@ impl Writer {
         &mut self,
         groups: &[Group],
         classes: &HashMap<TenantId, Class>,
+        repeated: bool,
     ) -> Result<Vec<Written>, Failure> {
         let Some(link) = &self.link else { return Err(Failure::Passing) };
         let connection = &link.connection;
@@ -205,7 +218,7 @@ impl Writer {
         let began = Instant::now();
         // What was said before is not about this commit.
         connection.take_warning();
-        let mut result = answered(connection.insert(&rows)).await;
+        let mut result = answered(connection.insert(&rows, repeated)).await;
         if let Ok(written) = &result
             && written.iter().any(|row| row.claimed && row.fresh && !row.inserted)
         {
@@ -283,12 +296,11 @@ impl Writer {
         let keys: Vec<_> = asked.iter().map(|(_, key)| *key).collect();
         match answered(link.connection.holders(&keys)).await {
             Ok(holders) => {
-                let mut by_key: HashMap<(Uuid, Vec<u8>), _> =
-                    holders.into_iter().map(|holder| ((holder.scope, holder.hash.clone()), holder)).collect();
+                let mut by_key: HashMap<(Uuid, Uuid), _> =
+                    holders.into_iter().map(|holder| ((holder.scope, holder.hash), holder)).collect();
                 for (at, key) in asked {
                     // One that is free by now is tried as new.
-                    let holder =
-                        by_key.remove(&(key.scope, key.hash.to_vec())).filter(|found| !found.expired);
+                    let holder = by_key.remove(&(key.scope, key.hash)).filter(|found| !found.expired);
                     let Some(holder) = holder else { continue };
                     let fingerprint = holder.fingerprint.and_then(|bytes| bytes.try_into().ok());
                     round.outcomes[at] = if same_event(key.fingerprint, fingerprint) {

@@ -21,11 +21,14 @@ use crate::streams::Class;
 /// this statement inserts gets an outbox row: a repeated commit brings back nothing that is settled.
 /// `IN` here never becomes a join (`IS TRUE`, or its place, keeps it a hashed subplan): the planner
 /// takes a batch for ten rows and would compare each row with each.
+///
+/// `{repeated}`: only rows that an earlier commit may have stored can be there already. To allow for
+/// that costs each row a look into its index before and a record of WAL after.
 const INSERT: &str = "
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[],
                          $7::text[], $8::bytea[], $9::bytea[], $10::timestamptz[], $11::uuid[],
-                         $12::bytea[], $13::bytea[], $14::bigint[], $15::uuid[], $16::smallint[],
+                         $12::uuid[], $13::bytea[], $14::bigint[], $15::uuid[], $16::smallint[],
                          $17::smallint[])
         AS i (id, tenant_id, source_id, generation, event_type, channel,
               content_type, headers, body, create_time, key_scope,
@@ -50,7 +53,7 @@ WITH input AS MATERIALIZED (
       FROM fresh
      WHERE key_scope IS NULL OR id IN (SELECT event_id FROM claimed)
      ORDER BY id
-    ON CONFLICT (id) DO NOTHING
+    {repeated}
     RETURNING id
 ), config AS (
     SELECT version FROM config_state
@@ -60,7 +63,7 @@ WITH input AS MATERIALIZED (
       FROM input
      WHERE (id IN (SELECT id FROM ev)) IS TRUE
      GROUP BY chunk_id, shard, class
-    ON CONFLICT DO NOTHING
+    {repeated}
 )
 SELECT i.id,
        i.id IN (SELECT id FROM fresh) AS fresh,
@@ -72,7 +75,7 @@ SELECT i.id,
 /// `FOR SHARE` waits for whoever holds a key in a transaction of its own.
 const HOLDERS: &str = "
 SELECT d.scope_id, d.key_hash, d.event_id, d.fingerprint, d.expires_at < now() AS expired
-  FROM unnest($1::uuid[], $2::bytea[]) AS k (scope_id, key_hash)
+  FROM unnest($1::uuid[], $2::uuid[]) AS k (scope_id, key_hash)
   JOIN dedup_keys d ON d.scope_id = k.scope_id AND d.key_hash = k.key_hash
  ORDER BY d.scope_id, d.key_hash
    FOR SHARE OF d";
@@ -106,7 +109,7 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     pub scope: Uuid,
-    pub hash: Vec<u8>,
+    pub hash: Uuid,
     pub event_id: Uuid,
     pub fingerprint: Option<Vec<u8>>,
     pub expired: bool,
@@ -117,6 +120,7 @@ pub struct Holder {
 pub struct Connection {
     client: Client,
     insert: Statement,
+    insert_repeated: Statement,
     holders: Statement,
     warned: Arc<AtomicBool>,
     lost: CancellationToken,
@@ -152,8 +156,10 @@ impl Connection {
         if !matches!(durability.as_str(), "on" | "remote_apply") {
             client.batch_execute("SET synchronous_commit = on").await?;
         }
-        let (insert, holders) = (client.prepare(INSERT).await?, client.prepare(HOLDERS).await?);
-        Ok(Self { client, insert, holders, warned, lost })
+        let insert = client.prepare(&INSERT.replace("{repeated}", "")).await?;
+        let insert_repeated = client.prepare(&INSERT.replace("{repeated}", "ON CONFLICT DO NOTHING")).await?;
+        let holders = client.prepare(HOLDERS).await?;
+        Ok(Self { client, insert, insert_repeated, holders, warned, lost })
     }
 
     pub fn is_closed(&self) -> bool {
@@ -176,8 +182,10 @@ impl Connection {
         self.warned.swap(false, Ordering::SeqCst)
     }
 
-    /// Commits the rows; they must be sorted by key, each key once.
-    pub async fn insert(&self, rows: &[Row<'_>]) -> Result<Vec<Written>, Error> {
+    /// Commits the rows; they must be sorted by key, each key once. `repeated`: an earlier commit of
+    /// some of them may have happened.
+    pub async fn insert(&self, rows: &[Row<'_>], repeated: bool) -> Result<Vec<Written>, Error> {
+        let statement = if repeated { &self.insert_repeated } else { &self.insert };
         let ids: Vec<Uuid> = rows.iter().map(|row| row.event.id.0).collect();
         let tenants: Vec<Uuid> = rows.iter().map(|row| row.event.tenant_id.0).collect();
         let sources: Vec<Option<Uuid>> =
@@ -190,7 +198,7 @@ impl Connection {
         let bodies: Vec<&[u8]> = rows.iter().map(|row| row.event.body.as_ref()).collect();
         let times: Vec<DateTime<Utc>> = rows.iter().map(|row| row.event.time).collect();
         let scopes: Vec<Option<Uuid>> = rows.iter().map(|row| row.key.map(|key| key.scope)).collect();
-        let hashes: Vec<Option<&[u8]>> = rows.iter().map(|row| row.key.map(|key| &key.hash[..])).collect();
+        let hashes: Vec<Option<Uuid>> = rows.iter().map(|row| row.key.map(|key| key.hash)).collect();
         let fingerprints: Vec<Option<&[u8]>> =
             rows.iter().map(|row| row.key.and_then(|key| key.fingerprint.as_ref()).map(|f| &f[..])).collect();
         let ttls: Vec<Option<i64>> = rows.iter().map(|row| row.key.map(|key| millis(key.ttl))).collect();
@@ -200,7 +208,7 @@ impl Connection {
         let found = self
             .client
             .query(
-                &self.insert,
+                statement,
                 &[
                     &ids,
                     &tenants,
@@ -239,7 +247,7 @@ impl Connection {
     /// Who holds these keys; those that are free by now are left out.
     pub async fn holders(&self, keys: &[&DedupKey]) -> Result<Vec<Holder>, Error> {
         let scopes: Vec<Uuid> = keys.iter().map(|key| key.scope).collect();
-        let hashes: Vec<&[u8]> = keys.iter().map(|key| &key.hash[..]).collect();
+        let hashes: Vec<Uuid> = keys.iter().map(|key| key.hash).collect();
         let found = self.client.query(&self.holders, &[&scopes, &hashes]).await?;
         found
             .iter()

@@ -46,7 +46,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 31;
+pub const MIN_SCHEMA: i32 = 60;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 
@@ -98,6 +98,11 @@ impl Error {
     pub fn is_missing_partition(&self) -> bool {
         let refusal = self.postgres().and_then(tokio_postgres::Error::as_db_error);
         refusal.is_some_and(|db| *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none())
+    }
+
+    /// A row that is there already.
+    pub fn is_repeated_row(&self) -> bool {
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
     /// Postgres is away, shutting down, out of connections or too slow: the same call may succeed later.

@@ -7,6 +7,8 @@
 //! Where a person asked for another try while the request was out (`queue.again`), its failure is
 //! followed by one at once, even if it had been the last of its budget.
 
+use std::sync::LazyLock;
+
 use uuid::Uuid;
 
 use super::{Connection, Error};
@@ -104,6 +106,7 @@ waiting AS MATERIALIZED (
 judged AS MATERIALIZED (
     SELECT i.*, coalesce(w.owner = i.life, false) AS from_queue,
            coalesce(h.owner = i.life, false) AND w.event_id IS NULL AS from_chunk,
+           w.event_id IS NOT NULL AS waits,
            CASE WHEN i.dead_reason = 'attempts_exhausted' AND w.again AND w.owner = i.life THEN 'retry'
                 ELSE i.decision END AS verdict,
            CASE WHEN w.again AND w.owner = i.life THEN 0 ELSE i.due_in_ms END AS wait_ms
@@ -120,12 +123,12 @@ logged AS (
            started_at, duration_us, url, request_headers, status, response_headers, response_body,
            error_kind, error_message
       FROM judged ORDER BY event_id, endpoint_id, run, attempt_id
-    ON CONFLICT DO NOTHING
+    {repeated}
     RETURNING event_id, endpoint_id, run, attempt_id, decision
 ),
 effect AS (
     SELECT j.event_id, j.endpoint_id, j.run, j.tenant_id, j.attempt, j.life, j.wait_ms AS due_in_ms, j.dead_reason,
-           j.from_queue, j.from_chunk, l.decision
+           j.from_queue, j.from_chunk, j.waits, l.decision
       FROM judged AS j JOIN logged AS l USING (event_id, endpoint_id, run, attempt_id)
 ),
 retried AS (
@@ -145,6 +148,7 @@ queued AS (
 finished AS (
     DELETE FROM queue AS q USING effect AS e
      WHERE q.event_id = e.event_id AND q.endpoint_id = e.endpoint_id AND q.run = e.run
+       AND e.waits
        AND (e.decision = 'delivered' OR (e.decision IN ('dead', 'cancelled', 'expired') AND e.from_queue))
 ),
 buried AS (
@@ -154,10 +158,11 @@ buried AS (
      ORDER BY event_id, endpoint_id, run
     ON CONFLICT DO NOTHING
 ),
+-- What comes from its chunk was never decided before: no dead letter is to be looked for.
 risen AS (
     DELETE FROM dead_letters AS d USING effect AS e
      WHERE d.event_id = e.event_id AND d.endpoint_id = e.endpoint_id AND d.run = e.run
-       AND e.decision = 'delivered'
+       AND e.decision = 'delivered' AND NOT e.from_chunk
 ),
 put AS (
     INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, owner, attempt)
@@ -186,6 +191,11 @@ settled AS (
      WHERE o.id = h.id
 )
 SELECT event_id, endpoint_id, run, decision FROM effect";
+
+/// Only what an earlier commit may have stored can be there already. To allow for that costs each row a
+/// look into its index before and a record of WAL after.
+static FIRST: LazyLock<String> = LazyLock::new(|| SQL.replace("{repeated}", ""));
+static AGAIN: LazyLock<String> = LazyLock::new(|| SQL.replace("{repeated}", "ON CONFLICT DO NOTHING"));
 
 /// Commits a batch; returns the decisions as they were written (some may have become `stale`).
 #[allow(
@@ -246,7 +256,7 @@ pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryK
 
     let rows = client
         .query(
-            &client.prepare_cached(SQL).await?,
+            &client.prepare_cached(if batch.repeated { &AGAIN } else { &FIRST }).await?,
             &[
                 &events,
                 &endpoints,

@@ -50,7 +50,7 @@ fn event(event_type: &str) -> NewEvent {
 fn keyed(event_type: &str, key: &str) -> NewEvent {
     let key = DedupKey {
         scope: DEFAULT_TENANT.0,
-        hash: Sha256::digest(key).into(),
+        hash: DedupKey::hash(key.as_bytes()),
         ttl: Duration::from_secs(3600),
         fingerprint: None,
     };

@@ -65,7 +65,7 @@ INSERT INTO dead_letters (event_id, endpoint_id, run, tenant_id, reason, attempt
 SELECT id, id_of(2, endpoint_of(n)), 0, tenant_of(n), CASE WHEN n % 1000 < 2 THEN 'gone' ELSE 'attempts_exhausted' END, 10, at
   FROM filled WHERE n % 2 = 1;
 INSERT INTO dedup_keys (scope_id, key_hash, event_id, expires_at)
-SELECT id_of(3, endpoint_of(n)), sha256(n::text::bytea), id, now() + (n % 100 - 1) * interval '1 hour' FROM filled;
+SELECT id_of(3, endpoint_of(n)), encode(substring(sha256(n::text::bytea) FOR 16), 'hex')::uuid, id, now() + (n % 100 - 1) * interval '1 hour' FROM filled;
 INSERT INTO outbox (id, shard, class, event_ids, config_version, owner, created_at)
 SELECT id_of(6, n / 5), 0, n / 5 % 2, array_agg(id), 1,
        CASE n / 5 % 10 WHEN 0 THEN id_of(4, 3) WHEN 1 THEN id_of(4, 1) WHEN 2 THEN id_of(4, 2) END, now() - interval '1 minute'
