@@ -11,7 +11,6 @@ use bowline_tests::proxy::{Cut, Proxy};
 use bowline_tests::{admin, stack, stores};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// In the statement that stores events, and in no other.

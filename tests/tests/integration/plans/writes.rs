@@ -11,7 +11,6 @@ use bowline_core::store::record::{self, Batch, Outcome, Park, Release};
 use bowline_core::store::{chunks, queue};
 use bowline_core::streams::Class;
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 use super::{BUSY_ENDPOINT, DAYS, LIVE, ROUNDS, SMALL_ENDPOINT, SMALL_TENANT, Site, id_of};
 
