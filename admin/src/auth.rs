@@ -102,13 +102,15 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 42] = [
+const METHODS: [(&str, Access); 44] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
     ("/bowline.v1.SourceService/UpdateSource", Access::Write),
     ("/bowline.v1.SourceService/DeleteSource", Access::Write),
     ("/bowline.v1.SourceService/RotateSourceSecret", Access::Secrets),
+    ("/bowline.v1.SourceService/SetSourceSecret", Access::Secrets),
+    ("/bowline.v1.SourceService/ListPresets", Access::Read),
     ("/bowline.v1.EndpointService/CreateEndpoint", Access::Write),
     ("/bowline.v1.EndpointService/GetEndpoint", Access::Read),
     ("/bowline.v1.EndpointService/ListEndpoints", Access::Read),

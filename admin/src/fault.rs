@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     DeadLetter,
     Operation,
     Binding,
+    Preset,
 }
 
 impl Kind {
@@ -43,6 +44,7 @@ impl Kind {
             Self::DeadLetter => "dead_letter",
             Self::Operation => "operation",
             Self::Binding => "binding",
+            Self::Preset => "preset",
         }
     }
 }

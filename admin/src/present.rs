@@ -1,6 +1,7 @@
 //! Stored resources as the API shows them.
 
 mod binding;
+mod presets;
 
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
@@ -16,6 +17,7 @@ use bowline_proto::v1;
 use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
 
 pub(crate) use binding::binding;
+pub(crate) use presets::preset;
 
 use crate::convert::{duration, headers, logged_headers, struct_of_json, timestamp};
 use crate::fault::Fault;
@@ -66,6 +68,7 @@ pub(crate) fn stored_source(
         update_time: Some(timestamp(source.update_time)),
         etag: etag(source.config_version),
         preset: spec.preset.clone(),
+        parameters: spec.parameters.clone(),
         scheme,
         insecure: spec.insecure,
         path: source.path.clone().unwrap_or_default(),

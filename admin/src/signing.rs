@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bowline_core::id::TenantId;
 use bowline_core::scheme::{CompiledScheme, Key, SignError, SignInput};
-use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault, name};
+use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -29,8 +29,8 @@ pub(crate) enum Use<'a> {
     None,
     /// A source: it verifies.
     Verify(&'a CompiledScheme),
-    /// A source whose expression reads it as text.
-    Expression,
+    /// Something reads it as text: an expression, or a handshake.
+    Text,
     /// An endpoint: it signs, unless it has no secret and its format allows that.
     Sign { scheme: &'a CompiledScheme, optional: bool },
 }
@@ -38,53 +38,63 @@ pub(crate) enum Use<'a> {
 impl Use<'_> {
     fn scheme(&self) -> Option<&CompiledScheme> {
         match self {
-            Self::None | Self::Expression => None,
+            Self::None | Self::Text => None,
             Self::Verify(scheme) | Self::Sign { scheme, .. } => Some(scheme),
         }
     }
 
     /// The given secret must be a key of the scheme.
     pub(crate) fn check(&self, violations: &mut Violations, given: &str) {
+        self.check_at(violations, "secret", given);
+    }
+
+    /// The same, of a secret that stands elsewhere in the request.
+    pub(crate) fn check_at(&self, violations: &mut Violations, field: &str, given: &str) {
         if given.is_empty() {
             return;
         }
-        if matches!(self, Self::Expression) {
+        if matches!(self, Self::Text) {
             if given.len() > SECRET_BYTES_MAX {
-                violations.add("secret", format!("must be at most {SECRET_BYTES_MAX} bytes"));
+                violations.add(field, format!("must be at most {SECRET_BYTES_MAX} bytes"));
             } else if given.len() < VERIFYING_BYTES_MIN {
                 let problem = format!("is too short: at least {VERIFYING_BYTES_MIN} bytes are needed");
-                violations.add("secret", problem);
+                violations.add(field, problem);
             }
             return;
         }
         let Some(scheme) = self.scheme() else {
-            violations.add("secret", "must be empty: nothing is verified here");
+            violations.add(field, "must be empty: nothing is verified here");
             return;
         };
         if given.len() > SECRET_BYTES_MAX {
-            violations.add("secret", format!("must be at most {SECRET_BYTES_MAX} bytes"));
+            violations.add(field, format!("must be at most {SECRET_BYTES_MAX} bytes"));
             return;
         }
         match scheme.key(&Secret::from(given)) {
-            Err(error) => violations.add("secret", error),
+            Err(error) => violations.add(field, error),
             Ok(key) if matches!(self, Self::Sign { .. }) && !can_sign(scheme, &key) => {
-                violations.add("secret", "is a public key, which only verifies: give the private one");
+                violations.add(field, "is a public key, which only verifies: give the private one");
             }
-            Ok(_) => self.check_strength(violations, scheme, given),
+            Ok(_) => self.check_strength(violations, field, (scheme, given)),
         }
     }
 
-    fn check_strength(&self, violations: &mut Violations, scheme: &CompiledScheme, given: &str) {
+    fn check_strength(
+        &self,
+        violations: &mut Violations,
+        field: &str,
+        (scheme, given): (&CompiledScheme, &str),
+    ) {
         let (encoded, bytes) = key_bytes(scheme, given);
         let least = match self {
             Self::Sign { .. } if encoded => STANDARD_BYTES_MIN,
             Self::Sign { .. } => SIGNING_BYTES_MIN,
-            Self::Verify(_) | Self::Expression | Self::None => VERIFYING_BYTES_MIN,
+            Self::Verify(_) | Self::Text | Self::None => VERIFYING_BYTES_MIN,
         };
         if bytes < least {
             let decoded = if encoded { " once decoded" } else { "" };
             violations.add(
-                "secret",
+                field,
                 format!("is too short: {bytes} bytes{decoded}, at least {least} are needed (leave it out and one is generated)"),
             );
         }
@@ -100,7 +110,7 @@ impl Use<'_> {
 
     /// For a rotation: the given secret or a fresh one; `None` where there is no use for any.
     pub(crate) fn next(&self, given: &str) -> Option<Secret> {
-        if matches!(self, Self::Expression) {
+        if matches!(self, Self::Text) {
             return Some(if given.is_empty() { Secret::generate() } else { Secret::from(given) });
         }
         let scheme = self.scheme()?;
@@ -114,13 +124,14 @@ impl Use<'_> {
     /// refuses everything until it is given one.
     pub(crate) fn fits(&self, vault: &Vault, secrets: &[StoredSecret]) -> Result<bool, Fault> {
         let Some(scheme) = self.scheme() else { return Ok(true) };
-        for stored in secrets {
+        let own: Vec<&StoredSecret> = secrets.iter().filter(|secret| secret.is_signing()).collect();
+        for stored in &own {
             let Ok(key) = scheme.key(&*vault.open(stored, Purpose::Verify)?) else { return Ok(false) };
             if matches!(self, Self::Sign { .. }) && !can_sign(scheme, &key) {
                 return Ok(false);
             }
         }
-        Ok(!(secrets.is_empty() && matches!(self, Self::Sign { optional: false, .. })))
+        Ok(!(own.is_empty() && matches!(self, Self::Sign { optional: false, .. })))
     }
 }
 
@@ -148,14 +159,15 @@ fn can_sign(scheme: &CompiledScheme, key: &Key) -> bool {
     !matches!(scheme.sign(&trial, std::slice::from_ref(key)), Err(SignError::NoSigningKey))
 }
 
-/// Seals the one secret of an owner.
+/// Seals a secret of an owner.
 pub(crate) fn seal(
     vault: &Vault,
     tenant_id: TenantId,
     owner: Uuid,
+    name: &str,
     value: Secret,
 ) -> Result<StoredSecret, Fault> {
-    Ok(vault.seal(NewSecret { tenant_id, owner, name: name::SIGNING.into(), value, expires_at: None })?)
+    Ok(vault.seal(NewSecret { tenant_id, owner, name: name.into(), value, expires_at: None })?)
 }
 
 /// The secret as it is shown, once. It was text when it came, or hex or base64 when it was made.
@@ -165,9 +177,14 @@ pub(crate) fn shown(secret: Option<&Secret>) -> String {
 
 /// Whether the secret of a repeated call is one that the first call could have brought. Opens what
 /// is stored: a fingerprint of a secret beside the database would be something to guess against.
-pub(crate) fn is_among(vault: &Vault, secrets: &[StoredSecret], given: &str) -> Result<bool, Fault> {
+pub(crate) fn is_among(
+    vault: &Vault,
+    secrets: &[StoredSecret],
+    name: &str,
+    given: &str,
+) -> Result<bool, Fault> {
     let given = Secret::from(given);
-    for stored in secrets {
+    for stored in secrets.iter().filter(|stored| stored.name == name) {
         if *vault.open(stored, Purpose::Verify)? == given {
             return Ok(true);
         }

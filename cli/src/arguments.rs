@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, publish, source, trigger,
-    verify,
+    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset, publish, source,
+    trigger, verify,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -54,6 +54,9 @@ enum Command {
     /// What came in
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// The providers that Bowline knows
+    #[command(subcommand)]
+    Preset(preset::PresetCommand),
     /// Questions about what a source has received
     #[command(subcommand)]
     Payload(payload::PayloadCommand),
@@ -96,6 +99,7 @@ impl Arguments {
             Command::Trigger(arguments) => trigger::run(arguments, &admin, form).await,
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Event(command) => event::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Preset(command) => preset::run(command, &Admin::new(&admin)?, form).await,
             Command::Payload(command) => payload::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Binding(command) => binding::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Delivery(command) => delivery::run(command, &Admin::new(&admin)?, tenant, form).await,

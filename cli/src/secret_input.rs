@@ -1,11 +1,13 @@
 //! How a secret reaches a command without standing in the list of processes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::command::key_value;
 use crate::failure::Failure;
 
 /// What the API takes at most.
@@ -40,10 +42,7 @@ impl SecretInput {
     /// When the place it was to come from has none, or one that is empty or too long.
     pub fn read(&self) -> Result<Option<String>, Failure> {
         if let Some(variable) = &self.secret_env {
-            let place = format!("--secret-env {variable}");
-            let value = std::env::var(variable)
-                .map_err(|error| Failure::Configuration(format!("{place}: {error}")))?;
-            checked(&place, &value).map(Some)
+            from_environment("--secret-env", variable).map(Some)
         } else if let Some(path) = &self.secret_file {
             from_file("--secret-file", path).map(Some)
         } else if self.secret_stdin {
@@ -53,6 +52,52 @@ impl SecretInput {
             Ok(None)
         }
     }
+}
+
+/// Further secrets by name, each from a place that not everyone on the machine can read.
+#[derive(Args)]
+pub struct NamedSecretInput {
+    /// Environment variable that holds a secret with a name of its own; may be repeated
+    #[arg(long, value_parser = key_value, value_name = "NAME=VARIABLE", help_heading = "Secret")]
+    pub named_secret_env: Vec<(String, String)>,
+    /// File that holds a secret with a name of its own; may be repeated
+    #[arg(long, value_parser = key_value, value_name = "NAME=PATH", help_heading = "Secret")]
+    pub named_secret_file: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for NamedSecretInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NamedSecretInput(redacted)")
+    }
+}
+
+impl NamedSecretInput {
+    /// # Errors
+    /// When a place has no secret, or one that is empty or too long, or a name is given twice.
+    pub fn read(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut secrets = BTreeMap::new();
+        for (name, variable) in &self.named_secret_env {
+            add(&mut secrets, name, from_environment("--named-secret-env", variable)?)?;
+        }
+        for (name, path) in &self.named_secret_file {
+            add(&mut secrets, name, from_file("--named-secret-file", Path::new(path))?)?;
+        }
+        Ok(secrets)
+    }
+}
+
+fn add(secrets: &mut BTreeMap<String, String>, name: &str, secret: String) -> Result<(), Failure> {
+    match secrets.insert(name.to_owned(), secret) {
+        None => Ok(()),
+        Some(_) => Err(Failure::Usage(format!("the secret {name} is given twice"))),
+    }
+}
+
+fn from_environment(what: &str, variable: &str) -> Result<String, Failure> {
+    let place = format!("{what} {variable}");
+    let value =
+        std::env::var(variable).map_err(|error| Failure::Configuration(format!("{place}: {error}")))?;
+    checked(&place, &value)
 }
 
 /// The secret in a file, a line end after it left out. `what` says why the file is read.

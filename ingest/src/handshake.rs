@@ -2,8 +2,8 @@
 //! handshake, and its answer, is data of the preset.
 
 use bowline_core::fetched_keys::FetchedKeys;
-use bowline_core::preset::HandshakeAnswer;
-use bowline_core::scheme::{InboundRequest, Key, VerifyError};
+use bowline_core::preset::{HandshakeAnswer, HandshakeSecrets};
+use bowline_core::scheme::{InboundRequest, VerifyError};
 use bowline_core::secrets::name::SIGNING;
 use bowline_core::secrets::{NewSecret, Secret, Vault};
 use bowline_core::snapshot::{LiveSource, Snapshot};
@@ -15,20 +15,20 @@ use crate::reject::{RETRY_LATER, Refusal};
 pub(crate) fn unverified(
     live: &LiveSource,
     request: &InboundRequest<'_>,
-    keys: &[Key],
+    secrets: &HandshakeSecrets<'_>,
 ) -> Option<HandshakeAnswer> {
-    let answer = live.preset.handshake(request, keys, false)?;
+    let answer = live.preset.handshake_with(request, secrets, false)?;
     // Who already shares a secret is not given another one by a stranger.
-    (answer.store_secret.is_none() || live.secrets.is_empty()).then_some(answer)
+    (answer.store_secret.is_none() || !live.has_secret()).then_some(answer)
 }
 
 /// One that is answered only once the signature is known to be right.
 pub(crate) fn verified(
     live: &LiveSource,
     request: &InboundRequest<'_>,
-    keys: &[Key],
+    secrets: &HandshakeSecrets<'_>,
 ) -> Option<HandshakeAnswer> {
-    live.preset.handshake(request, keys, true)
+    live.preset.handshake_with(request, secrets, true)
 }
 
 /// What has to happen before an answer is given, if anything.
@@ -100,7 +100,8 @@ impl Deeds<'_> {
         let transaction = client.transaction().await?;
         let version = config_writes::begin(&transaction).await?;
         // The lock is taken: nobody adds one between this look and the insert.
-        if !stored_secrets::of_owner(&transaction, source.id.0).await?.is_empty() {
+        let stored = stored_secrets::of_owner(&transaction, source.id.0).await?;
+        if stored.iter().any(|secret| secret.is_signing()) {
             return Ok(false);
         }
         stored_secrets::insert(&transaction, &sealed, version).await?;

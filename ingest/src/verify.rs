@@ -7,7 +7,7 @@ use bowline_core::defaults;
 use bowline_core::event::{Event, encode_headers};
 use bowline_core::id::EventId;
 use bowline_core::journal::{DedupKey, NewEvent};
-use bowline_core::preset::{HandshakeAnswer, MissingDedupKey, RequirementError};
+use bowline_core::preset::{HandshakeAnswer, HandshakeSecrets, MissingDedupKey, RequirementError};
 use bowline_core::scheme::{
     CompiledScheme, InboundRequest, Key, KeyFetch, Scheme, Source, StatusHint, VerifyError,
 };
@@ -58,8 +58,10 @@ impl Judge<'_> {
     pub(crate) fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
         let preset = live.preset.as_ref();
         let request = self.request(received, live);
-        let handshake_keys = self.handshake_keys(live);
-        if let Some(answer) = handshake::unverified(live, &request, &handshake_keys) {
+        let keys = self.handshake_keys(live);
+        let named = |name: &str| live.named_secrets(self.vault, self.now, name);
+        let shared = HandshakeSecrets { keys: &keys, named: &named };
+        if let Some(answer) = handshake::unverified(live, &request, &shared) {
             return Ok(Verdict::Handshake(answer));
         }
         if received.method != Method::POST && !preset.awaits_verification(&request) {
@@ -70,7 +72,7 @@ impl Judge<'_> {
             self.verify(&request, live)?;
         }
         preset.check_body(&request).map_err(|fault| refuse_requirement(&fault))?;
-        if let Some(answer) = handshake::verified(live, &request, &handshake_keys) {
+        if let Some(answer) = handshake::verified(live, &request, &shared) {
             return Ok(Verdict::Handshake(answer));
         }
         let event = self.event(received, &request, live)?;

@@ -100,7 +100,7 @@ impl Endpoints {
             hint: "its format does not sign",
         })?;
         stored_secrets::expire(&change.tx, id.0, SIGNING, overlap, change.version).await?;
-        let sealed = signing::seal(&context.vault, old.tenant_id, id.0, secret.clone())?;
+        let sealed = signing::seal(&context.vault, old.tenant_id, id.0, SIGNING, secret.clone())?;
         stored_secrets::insert(&change.tx, &sealed, change.version).await?;
         endpoints::touch(&change.tx, id, change.version).await?;
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("RotateEndpointSecret", id.to_string()) };

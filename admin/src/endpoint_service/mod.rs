@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bowline_core::endpoint::{Endpoint, EndpointState};
 use bowline_core::id::{EndpointId, TenantId};
 use bowline_core::secrets::StoredSecret;
+use bowline_core::secrets::name::SIGNING;
 use bowline_core::store::endpoints::{self, EndpointQuery, WriteError};
 use bowline_core::store::stored_secrets;
 use bowline_proto::v1;
@@ -69,10 +70,10 @@ impl Endpoints {
         self.quota.check(tenant, endpoints::count(&client, tenant)).await?;
         let change = begin(&mut client).await?;
         if let Some(earlier) = change.earlier(&repeat).await? {
-            let signing = signing::only(stored_secrets::of_owner(&change.tx, earlier).await?);
+            let signing = stored_secrets::of_owner(&change.tx, earlier).await?;
             let given = &request.secret;
             let first = stored_secrets::of_creation(&change.tx, earlier).await?;
-            if (!given.is_empty() && !signing::is_among(&context.vault, &signing, given)?)
+            if (!given.is_empty() && !signing::is_among(&context.vault, &signing, SIGNING, given)?)
                 || !draft.sealing.repeats(&context.vault, &first)?
             {
                 return Err(Fault::RequestIdReused);
@@ -86,7 +87,7 @@ impl Endpoints {
         let endpoint = new_endpoint(tenant, draft, change.version);
         endpoints::insert(&change.tx, &endpoint).await.map_err(|error| taken(error, &endpoint))?;
         if let Some(secret) = &secret {
-            let sealed = signing::seal(&context.vault, tenant, endpoint.id.0, secret.clone())?;
+            let sealed = signing::seal(&context.vault, tenant, endpoint.id.0, SIGNING, secret.clone())?;
             stored_secrets::insert(&change.tx, &sealed, change.version).await?;
         }
         sealing.write(&change, context, &endpoint).await?;

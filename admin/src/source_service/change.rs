@@ -1,7 +1,6 @@
 //! What changes a source that exists.
 
 use bowline_core::id::SourceId;
-use bowline_core::secrets::name::SIGNING;
 use bowline_core::source::Source;
 use bowline_core::store::{sources, stored_secrets};
 use bowline_proto::v1;
@@ -10,11 +9,10 @@ use chrono::Utc;
 use super::{Sources, fields, found, secret_use, taken};
 use crate::call::Call;
 use crate::change::{Act, begin};
-use crate::confirm::confirm;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
 use crate::present;
-use crate::signing::{self, Use};
+use crate::signing;
 use crate::validate::{self, Violations};
 
 impl Sources {
@@ -48,6 +46,7 @@ impl Sources {
         }
         // What was verified in the old way must be verified again before it is committed.
         let verified_otherwise = old.spec.preset != draft.spec.preset
+            || old.spec.parameters != draft.spec.parameters
             || old.spec.scheme != draft.spec.scheme
             || old.spec.verify_cel != draft.spec.verify_cel
             || old.spec.insecure != draft.spec.insecure
@@ -88,57 +87,6 @@ impl Sources {
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("DeleteSource", id.to_string()) };
         change.commit(context, call, &act).await?;
         Ok(v1::DeleteSourceResponse {})
-    }
-
-    pub(super) async fn rotate(
-        &self,
-        call: &Call,
-        request: v1::RotateSourceSecretRequest,
-    ) -> Result<v1::RotateSourceSecretResponse, Fault> {
-        let context = &*self.context;
-        let id: SourceId = validate::id("id", &request.id)?;
-        let mut violations = Violations::default();
-        let overlap = request
-            .overlap
-            .as_ref()
-            .and_then(|overlap| validate::duration(&mut violations, "overlap", overlap, signing::OVERLAP))
-            .unwrap_or_default();
-        violations.finish()?;
-
-        let mut client = context.client().await?;
-        let change = begin(&mut client).await?;
-        let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
-        let mut violations = Violations::default();
-        let current = present::stored_source(&old, &[], &context.public_url)?;
-        let draft = validate::source::check(&mut violations, &current);
-        let used = secret_use(&draft);
-        let no_use = || Fault::NoSecretUsed {
-            kind: Kind::Source,
-            id: id.to_string(),
-            hint: "it verifies nothing (insecure)",
-        };
-        if matches!(used, Use::None) {
-            return Err(no_use());
-        }
-        let mut violations = Violations::default();
-        used.check(&mut violations, &request.secret);
-        violations.finish()?;
-        let secret = used.next(&request.secret).ok_or_else(no_use)?;
-        stored_secrets::expire(&change.tx, id.0, SIGNING, overlap, change.version).await?;
-        let sealed = signing::seal(&context.vault, old.tenant_id, id.0, secret.clone())?;
-        stored_secrets::insert(&change.tx, &sealed, change.version).await?;
-        let at_once = overlap.is_zero();
-        sources::touch(&change.tx, id, change.version, at_once).await?;
-        let version = change.version;
-        let act = Act { tenant: Some(old.tenant_id), ..Act::new("RotateSourceSecret", id.to_string()) };
-        change.commit(context, call, &act).await?;
-        drop(client);
-        let behind = if at_once { confirm(&context.pool, version).await? } else { Vec::new() };
-        Ok(v1::RotateSourceSecretResponse {
-            source: Some(self.read(call.scope(), id).await?),
-            secret: signing::shown(Some(&secret)),
-            unconfirmed_replicas: behind.iter().map(ToString::to_string).collect(),
-        })
     }
 }
 

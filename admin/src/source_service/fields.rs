@@ -5,11 +5,12 @@ use bowline_proto::v1::Source;
 
 use crate::mask::Mask;
 
-pub(super) const WRITABLE: [&str; 20] = [
+pub(super) const WRITABLE: [&str; 21] = [
     "name",
     "display_name",
     "labels",
     "preset",
+    "parameters",
     "scheme",
     "insecure",
     "path",
@@ -34,6 +35,7 @@ pub(super) fn is_set(source: &Source, field: &str) -> bool {
         "display_name" => !source.display_name.is_empty(),
         "labels" => !source.labels.is_empty(),
         "preset" => !source.preset.is_empty(),
+        "parameters" => !source.parameters.is_empty(),
         "scheme" => source.scheme.is_some(),
         "insecure" => source.insecure,
         "path" => !source.path.is_empty(),
@@ -57,6 +59,9 @@ pub(super) fn is_set(source: &Source, field: &str) -> bool {
 /// `old` with the fields of the mask from `new`.
 pub(super) fn merge(old: Source, new: Source, mask: &Mask) -> Source {
     let mut merged = old;
+    if mask.has("preset") && merged.preset != new.preset {
+        merged.parameters.clear();
+    }
     macro_rules! take {
         ($($field:ident),*) => {$(
             if mask.has(stringify!($field)) {
@@ -64,7 +69,7 @@ pub(super) fn merge(old: Source, new: Source, mask: &Mask) -> Source {
             }
         )*};
     }
-    take!(name, display_name, labels, preset, scheme, insecure);
+    take!(name, display_name, labels, preset, parameters, scheme, insecure);
     take!(path, event_type, channel, dedup_ttl, body_limit_bytes, enabled, ip_allow_list, rate);
     take!(query_window_payloads, max_stored_payloads);
     take!(dedup_key, verify, event_type_cel, channel_cel);
@@ -99,6 +104,7 @@ mod tests {
             labels: [("a".into(), "b".into())].into(),
             etag: "v1".into(),
             preset: "github".into(),
+            parameters: [("a".into(), "b".into())].into(),
             scheme: Some(prost_types::Struct::default()),
             insecure: true,
             path: "/p".into(),
@@ -129,6 +135,18 @@ mod tests {
             let merged = merge(Source::default(), full(), &mask);
             assert!(WRITABLE.iter().all(|other| is_set(&merged, other) == (*other == field)), "{field}");
         }
+    }
+
+    #[test]
+    fn a_new_preset_begins_without_the_parameters_of_the_old_one() {
+        let mask = |fields: &[&str]| {
+            let paths = fields.iter().map(ToString::to_string).collect();
+            Mask::new(Some(&FieldMask { paths }), &WRITABLE, |_| false).unwrap()
+        };
+        let other = || Source { preset: "stripe".into(), ..Source::default() };
+        assert!(merge(full(), other(), &mask(&["preset"])).parameters.is_empty());
+        assert_eq!(merge(full(), full(), &mask(&["preset"])).parameters.len(), 1);
+        assert_eq!(merge(full(), other(), &mask(&["name"])).parameters.len(), 1);
     }
 
     #[test]

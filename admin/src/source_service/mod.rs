@@ -2,11 +2,12 @@
 
 mod change;
 mod fields;
+mod presets;
+mod secret;
 
 use std::sync::Arc;
 
 use bowline_core::id::{SourceId, TenantId};
-use bowline_core::preset;
 use bowline_core::source::Source;
 use bowline_core::store::sources::{self, SourceQuery, WriteError};
 use bowline_core::store::stored_secrets;
@@ -25,6 +26,7 @@ use crate::quota::Quota;
 use crate::signing::{self, Use};
 use crate::validate::source::SourceDraft;
 use crate::validate::{self, Violations, filter};
+use secret::Given;
 
 const SOURCES_PER_TENANT_MAX: i64 = 20_000;
 
@@ -41,19 +43,15 @@ impl Sources {
     async fn create(
         &self,
         call: &Call,
-        request: v1::CreateSourceRequest,
+        mut request: v1::CreateSourceRequest,
     ) -> Result<v1::CreateSourceResponse, Fault> {
         let context = &*self.context;
         let tenant = call.tenant(context, &request.tenant_id).await?;
-        let wire = request.source.unwrap_or_default();
+        let wire = request.source.take().unwrap_or_default();
         let mut violations = Violations::default();
         validate::request_id(&mut violations, &request.request_id);
         let draft = validate::source::check(&mut violations, &wire);
-        let used = secret_use(&draft);
-        // Without a scheme only a source that says so has no use for a secret; any other is at fault itself.
-        if draft.scheme.is_some() || draft.spec.verify_cel.is_some() || draft.spec.insecure {
-            used.check(&mut violations, &request.secret);
-        }
+        let given = Given::read(&mut violations, &mut request, &draft);
         violations.finish()?;
 
         let asked = v1::CreateSourceRequest {
@@ -61,16 +59,14 @@ impl Sources {
             ..v1::CreateSourceRequest::default()
         };
         let repeat = Repeat::new(tenant, "CreateSource", &request.request_id, &asked);
-        let brought = preset::find(&draft.spec.preset).is_some_and(preset::Preset::brings_secret);
-        // A provider that brings the secret itself, by a handshake, is given none of ours.
-        let secret = if brought && request.secret.is_empty() { None } else { used.first(&request.secret) };
+        let secret = given.first(&draft);
         let mut client = context.client().await?;
         self.quota.check(tenant, sources::count(&client, tenant)).await?;
         let change = begin(&mut client).await?;
         if let Some(earlier) = change.earlier(&repeat).await? {
             let id = SourceId(earlier);
             let stored = stored_secrets::of_owner(&change.tx, earlier).await?;
-            if !request.secret.is_empty() && !signing::is_among(&context.vault, &stored, &request.secret)? {
+            if !given.are_among(&context.vault, &stored)? {
                 return Err(Fault::RequestIdReused);
             }
             drop(change);
@@ -80,10 +76,7 @@ impl Sources {
         }
         let source = new_source(tenant, draft, change.version);
         sources::insert(&change.tx, &source).await.map_err(|error| taken(error, &source))?;
-        if let Some(secret) = &secret {
-            let sealed = signing::seal(&context.vault, tenant, source.id.0, secret.clone())?;
-            stored_secrets::insert(&change.tx, &sealed, change.version).await?;
-        }
+        given.store(&context.vault, &change, &source, secret.as_ref()).await?;
         change.keep(&repeat, source.id.0).await?;
         let act = Act {
             tenant: Some(tenant),
@@ -151,7 +144,7 @@ fn secret_use(draft: &SourceDraft) -> Use<'_> {
     match &draft.scheme {
         Some(scheme) => Use::Verify(scheme),
         // Text that the expression asks for by its name.
-        None if draft.spec.verify_cel.is_some() => Use::Expression,
+        None if draft.spec.verify_cel.is_some() => Use::Text,
         None => Use::None,
     }
 }
@@ -249,5 +242,23 @@ impl SourceService for Sources {
         let act = Act::new("RotateSourceSecret", &message.id);
         let outcome = self.rotate(&call, message).await;
         call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn set_source_secret(
+        &self,
+        request: Request<v1::SetSourceSecretRequest>,
+    ) -> Result<Response<v1::SetSourceSecretResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("SetSourceSecret", &message.id);
+        let outcome = self.set_secret(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
+    }
+
+    async fn list_presets(
+        &self,
+        request: Request<v1::ListPresetsRequest>,
+    ) -> Result<Response<v1::ListPresetsResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(presets::list(&message))
     }
 }

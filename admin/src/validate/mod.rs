@@ -8,6 +8,7 @@ pub(crate) mod filter;
 pub(crate) mod headers;
 pub(crate) mod query;
 mod scheme;
+pub(crate) mod secret;
 pub(crate) mod source;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,11 @@
 //! A source as a caller wants it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowline_core::preset;
+use bowline_core::preset::{self, PresetError};
 use bowline_core::scheme::{CompiledScheme, Scheme};
 use bowline_core::source::SourceSpec;
 use bowline_proto::v1;
@@ -26,7 +27,7 @@ const DEDUP_TTL: Range =
 pub(crate) struct SourceDraft {
     pub(crate) name: String,
     pub(crate) display_name: String,
-    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) path: Option<String>,
     pub(crate) spec: SourceSpec,
     pub(crate) enabled: bool,
@@ -78,7 +79,7 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
     let expressions = super::expression::of_source(violations, source);
     let spec = SourceSpec {
         preset: preset_name(source).to_string(),
-        parameters: std::collections::BTreeMap::new(),
+        parameters: source.parameters.clone(),
         scheme: own,
         insecure: source.insecure,
         event_type: (!source.event_type.is_empty()).then(|| source.event_type.clone()),
@@ -156,23 +157,24 @@ fn check_scheme(
     violations: &mut Violations,
     source: &v1::Source,
 ) -> (Option<Scheme>, Option<Arc<CompiledScheme>>) {
-    let preset = preset::find(preset_name(source));
-    if preset.is_none() {
+    let known = preset::find(preset_name(source));
+    if known.is_none() {
         let known: Vec<&str> = preset::all().map(preset::Preset::name).collect();
         violations.add(
             "source.preset",
             format!("`{}` is not one of {}", excerpt(&source.preset), known.join(", ")),
         );
     }
+    let preset = known.and_then(|known| check_parameters(violations, known, &source.parameters));
     let own = source.scheme.as_ref().and_then(|wire| scheme::read(violations, wire));
     let compiled = match &own {
         Some((_, compiled)) => Some(Arc::clone(compiled)),
-        None => preset.and_then(preset::Preset::shared_scheme),
+        None => preset.and_then(|preset| preset.shared_scheme()),
     };
     if source.insecure && source.scheme.is_some() {
         violations.add("source.insecure", "must not be set beside a scheme: nothing would verify by it");
     }
-    let nothing_verifies = compiled.is_none() && preset.is_some() && source.scheme.is_none();
+    let nothing_verifies = known.is_some_and(|known| known.scheme().is_none()) && source.scheme.is_none();
     if nothing_verifies && source.verify.is_empty() && !source.insecure {
         violations.add(
             "source.insecure",
@@ -182,6 +184,24 @@ fn check_scheme(
     }
     let verifies = if source.insecure { None } else { compiled };
     (own.map(|(scheme, _)| scheme), verifies)
+}
+
+/// The preset with the source's parameters; `None` where they do not fit it.
+fn check_parameters(
+    violations: &mut Violations,
+    known: &preset::Preset,
+    given: &BTreeMap<String, String>,
+) -> Option<Arc<preset::Preset>> {
+    match preset::configured(known.name(), given)? {
+        Ok(preset) => return Some(preset),
+        Err(PresetError::Parameters { faults, .. }) => {
+            for fault in faults {
+                violations.add(format!("source.parameters[{}]", excerpt(fault.name())), fault);
+            }
+        }
+        Err(fault) => violations.add("source.parameters", fault),
+    }
+    None
 }
 
 /// `/webhooks/stripe`: no empty segment, no dots that walk, not under `/in/`.
@@ -294,6 +314,31 @@ mod tests {
         }
         for rate in [-1.0, 0.001, 100_001.0, f64::NAN, f64::INFINITY] {
             assert_eq!(faults(&of(rate)), ["source.rate"], "{rate}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_preset() {
+        let of = |preset: &str, list: &[(&str, &str)]| v1::Source {
+            preset: preset.into(),
+            parameters: list.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ..v1::Source::default()
+        };
+        let both = [("audience", "https://hooks.example.com"), ("email", "push@example.com")];
+        let drafted = check(&mut Violations::default(), &of("google-pubsub", &both));
+        assert_eq!(drafted.spec.parameters.len(), 2);
+        assert!(drafted.scheme.is_some());
+        for (preset, given, expected) in [
+            ("google-pubsub", &both[..], &[][..]),
+            ("google-pubsub", &both[..1], &["source.parameters[email]"]),
+            ("google-pubsub", &[], &["source.parameters[audience]", "source.parameters[email]"]),
+            ("github", &[("webhook_id", "1")], &["source.parameters[webhook_id]"]),
+            ("hasura", &[], &[]),
+            ("hasura", &[("header", "x-mine")], &[]),
+            ("hasura", &[("header", "no header")], &["source.parameters"]),
+            ("hasura", &[("header", "{body}")], &["source.parameters[header]"]),
+        ] {
+            assert_eq!(faults(&of(preset, given)), expected, "{preset} {given:?}");
         }
     }
 

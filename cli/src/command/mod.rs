@@ -10,6 +10,7 @@ pub mod migrate;
 mod name;
 pub mod paging;
 pub mod payload;
+pub mod preset;
 pub mod publish;
 pub mod source;
 pub mod trigger;
@@ -28,7 +29,7 @@ fn duration(text: &str) -> Result<prost_types::Duration, String> {
     duration.try_into().map_err(|_| "too long".to_owned())
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

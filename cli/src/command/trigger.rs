@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::paging::Paging;
-use super::{name, source};
+use super::{key_value, name, source};
 use crate::client::{Admin, AdminArguments};
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -40,6 +40,9 @@ pub struct TriggerArguments {
     /// The delivery's id as the provider would give it; default: a new one. The same once more is a duplicate
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// With --url: what the preset asks for, as the source has it; may be repeated
+    #[arg(long = "parameter", value_parser = key_value, value_name = "NAME=VALUE", requires = "url")]
+    parameters: Vec<(String, String)>,
     #[command(flatten)]
     secret: SecretInput,
 }
@@ -65,14 +68,17 @@ pub async fn run(arguments: TriggerArguments, admin: &AdminArguments, form: Form
                 .to_owned(),
         )
     })?;
-    let url = if let Some(url) = arguments.url {
-        url
+    let (url, parameters) = if let Some(url) = arguments.url {
+        (url, arguments.parameters.into_iter().collect())
     } else {
         let found = choose(&Admin::new(admin)?, &admin.tenant, &arguments.source, preset.name()).await?;
-        found.receive_url
+        (found.receive_url, found.parameters)
     };
+    // Without any it is the preset's example values that are signed.
+    let own = (!parameters.is_empty()).then(|| preset::configured(preset.name(), &parameters)).flatten();
+    let own = own.transpose().map_err(|fault| Failure::Usage(fault.to_string()))?;
     let id = arguments.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    let answered = send(preset, &Secret::new(secret), url, id).await?;
+    let answered = send(own.as_deref().unwrap_or(preset), &Secret::new(secret), url, id).await?;
     let lines = [
         ("sent", format!("{} example to {}", preset.name(), answered.url)),
         ("id", answered.id.clone()),

@@ -5,6 +5,7 @@ mod delivery;
 mod event;
 mod payload;
 mod policy;
+mod preset;
 mod resource;
 
 pub use binding::BindingView;
@@ -12,6 +13,7 @@ pub use delivery::{AttemptView, DeadLetterView, DeliveryView};
 pub use event::{EventView, HeaderView};
 pub use payload::PayloadView;
 pub use policy::{DisableView, RetryView};
+pub use preset::PresetView;
 pub use resource::{EndpointView, SecretView, SourceView};
 
 use std::time::Duration;

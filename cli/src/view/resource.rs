@@ -48,6 +48,9 @@ pub struct SourceView {
     pub display_name: String,
     pub labels: BTreeMap<String, String>,
     pub preset: String,
+    /// What the preset asks for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     /// Its own, in place of the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<serde_json::Value>,
@@ -91,6 +94,7 @@ impl From<v1::Source> for SourceView {
             display_name: source.display_name,
             labels: source.labels,
             preset: source.preset,
+            parameters: source.parameters,
             insecure: source.insecure,
             path: source.path,
             receive_url: source.receive_url,

@@ -20,35 +20,50 @@ pub enum ParameterError {
     Value { name: String },
 }
 
-type Values = BTreeMap<String, String>;
-
-/// A value for each parameter, or what is wrong.
-pub(super) fn values(known: &BTreeMap<String, Parameter>, given: &Values) -> Result<Values, ParameterError> {
-    for (name, value) in given {
-        if !known.contains_key(name) {
-            let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            let known = if names.is_empty() {
-                "this preset has none".to_owned()
-            } else {
-                format!("known: {}", names.join(", "))
-            };
-            return Err(ParameterError::Unknown { name: name.clone(), known });
-        }
-        let printable = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'{' && byte != b'}';
-        if value.is_empty() || value.len() > PARAMETER_BYTES_MAX || !value.bytes().all(printable) {
-            return Err(ParameterError::Value { name: name.clone() });
+impl ParameterError {
+    /// The parameter it is about.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Missing { name, .. } | Self::Unknown { name, .. } | Self::Value { name } => name,
         }
     }
-    known
-        .iter()
-        .map(|(name, parameter)| match given.get(name).or(parameter.default.as_ref()) {
-            Some(value) => Ok((name.clone(), value.clone())),
-            None => Err(ParameterError::Missing {
+}
+
+type Values = BTreeMap<String, String>;
+
+/// A value for each parameter, or all that is wrong.
+pub(super) fn values(
+    known: &BTreeMap<String, Parameter>,
+    given: &Values,
+) -> Result<Values, Vec<ParameterError>> {
+    let mut faults: Vec<ParameterError> =
+        given.iter().filter_map(|(name, value)| fault_of(known, name, value)).collect();
+    let mut values = Values::new();
+    for (name, parameter) in known {
+        match given.get(name).or(parameter.default.as_ref()) {
+            Some(value) => drop(values.insert(name.clone(), value.clone())),
+            None => faults.push(ParameterError::Missing {
                 name: name.clone(),
                 description: parameter.description.clone(),
             }),
-        })
-        .collect()
+        }
+    }
+    if faults.is_empty() { Ok(values) } else { Err(faults) }
+}
+
+fn fault_of(known: &BTreeMap<String, Parameter>, name: &str, value: &str) -> Option<ParameterError> {
+    if !known.contains_key(name) {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let known = if names.is_empty() {
+            "this preset has none".to_owned()
+        } else {
+            format!("known: {}", names.join(", "))
+        };
+        return Some(ParameterError::Unknown { name: name.to_owned(), known });
+    }
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'{' && byte != b'}';
+    let fits = !value.is_empty() && value.len() <= PARAMETER_BYTES_MAX && value.bytes().all(printable);
+    (!fits).then(|| ParameterError::Value { name: name.to_owned() })
 }
 
 /// The description with its examples, and its defaults where it has none.
@@ -110,13 +125,20 @@ mod tests {
             list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         assert_eq!(values(&known, &given(&[("a", "1")])), Ok(given(&[("a", "1"), ("b", "2")])));
-        assert!(matches!(values(&known, &given(&[])), Err(ParameterError::Missing { .. })));
-        assert!(matches!(values(&known, &given(&[("c", "1")])), Err(ParameterError::Unknown { .. })));
+        let faults = |list: &[(&str, &str)]| -> Vec<(bool, String)> {
+            let faults = values(&known, &given(list)).unwrap_err();
+            faults
+                .iter()
+                .map(|fault| (matches!(fault, ParameterError::Value { .. }), fault.name().to_owned()))
+                .collect()
+        };
+        assert_eq!(faults(&[]), [(false, "a".into())]);
+        assert_eq!(
+            faults(&[("c", "1"), ("b", "")]),
+            [(true, "b".into()), (false, "c".into()), (false, "a".into())]
+        );
         for bad in ["", "{body}", "a\nb", &"x".repeat(513)] {
-            assert!(
-                matches!(values(&known, &given(&[("a", bad)])), Err(ParameterError::Value { .. })),
-                "{bad}"
-            );
+            assert_eq!(faults(&[("a", bad)]), [(true, "a".into())], "{bad}");
         }
     }
 }

@@ -45,6 +45,9 @@ pub struct Description {
     /// this description stands for it.
     #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
+    /// Secrets by names of their own, beside the one that the scheme verifies by.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, NamedSecret>,
     #[serde(default)]
     pub scheme: Option<Scheme>,
     #[serde(default)]
@@ -95,6 +98,13 @@ pub struct Parameter {
     pub example: Option<String>,
 }
 
+/// A further secret that provider and source share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSecret {
+    pub description: String,
+}
+
 /// A request that asks for proof that the URL is ours, and the reply that is the proof.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,8 +146,8 @@ pub struct HandshakeCheck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum CheckKind {
-    /// This text, or one of the source's secrets where it is empty.
-    BeToken(String),
+    /// The source's secret of this name, or where it has none of that name the one it verifies by.
+    BeSecret(String),
     /// Lower-case hex of so many digits.
     BeHex { len_min: usize, len_max: usize },
     /// Letters, digits and what base64 and UUIDs are written with: no event can be such a word.

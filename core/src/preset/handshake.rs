@@ -1,6 +1,8 @@
 //! Answers the requests by which a provider checks who owns a URL.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
@@ -9,6 +11,30 @@ use super::Preset;
 use super::describe::{CheckKind, Handshake, HandshakeCheck, HandshakeReply};
 use crate::scheme::{Content, InboundRequest, JsonPointer, Key, Source};
 use crate::secrets::Secret;
+
+/// What the source and its provider share.
+pub struct HandshakeSecrets<'a> {
+    /// Newest first.
+    pub keys: &'a [Key],
+    /// The valid versions of a secret with a name of its own.
+    pub named: &'a dyn Fn(&str) -> Vec<Arc<Secret>>,
+}
+
+impl fmt::Debug for HandshakeSecrets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeSecrets").finish_non_exhaustive()
+    }
+}
+
+impl HandshakeSecrets<'_> {
+    fn are(&self, name: &str, value: &[u8]) -> bool {
+        let named = (self.named)(name);
+        if named.is_empty() {
+            return self.keys.iter().fold(false, |any, key| any | key.is_text(value));
+        }
+        named.iter().fold(false, |any, secret| any | bool::from(secret.expose().ct_eq(value)))
+    }
+}
 
 /// What to answer; such a request makes no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,14 +169,11 @@ impl CompiledHandshake {
     }
 
     /// The status that says which check failed.
-    fn check(&self, request: &InboundRequest<'_>, keys: &[Key]) -> Result<(), StatusCode> {
+    fn check(&self, request: &InboundRequest<'_>, secrets: &HandshakeSecrets<'_>) -> Result<(), StatusCode> {
         for (check, status) in &self.checks {
             let value = request.get(&check.source).ok().flatten().unwrap_or_default();
             let right = match &check.must {
-                CheckKind::BeToken(token) if token.is_empty() => {
-                    keys.iter().fold(false, |any, key| any | key.is_text(&value))
-                }
-                CheckKind::BeToken(token) => value.ct_eq(token.as_bytes()).into(),
+                CheckKind::BeSecret(name) => secrets.are(name, &value),
                 CheckKind::BeHex { len_min, len_max } => {
                     let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
                     (*len_min..=*len_max).contains(&value.len()) && value.iter().all(digit)
@@ -167,15 +190,26 @@ impl CompiledHandshake {
         Ok(())
     }
 
-    fn answer(&self, request: &InboundRequest<'_>, keys: &[Key]) -> Option<HandshakeAnswer> {
+    pub(super) fn named_secrets(&self) -> impl Iterator<Item = &str> {
+        self.checks.iter().filter_map(|(check, _)| match &check.must {
+            CheckKind::BeSecret(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    fn answer(
+        &self,
+        request: &InboundRequest<'_>,
+        secrets: &HandshakeSecrets<'_>,
+    ) -> Option<HandshakeAnswer> {
         let mut headers = HeaderMap::new();
         // What is answered came from outside: no browser may take it for anything but text.
         headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Err(status) = self.check(request, keys) {
+        if let Err(status) = self.check(request, secrets) {
             let body = String::new();
             return Some(HandshakeAnswer { status, headers, body, store_secret: None, visit: None });
         }
-        let render = |text: &Content| text.render(request, |value| keys.first()?.mac(value));
+        let render = |text: &Content| text.render(request, |value| secrets.keys.first()?.mac(value));
         for (name, value) in &self.headers {
             headers.append(name.clone(), HeaderValue::from_str(&render(value)?).ok()?);
         }
@@ -209,18 +243,28 @@ impl CompiledHandshake {
 }
 
 impl Preset {
-    /// The answer to a handshake, if this is one. Asked twice: before verification
-    /// (`verified` false), and again after it. `keys` are those of the source, newest first.
+    /// As [`Self::handshake_with`], of a source that has no secrets with names of their own.
     pub fn handshake(
         &self,
         request: &InboundRequest<'_>,
         keys: &[Key],
         verified: bool,
     ) -> Option<HandshakeAnswer> {
+        self.handshake_with(request, &HandshakeSecrets { keys, named: &|_| Vec::new() }, verified)
+    }
+
+    /// The answer to a handshake, if this is one. Asked twice: before verification
+    /// (`verified` false), and again after it.
+    pub fn handshake_with(
+        &self,
+        request: &InboundRequest<'_>,
+        secrets: &HandshakeSecrets<'_>,
+        verified: bool,
+    ) -> Option<HandshakeAnswer> {
         self.handshakes
             .iter()
             .filter(|handshake| handshake.after_verify == verified && handshake.matches(request))
-            .find_map(|handshake| handshake.answer(request, keys))
+            .find_map(|handshake| handshake.answer(request, secrets))
     }
 
     /// Whether a handshake of this preset is answered with the help of a secret.

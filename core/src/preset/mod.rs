@@ -30,10 +30,10 @@ use crate::scheme::{CompiledScheme, JsonPointer, Scheme, SchemeError, Source};
 pub use configure::ParameterError;
 pub use describe::{
     Answer, Answers, CheckKind, Dedup, Description, Example, Handshake, HandshakeCheck, HandshakeReply,
-    Parameter,
+    NamedSecret, Parameter,
 };
 pub use example::{ExampleError, SignedExample};
-pub use handshake::HandshakeAnswer;
+pub use handshake::{HandshakeAnswer, HandshakeSecrets};
 pub use read::{MissingDedupKey, RequirementError};
 pub use vector::{Vector, VectorRequest, VectorVerdict};
 
@@ -205,8 +205,12 @@ pub enum PresetError {
     Scheme { name: String, fault: SchemeError },
     #[error("{name}: {problem}")]
     Field { name: String, problem: String },
-    #[error("{name}: {fault}")]
-    Parameter { name: String, fault: ParameterError },
+    #[error("{name}: {}", joined(.faults))]
+    Parameters { name: String, faults: Vec<ParameterError> },
+}
+
+fn joined(faults: &[ParameterError]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Every preset, the best known first; parameters have their example values.
@@ -250,7 +254,7 @@ impl Preset {
 
     /// With every required parameter given.
     fn with_parameters(&self, parameters: &BTreeMap<String, String>) -> Result<Self, PresetError> {
-        let fault = |fault| PresetError::Parameter { name: self.name().to_owned(), fault };
+        let fault = |faults| PresetError::Parameters { name: self.name().to_owned(), faults };
         let values = configure::values(&self.description.parameters, parameters).map_err(fault)?;
         Self::new(configure::fill(self.text, &values)?, self.payload, self.text)
     }
@@ -275,6 +279,12 @@ impl Preset {
             .iter()
             .map(|handshake| handshake.compile().map_err(&field))
             .collect::<Result<Vec<_>, _>>()?;
+        let asked = handshakes.iter().flat_map(handshake::CompiledHandshake::named_secrets);
+        if let Some(unknown) = asked.into_iter().find(|name| !description.secrets.contains_key(*name)) {
+            return Err(field(format!(
+                "its handshake asks for a secret `{unknown}` that it does not describe"
+            )));
+        }
         let mut pointers: Vec<JsonPointer> = Vec::new();
         let sources =
             description.event_type.iter().chain(&description.channel).chain(&description.dedup.sources);

@@ -34,8 +34,8 @@ struct Kept {
 }
 
 impl KeyCache {
-    /// The keys of the secrets that are valid at `now`, in their order. One that does not open is
-    /// left out as long as another one does.
+    /// The keys of the secrets that are valid at `now`, in their order; of those with names of their own
+    /// none. One that does not open is left out as long as another one does.
     pub(super) fn get(
         &self,
         secrets: &[Arc<StoredSecret>],
@@ -48,7 +48,8 @@ impl KeyCache {
         {
             return Ok(Arc::clone(&kept.keys));
         }
-        let valid = |secret: &&Arc<StoredSecret>| secret.expires_at.is_none_or(|at| at > now);
+        let valid =
+            |secret: &&Arc<StoredSecret>| secret.is_signing() && secret.expires_at.is_none_or(|at| at > now);
         let (mut keys, mut faults) = (Vec::new(), Vec::new());
         let mut until = now + TimeDelta::seconds(KEPT_S);
         for stored in secrets.iter().filter(valid).take(limits::KEYS_MAX) {
@@ -93,13 +94,14 @@ mod tests {
     use crate::format;
     use crate::id::DEFAULT_TENANT;
     use crate::secrets::Sealed;
+    use crate::secrets::name::SIGNING;
 
     fn stored(number: u128, expires_at: Option<DateTime<Utc>>) -> Arc<StoredSecret> {
         Arc::new(StoredSecret {
             id: SecretId(Uuid::from_u128(number)),
             tenant_id: DEFAULT_TENANT,
             owner: Uuid::from_u128(1),
-            name: "signing".into(),
+            name: SIGNING.into(),
             sealed: Sealed { key_id: "a".into(), bytes: Vec::new() },
             create_time: DateTime::UNIX_EPOCH,
             expires_at,
@@ -141,6 +143,8 @@ mod tests {
             format::find("rkt").unwrap().key(&secret).map_err(|_| unreachable!("any text is a key"))
         };
         let now = DateTime::UNIX_EPOCH;
+        let named = Arc::new(StoredSecret { name: "verify_token".into(), ..(*stored(1, None)).clone() });
+        assert!(KeyCache::default().get(&[named], now, open).unwrap().is_empty(), "no key of a scheme");
         let both = [stored(2, None), stored(1, None)];
         assert_eq!(KeyCache::default().get(&both, now, open).unwrap().len(), 1);
         assert_eq!(KeyCache::default().get(&both[..1], now, open).unwrap_err(), fault());

@@ -13,7 +13,7 @@ use crate::expression::{Budget, EvaluationError, ExpressionError, LooksAt, Place
 use crate::format::{self, Format};
 use crate::preset::{self, Preset};
 use crate::scheme::{CompiledScheme, Key};
-use crate::secrets::{Purpose, StoredSecret, Vault};
+use crate::secrets::{Purpose, Secret, StoredSecret, Vault};
 use crate::source::{Source, SourceSpec};
 
 /// Names no server, so nothing could be sent there even by mistake.
@@ -92,6 +92,25 @@ impl LiveSource {
         let open =
             |stored: &StoredSecret| keys::open(vault, stored, Purpose::Verify, |secret| scheme.key(secret));
         self.keys.get(&self.secrets, now, open)
+    }
+
+    /// Whether it has a secret to verify by, be it expired.
+    pub fn has_secret(&self) -> bool {
+        self.secrets.iter().any(|secret| secret.is_signing())
+    }
+
+    /// The valid versions of a named secret, newest first. One that does not open is left out.
+    pub fn named_secrets(&self, vault: &Vault, now: DateTime<Utc>, name: &str) -> Vec<Arc<Secret>> {
+        let valid =
+            |secret: &&Arc<StoredSecret>| secret.name == name && secret.expires_at.is_none_or(|at| at > now);
+        let open = |stored: &Arc<StoredSecret>| {
+            let opened = vault.open(stored, Purpose::Verify);
+            // What is wrong with a secret is for the log of the deployment alone.
+            opened
+                .inspect_err(|error| tracing::error!(secret_id = %stored.id, %error, "a secret of a source cannot be used"))
+                .ok()
+        };
+        self.secrets.iter().filter(valid).filter_map(open).collect()
     }
 }
 

@@ -86,6 +86,9 @@ pub async fn of_creation(client: &impl GenericClient, endpoint: Uuid) -> Result<
 
 /// Lets the versions of this name that are valid now end after the overlap, by the database's clock; what
 /// would end before that keeps its time. Versions that ended long ago go.
+///
+/// Without overlap they have ended since yesterday: no replica's clock is that wrong, so that none
+/// accepts one any more once it has read this.
 pub async fn expire(
     client: &impl GenericClient,
     owner: Uuid,
@@ -97,8 +100,11 @@ pub async fn expire(
         DELETE FROM secrets WHERE owner_id = $1 AND name = $3 AND expires_at < now() - make_interval(days => $2)";
     const EXPIRE: &str = "
         UPDATE secrets
-           SET expires_at = now() + make_interval(secs => $2), config_version = $3
-         WHERE owner_id = $1 AND name = $4 AND (expires_at IS NULL OR expires_at > now() + make_interval(secs => $2))";
+           SET expires_at = CASE WHEN $2::float8 = 0 THEN now() - interval '1 day'
+                                 ELSE now() + make_interval(secs => $2) END,
+               config_version = $3
+         WHERE owner_id = $1 AND name = $4
+           AND (expires_at IS NULL OR expires_at > now() + make_interval(secs => $2))";
     client.execute(FORGET, &[&owner, &KEPT_AFTER_EXPIRY_DAYS, &name]).await?;
     client.execute(EXPIRE, &[&owner, &overlap.as_secs_f64(), &config_version, &name]).await?;
     Ok(())

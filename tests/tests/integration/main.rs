@@ -40,5 +40,7 @@ mod plans;
 mod presets;
 mod rejections;
 mod shutdown;
+mod source_secrets;
+mod source_setup;
 mod sources_over_http;
 mod stores;

@@ -15,6 +15,9 @@ pub(super) struct SourceFields {
     /// How the provider signs: a preset such as standard, github or stripe, or custom for none
     #[arg(long)]
     preset: Option<String>,
+    /// What the preset asks for, such as `webhook_id` for paypal; may be repeated. A change replaces all
+    #[arg(long = "parameter", value_parser = key_value, value_name = "NAME=VALUE")]
+    parameters: Vec<(String, String)>,
     /// File with a signature scheme of its own, as TOML or JSON (docs/schemes.md)
     #[arg(long, value_name = "FILE")]
     scheme: Option<PathBuf>,
@@ -70,6 +73,7 @@ pub(super) struct SourceFields {
 /// What a change can set back to what it is without being said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Clear {
+    Parameters,
     Scheme,
     Path,
     EventType,
@@ -91,6 +95,7 @@ pub(super) enum Clear {
 impl Clear {
     pub(super) fn field(self) -> &'static str {
         match self {
+            Self::Parameters => "parameters",
             Self::Scheme => "scheme",
             Self::Path => "path",
             Self::EventType => "event_type",
@@ -159,6 +164,10 @@ impl SourceFields {
         if !self.ip_allow_list.is_empty() {
             source.ip_allow_list = self.ip_allow_list;
             fields.push("ip_allow_list");
+        }
+        if !self.parameters.is_empty() {
+            source.parameters = self.parameters.into_iter().collect();
+            fields.push("parameters");
         }
         if !self.labels.is_empty() {
             source.labels = self.labels.into_iter().collect();

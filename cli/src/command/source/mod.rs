@@ -1,28 +1,27 @@
 //! `bowline source`: where inbound webhooks come in.
 
 mod fields;
+mod secret;
 
+use bowline_core::preset;
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
 use super::paging::{self, Listed, Paging};
-use super::{duration, key_value, name, pairs, shown_once};
+use super::{key_value, name, pairs, shown_once};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::secret_input::SecretInput;
+use crate::secret_input::{NamedSecretInput, SecretInput};
 use crate::view::SourceView;
 use fields::{Clear, SourceFields};
 
 #[derive(Debug, Subcommand)]
 pub enum SourceCommand {
     /// Make a source; prints its URL for the provider and, once, its secret
-    #[command(after_help = "Examples:
-  bowline source create payments --preset stripe --secret-env STRIPE_SECRET
-  bowline source create pushes --preset github --path /webhooks/github
-  bowline source create ours --scheme ours.toml --secret-file ours.secret")]
+    #[command(after_help = CREATE_EXAMPLES, after_long_help = create_help())]
     Create(Box<CreateSource>),
     /// Show one source
     Get(OneSource),
@@ -43,7 +42,39 @@ pub enum SourceCommand {
     #[command(after_help = "Examples:
   bowline source rotate-secret payments --secret-stdin --overlap 24h < new.secret
   bowline source rotate-secret pushes")]
-    RotateSecret(RotateSecret),
+    RotateSecret(secret::RotateSecret),
+    /// Take a secret that was issued elsewhere, in place of the one there is
+    #[command(after_help = "Examples:
+  bowline source set-secret payments --secret-env STRIPE_SECRET --overlap 24h
+  bowline source set-secret pages --name verify_token --secret-file verify.token
+  bowline source set-secret reports --username acme --secret-stdin < password")]
+    SetSecret(secret::SetSecret),
+}
+
+const CREATE_EXAMPLES: &str = "Examples:
+  bowline source create payments --preset stripe --secret-env STRIPE_SECRET
+  bowline source create pushes --preset github --path /webhooks/github
+  bowline source create sales --preset paypal --parameter webhook_id=1JE4291016473214C
+  bowline source create ours --scheme ours.toml --secret-file ours.secret";
+
+/// The examples, and what presets ask for beside a secret.
+fn create_help() -> String {
+    use std::fmt::Write as _;
+
+    let mut text = format!("{CREATE_EXAMPLES}\n\nParameters of presets (those with * are needed):\n");
+    for preset in preset::all() {
+        let parameters = &preset.description().parameters;
+        let mark = |needed| if needed { "*" } else { "" };
+        let named: Vec<String> = parameters
+            .iter()
+            .map(|(name, parameter)| format!("{name}{}", mark(parameter.default.is_none())))
+            .collect();
+        if !named.is_empty() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {:20} {}", preset.name(), named.join(", "));
+        }
+    }
+    text
 }
 
 #[derive(Debug, Args)]
@@ -55,8 +86,13 @@ pub struct CreateSource {
     /// Makes the call safe to repeat for 24 h
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     request_id: String,
+    /// With HTTP Basic: the user name; the secret is the password
+    #[arg(long, value_name = "USER", help_heading = "Secret")]
+    username: Option<String>,
     #[command(flatten)]
     secret: SecretInput,
+    #[command(flatten)]
+    named: NamedSecretInput,
 }
 
 /// The one that is meant.
@@ -108,17 +144,6 @@ pub struct DeleteSource {
     etag: String,
 }
 
-#[derive(Debug, Args)]
-pub struct RotateSecret {
-    #[command(flatten)]
-    source: OneSource,
-    /// How long the old secret stays valid beside the new one, such as 24h; default: not at all
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    overlap: Option<prost_types::Duration>,
-    #[command(flatten)]
-    secret: SecretInput,
-}
-
 /// A source with a secret that is new.
 #[derive(Debug, Serialize)]
 struct WithSecret {
@@ -160,7 +185,8 @@ pub async fn run(command: SourceCommand, admin: &Admin, tenant: &str, form: Form
             admin.sources().delete_source(request).await?;
             output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
         }
-        SourceCommand::RotateSecret(rotate) => new_secret(rotate, admin, tenant, form).await,
+        SourceCommand::RotateSecret(rotate) => secret::rotate(rotate, admin, tenant, form).await,
+        SourceCommand::SetSecret(set) => secret::set(set, admin, tenant, form).await,
     }
 }
 
@@ -190,9 +216,12 @@ async fn make(mut create: CreateSource, admin: &Admin, tenant: &str, form: Form)
     create.fields.preset_or_default();
     let mut source = v1::Source { name: create.name, ..v1::Source::default() };
     create.fields.apply(&mut source)?;
+    let (secret, basic) = secret::given(create.username, create.secret.read()?)?;
     let request = v1::CreateSourceRequest {
         tenant_id: tenant.to_owned(),
-        secret: create.secret.read()?.unwrap_or_default(),
+        secret,
+        basic,
+        named_secrets: create.named.read()?,
         request_id: create.request_id,
         source: Some(source),
     };
@@ -240,26 +269,6 @@ async fn send_change(source: v1::Source, fields: &[&str], admin: &Admin, form: F
     detail(there(response.source)?, form)
 }
 
-async fn new_secret(rotate: RotateSecret, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let id = name::source_id(admin, tenant, &rotate.source.which).await?;
-    let secret = rotate.secret.read()?.unwrap_or_default();
-    let request = v1::RotateSourceSecretRequest { id, secret, overlap: rotate.overlap };
-    let response = admin.sources().rotate_source_secret(request).await?.into_inner();
-    if !response.unconfirmed_replicas.is_empty() {
-        eprintln!(
-            "warning: these replicas have not confirmed yet: {}; nothing verified with the old secret is \
-             committed all the same",
-            response.unconfirmed_replicas.join(", ")
-        );
-    }
-    let rotated = WithSecret {
-        source: there(response.source)?.into(),
-        secret: response.secret,
-        unconfirmed_replicas: response.unconfirmed_replicas,
-    };
-    with_secret(&rotated, form)
-}
-
 fn with_secret(new: &WithSecret, form: Form) -> Result<(), Failure> {
     let lines = [
         ("name", new.source.name.clone()),
@@ -283,6 +292,7 @@ fn detail(source: v1::Source, form: Form) -> Result<(), Failure> {
         ("display name", source.display_name.clone()),
         ("labels", pairs(&source.labels, "=")),
         ("preset", source.preset.clone()),
+        ("parameters", pairs(&source.parameters, "=")),
         ("scheme", scheme),
         ("state", source.state().to_owned()),
         ("receive_url", source.receive_url.clone()),
