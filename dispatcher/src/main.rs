@@ -44,7 +44,7 @@ use bowline_core::egress::EgressGuard;
 use bowline_core::journal::Journal;
 use bowline_core::replica::Replica;
 use bowline_core::secrets::{Keyring, UnsealLog, Vault};
-use bowline_core::snapshot::Snapshot;
+use bowline_core::snapshot::{Need, Snapshot};
 use bowline_core::store::{self, Pool, partitions, unsealings};
 use bowline_core::streams::Streams;
 use clap::Parser;
@@ -83,7 +83,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         return Ok(());
     }
     let (vault, unsealed) = Vault::new(Keyring::parse(&config.secrets.keyring)?);
-    let load = || Snapshot::load(pool.clone());
+    let load = || Snapshot::load(pool.clone(), Need::Endpoints);
     let Ok(snapshot) = wait_for(&target, &postgres, &shutdown, load).await else { return Ok(()) };
     let streams = Streams::connect(&config.redis);
     let admin = listen("admin.listen", config.admin.listen).await?;

@@ -41,7 +41,7 @@ use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::journal::Journal;
 use bowline_core::replica::Replica;
 use bowline_core::secrets::{Keyring, Vault};
-use bowline_core::snapshot::Snapshot;
+use bowline_core::snapshot::{Need, Snapshot};
 use bowline_core::store::{self, Pool, partitions, unsealings};
 use bowline_core::streams::Streams;
 use clap::Parser;
@@ -86,7 +86,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     if wait_for(&config.postgres.target(), &postgres, shutdown, || store::check(&pool)).await.is_err() {
         return Ok(());
     }
-    let load = || Snapshot::load(pool.clone());
+    let load = || Snapshot::load(pool.clone(), Need::Sources);
     let Ok(snapshot) = wait_for(&config.postgres.target(), &postgres, shutdown, load).await else {
         return Ok(());
     };

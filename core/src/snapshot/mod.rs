@@ -1,6 +1,6 @@
 //! The configuration as one process has it in memory: read without locks, replaced as a whole.
 //!
-//! 1. [`Snapshot::load`] reads everything, [`Snapshot::refresh`] what changed since
+//! 1. [`Snapshot::load`] reads everything this process has [`Need`] of, [`Snapshot::refresh`] what changed since
 //!    (`config_version > applied`, tombstones included), of one moment of the database.
 //! 2. [`Snapshot::follow`] hears of writes by NOTIFY, and polls in any case.
 //! 3. [`Snapshot::catch_up`] is for whoever holds work of a newer version: matching uses a
@@ -33,6 +33,7 @@ use crate::store::{self, Pool};
 
 use configuration::Configuration;
 
+pub use crate::store::snapshots::Need;
 pub use credentials::CredentialError;
 pub use endpoints::TenantEndpoints;
 pub use keys::KeysError;
@@ -47,6 +48,7 @@ const UNKNOWN_MAX: u64 = 10_000;
 /// The configuration of this process.
 pub struct Snapshot {
     pool: Pool,
+    need: Need,
     current: ArcSwap<Configuration>,
     versions: watch::Sender<i64>,
     /// Looks that have begun, to tell whether one began after a caller asked.
@@ -64,10 +66,11 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    /// Reads the whole configuration.
-    pub async fn load(pool: Pool) -> Result<Arc<Self>, store::Error> {
+    /// Reads the whole configuration, as far as it is needed.
+    pub async fn load(pool: Pool, need: Need) -> Result<Arc<Self>, store::Error> {
         let snapshot = Self {
             pool,
+            need,
             current: ArcSwap::default(),
             versions: watch::Sender::new(0),
             begun: AtomicU64::new(0),
@@ -134,6 +137,7 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Of a process that needs sources.
     pub fn source(&self, id: SourceId) -> Option<Arc<LiveSource>> {
         self.current.load().sources.get(&id).cloned()
     }
@@ -145,6 +149,7 @@ impl Snapshot {
         current.sources.get(id).cloned()
     }
 
+    /// Of a process that needs endpoints.
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<LiveEndpoint>> {
         self.current.load().endpoints.get(&id).cloned()
     }
@@ -155,7 +160,8 @@ impl Snapshot {
 
     async fn read(&self) -> Result<Option<Changes>, store::Error> {
         let mut client = self.pool.get().await?;
-        let Ok(changes) = timeout(READ_TIMEOUT, snapshots::changes(&mut client, self.version())).await else {
+        let changes = snapshots::changes(&mut client, self.need, self.version());
+        let Ok(changes) = timeout(READ_TIMEOUT, changes).await else {
             // A statement still runs on this connection: nobody else should wait behind it.
             drop(Object::take(client));
             return Err(store::Error::TimedOut(READ_TIMEOUT));

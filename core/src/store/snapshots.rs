@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_postgres::types::Json;
 use tokio_postgres::{AsyncMessage, IsolationLevel, NoTls, Row};
@@ -28,6 +29,15 @@ pub struct Changes {
     pub secrets: HashMap<Uuid, Vec<StoredSecret>>,
 }
 
+/// What a process has need of: the other half is not even read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To take webhooks in.
+    Sources,
+    /// To send webhooks out.
+    Endpoints,
+}
+
 /// What a row says.
 #[derive(Debug)]
 pub enum Reading<T> {
@@ -50,7 +60,7 @@ pub async fn version(client: &impl GenericClient) -> Result<i64, Error> {
 /// Versions are raised under a row lock that is held until commit, so a transaction that sees a
 /// version sees everything up to it. A version below `applied` means another history of the database
 /// (a restored backup): everything is read anew.
-pub async fn changes(client: &mut Object, applied: i64) -> Result<Option<Changes>, Error> {
+pub async fn changes(client: &mut Object, need: Need, applied: i64) -> Result<Option<Changes>, Error> {
     // One row, no transaction: most looks end here.
     if applied > 0 && version(client).await? == applied {
         return Ok(None);
@@ -63,8 +73,11 @@ pub async fn changes(client: &mut Object, applied: i64) -> Result<Option<Changes
         .await?;
     let version = version(&transaction).await?;
     let since = if version < applied { 0 } else { applied };
-    let sources = changed_sources(&transaction, since).await?;
-    let endpoints = changed_endpoints(&transaction, since).await?;
+    let (mut sources, mut endpoints) = (Vec::new(), Vec::new());
+    match need {
+        Need::Sources => sources = changed_sources(&transaction, since).await?,
+        Need::Endpoints => endpoints = changed_endpoints(&transaction, since).await?,
+    }
     let owners: Vec<Uuid> =
         sources.iter().map(|(id, _)| id.0).chain(endpoints.iter().map(|(id, _)| id.0)).collect();
     let secrets = if owners.is_empty() {
@@ -100,7 +113,7 @@ async fn changed_sources(
         let id = SourceId(row.try_get("id")?);
         Ok((id, reading(row, sources::read, |_| None)?))
     };
-    query(transaction, &sql, since).await?.iter().map(read).collect()
+    query(transaction, &sql, since, read).await
 }
 
 async fn changed_endpoints(
@@ -116,11 +129,18 @@ async fn changed_endpoints(
         let id = EndpointId(row.try_get("id")?);
         Ok((id, reading(row, endpoints::read, held_endpoint)?))
     };
-    query(transaction, &sql, since).await?.iter().map(read).collect()
+    query(transaction, &sql, since, read).await
 }
 
-async fn query(transaction: &Transaction<'_>, sql: &str, since: i64) -> Result<Vec<Row>, Error> {
-    Ok(transaction.query(sql, &[&since]).await?)
+/// Reads each row as it comes: 100,000 of them need not be in memory twice.
+async fn query<T>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    since: i64,
+    read: impl Fn(&Row) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let rows = transaction.query_raw(sql, [since]).await?;
+    rows.map(|row| read(&row?)).try_collect().await
 }
 
 fn reading<T>(

@@ -1,9 +1,11 @@
 //! Sealed secrets: several versions an owner, of which the older may be valid for a while.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use deadpool_postgres::GenericClient;
+use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -67,8 +69,9 @@ pub async fn of_owners(
     owners: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<StoredSecret>>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM secrets WHERE owner_id = ANY($1) ORDER BY owner_id, id DESC");
+    let mut rows = pin!(client.query_raw(&sql, [&owners]).await?);
     let mut found: HashMap<Uuid, Vec<StoredSecret>> = HashMap::new();
-    for row in client.query(&sql, &[&owners]).await? {
+    while let Some(row) = rows.try_next().await? {
         let secret = read(&row)?;
         found.entry(secret.owner).or_default().push(secret);
     }

@@ -146,6 +146,12 @@ fn no_more_than_was_out(evidence: &Evidence, verdict: &mut Verdict) {
                 }
             }
         }
+        for (pair, attempts) in &evidence.attempts {
+            let numbers = attempts.iter().map(|attempt| attempt.number);
+            for number in numbers.filter(|number| evidence.was_under_way(pair, *number, disturbance)) {
+                out.insert((&pair.0, pair.1, number));
+            }
+        }
         let again = verdict.duplicates.iter().filter(|again| again.because == Some(index)).count();
         if again > out.len() {
             let detail = format!("{}: {again} came again of {} that were out", disturbance.what, out.len());
@@ -184,10 +190,10 @@ fn duplicates_of(evidence: &Evidence, pair: &Pair, arrivals: &[&Arrival], verdic
             first.insert(arrival.attempt, arrival.at_s);
             continue;
         };
-        let because = evidence
-            .disturbances
-            .iter()
-            .position(|disturbance| disturbance.explains(first_s, evidence.recorded(pair, of), arrival.at_s));
+        let because = evidence.disturbances.iter().position(|disturbance| {
+            disturbance.explains(first_s, evidence.recorded(pair, of), arrival.at_s)
+                || (disturbance.from_s <= arrival.at_s && evidence.was_under_way(pair, of, disturbance))
+        });
         if because.is_none() {
             let detail = format!("{} for {}: {}", pair.0, ENDPOINTS[pair.1].name, evidence.says(pair));
             verdict.add("sent again without a reason", arrival.at_s, detail);

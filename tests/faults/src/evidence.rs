@@ -23,6 +23,8 @@ pub struct Attempt {
     pub kind: String,
     pub decision: String,
     pub error_kind: String,
+    /// By the clock of its dispatcher; `None` where that clock was wrong.
+    pub begun_s: Option<f64>,
     pub recorded_s: f64,
 }
 
@@ -75,7 +77,9 @@ impl Evidence {
             self.events.insert(event(row.get(0)));
         }
         let attempts = "SELECT event_id, endpoint_id, attempt, kind, decision, coalesce(error_kind, ''),
-                               extract(epoch FROM recorded_at)::float8
+                               extract(epoch FROM recorded_at)::float8,
+                               CASE WHEN started_at BETWEEN recorded_at - interval '60 seconds' AND recorded_at
+                                    THEN extract(epoch FROM started_at)::float8 END
                           FROM attempts ORDER BY recorded_at";
         for row in client.query(attempts, &[]).await? {
             let Some(endpoint) = endpoints.get(&row.get::<_, Uuid>(1)) else { continue };
@@ -85,6 +89,7 @@ impl Evidence {
                 decision: row.get(4),
                 error_kind: row.get(5),
                 recorded_s: row.get(6),
+                begun_s: row.get(7),
             });
         }
         Ok(())
@@ -122,6 +127,14 @@ impl Evidence {
         attempts.iter().find(|attempt| attempt.number == number).map(|attempt| attempt.recorded_s)
     }
 
+    /// Whether a request of that attempt was under way when something happened to its dispatcher.
+    pub fn was_under_way(&self, pair: &Pair, number: u32, disturbance: &Disturbance) -> bool {
+        self.attempts.get(pair).into_iter().flatten().any(|attempt| {
+            let begun_s = attempt.begun_s.filter(|_| attempt.number == number);
+            begun_s.is_some_and(|begun_s| disturbance.found_under_way(begun_s, attempt.recorded_s))
+        })
+    }
+
     /// What the database says of a delivery, in a few lines.
     pub fn says(&self, pair: &Pair) -> String {
         let mut lines: Vec<String> = Vec::new();
@@ -130,8 +143,13 @@ impl Evidence {
         }
         for attempt in self.attempts.get(pair).into_iter().flatten() {
             lines.push(format!(
-                "attempt {} {} {} {} recorded {:.3}",
-                attempt.number, attempt.kind, attempt.decision, attempt.error_kind, attempt.recorded_s
+                "attempt {} {} {} {} begun {:.3} recorded {:.3}",
+                attempt.number,
+                attempt.kind,
+                attempt.decision,
+                attempt.error_kind,
+                attempt.begun_s.unwrap_or_default(),
+                attempt.recorded_s
             ));
         }
         lines.extend(self.dead.get(pair).map(|letter| format!("dead letter: {}", letter.reason)));

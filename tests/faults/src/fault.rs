@@ -125,6 +125,12 @@ impl Disturbance {
             && self.from_s <= again_s
             && recorded_s.is_none_or(|recorded| recorded >= self.from_s - TRANSACTION_S)
     }
+
+    /// Whether it came between the beginning of an attempt and its record. A process that is stopped
+    /// there sends the rest of its request when it goes on, whoever has taken over meanwhile.
+    pub fn found_under_way(&self, begun_s: f64, recorded_s: f64) -> bool {
+        begun_s <= self.until_s && recorded_s >= self.from_s
+    }
 }
 
 #[cfg(test)]
@@ -147,5 +153,7 @@ mod tests {
         assert!(!crash.explains(99.9, Some(98.0), 109.0), "recorded long before");
         assert!(!crash.explains(105.0, None, 109.0), "sent after the crash");
         assert!(!crash.explains(90.0, None, 95.0), "repeated before the crash");
+        assert!(crash.found_under_way(99.9, 109.0), "stopped in the middle");
+        assert!(!crash.found_under_way(99.0, 99.9) && !crash.found_under_way(105.0, 109.0));
     }
 }

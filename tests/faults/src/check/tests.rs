@@ -19,6 +19,7 @@ fn attempt(number: u32, decision: &str, recorded_s: f64) -> Attempt {
         kind: "request".into(),
         decision: decision.into(),
         error_kind: String::new(),
+        begun_s: None,
         recorded_s,
     }
 }
@@ -113,6 +114,15 @@ fn a_repetition_needs_a_reason_and_a_retry_does_not() {
     again.attempts.remove(&("evt_0".into(), FLAKY));
     again.arrivals[PUSH].push(arrival(0, 1, 16.0));
     assert!(found(&again).contains(&"more came again than was out"));
+
+    // Begun before its dispatcher was stopped, sent when it went on; another one had taken over.
+    let mut stopped = fine();
+    stopped.arrivals[PUSH].push(arrival(0, 1, 25.0));
+    stopped.disturbances.push(Disturbance { what: "stop".into(), from_s: 9.5, until_s: 9.8 });
+    assert_eq!(found(&stopped), ["sent again without a reason"]);
+    let late = Attempt { begun_s: Some(9.4), ..attempt(1, "delivered", 25.1) };
+    stopped.attempts.entry(("evt_0".into(), PUSH)).or_default().push(late);
+    assert!(found(&stopped).is_empty());
 
     let mut retried = fine();
     retried.arrivals[PUSH].push(arrival(0, 2, 15.0));
