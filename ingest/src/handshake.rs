@@ -5,7 +5,7 @@ use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::preset::{HandshakeAnswer, HandshakeSecrets};
 use bowline_core::scheme::{InboundRequest, VerifyError};
 use bowline_core::secrets::name::SIGNING;
-use bowline_core::secrets::{NewSecret, Secret, Vault};
+use bowline_core::secrets::{NewSecret, Secret, StoredSecret, Vault};
 use bowline_core::snapshot::{LiveSource, Snapshot};
 use bowline_core::store::{self, Pool, config_writes, sources, stored_secrets};
 
@@ -101,7 +101,7 @@ impl Deeds<'_> {
         let version = config_writes::begin(&transaction).await?;
         // The lock is taken: nobody adds one between this look and the insert.
         let stored = stored_secrets::of_owner(&transaction, source.id.0).await?;
-        if stored.iter().any(|secret| secret.is_signing()) {
+        if stored.iter().any(StoredSecret::is_signing) {
             return Ok(false);
         }
         stored_secrets::insert(&transaction, &sealed, version).await?;
