@@ -4,9 +4,9 @@
 use bowline_proto::v1::{Endpoint, EndpointState};
 
 use crate::mask::Mask;
-use crate::validate::headers;
+use crate::validate::{auth, headers};
 
-pub(super) const WRITABLE: [&str; 15] = [
+pub(super) const WRITABLE: [&str; 17] = [
     "name",
     "display_name",
     "labels",
@@ -15,6 +15,8 @@ pub(super) const WRITABLE: [&str; 15] = [
     "channels",
     "format",
     "headers",
+    "auth",
+    "tls",
     "timeout",
     "retry",
     "concurrency",
@@ -34,6 +36,8 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "channels" => !endpoint.channels.is_empty(),
         "format" => !endpoint.format.is_empty(),
         "headers" => !endpoint.headers.is_empty(),
+        "auth" => endpoint.auth.is_some(),
+        "tls" => endpoint.tls.is_some(),
         "timeout" => endpoint.timeout.is_some(),
         "retry" => endpoint.retry.is_some(),
         "concurrency" => endpoint.concurrency != 0,
@@ -56,7 +60,8 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
         )*};
     }
     take!(name, display_name, labels, url, event_types, channels);
-    take!(format, headers, timeout, retry, concurrency, disable, filter, transform, secret_revealable);
+    take!(format, headers, auth, tls, timeout, retry, concurrency, disable, filter, transform);
+    take!(secret_revealable);
     merged
 }
 
@@ -78,13 +83,18 @@ pub(super) fn without_output(endpoint: Endpoint) -> Endpoint {
 
 /// Without the values that are sealed, of which no fingerprint may lie about.
 pub(super) fn without_secrets(endpoint: Endpoint) -> Endpoint {
-    Endpoint { headers: headers::without_credentials(endpoint.headers), ..endpoint }
+    Endpoint {
+        headers: headers::without_credentials(endpoint.headers),
+        auth: endpoint.auth.map(auth::without_secrets),
+        tls: endpoint.tls.map(auth::without_key),
+        ..endpoint
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bowline_proto::v1::{DisablePolicy, RetryPolicy};
+    use bowline_proto::v1::{DisablePolicy, EndpointAuth, EndpointTls, RetryPolicy};
     use prost_types::FieldMask;
 
     fn full() -> Endpoint {
@@ -99,6 +109,8 @@ mod tests {
             channels: vec!["c".into()],
             format: "raw".into(),
             headers: [("a".into(), "b".into())].into(),
+            auth: Some(EndpointAuth::default()),
+            tls: Some(EndpointTls::default()),
             timeout: Some(prost_types::Duration::default()),
             retry: Some(RetryPolicy::default()),
             concurrency: 1,

@@ -12,7 +12,7 @@ use bowline_proto::v1;
 use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
 use url::Url;
 
-use super::{Range, Violations, excerpt, headers};
+use super::{Range, Violations, auth, excerpt, headers};
 use crate::sealing::Sealing;
 
 const URL_BYTES_MAX: usize = 2048;
@@ -57,7 +57,7 @@ pub(crate) fn check(
     }
     super::display_name(violations, "endpoint.display_name", &endpoint.display_name);
     super::labels(violations, "endpoint.labels", &endpoint.labels);
-    check_url(violations, &endpoint.url, egress);
+    check_url(violations, "endpoint.url", &endpoint.url, egress);
     check_filters(violations, endpoint);
     let format_name = if endpoint.format.is_empty() { format::STANDARD } else { &endpoint.format };
     let format = format::find(format_name);
@@ -66,7 +66,9 @@ pub(crate) fn check(
         let problem = format!("`{}` is not one of {}", excerpt(format_name), known.join(", "));
         violations.add("endpoint.format", problem);
     }
-    let headers = headers::check(violations, &endpoint.headers, format);
+    let mut headers = headers::check(violations, &endpoint.headers, format);
+    let auth = auth::check(violations, endpoint, egress, &mut headers.sealing);
+    let tls = auth::check_tls(violations, endpoint, &mut headers.sealing);
     let filter = super::expression::check(violations, "endpoint.filter", &endpoint.filter, Place::Filter);
     let transform =
         super::expression::check(violations, "endpoint.transform", &endpoint.transform, Place::Transform);
@@ -79,6 +81,8 @@ pub(crate) fn check(
         format: format_name.to_string(),
         headers: headers.plain,
         sealed_headers: headers.sealed,
+        auth,
+        tls,
         timeout: endpoint
             .timeout
             .as_ref()
@@ -111,8 +115,7 @@ pub(crate) fn disable_default(format: &str) -> DisablePolicy {
     }
 }
 
-fn check_url(violations: &mut Violations, text: &str, egress: &EgressPolicy) {
-    let field = "endpoint.url";
+pub(super) fn check_url(violations: &mut Violations, field: &str, text: &str, egress: &EgressPolicy) {
     if text.is_empty() {
         violations.add(field, "is required");
     } else if text.len() > URL_BYTES_MAX {

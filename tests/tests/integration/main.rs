@@ -38,6 +38,7 @@ mod pause;
 mod payload_queries;
 mod plans;
 mod presets;
+mod receiver_auth;
 mod rejections;
 mod shutdown;
 mod source_secrets;
