@@ -102,7 +102,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 44] = [
+const METHODS: [(&str, Access); 47] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -111,6 +111,9 @@ const METHODS: [(&str, Access); 44] = [
     ("/bowline.v1.SourceService/RotateSourceSecret", Access::Secrets),
     ("/bowline.v1.SourceService/SetSourceSecret", Access::Secrets),
     ("/bowline.v1.SourceService/ListPresets", Access::Read),
+    ("/bowline.v1.SourceService/ListRejections", Access::Read),
+    ("/bowline.v1.SourceService/GetRejection", Access::Read),
+    ("/bowline.v1.SourceService/ReprocessRejection", Access::Write),
     ("/bowline.v1.EndpointService/CreateEndpoint", Access::Write),
     ("/bowline.v1.EndpointService/GetEndpoint", Access::Read),
     ("/bowline.v1.EndpointService/ListEndpoints", Access::Read),

@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Operation,
     Binding,
     Preset,
+    Rejection,
 }
 
 impl Kind {
@@ -45,6 +46,7 @@ impl Kind {
             Self::Operation => "operation",
             Self::Binding => "binding",
             Self::Preset => "preset",
+            Self::Rejection => "rejection",
         }
     }
 }
@@ -102,6 +104,8 @@ pub(crate) enum Fault {
     Store(#[from] store::Error),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("the rejection {id} was not accepted: {why}")]
+    RejectionRefused { id: String, why: String },
     #[error("this replica serves as many watches as it may: try again, or at another one")]
     WatchesFull,
     #[error("this replica stops: go on at another one, with the last cursor")]
@@ -227,6 +231,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::EtagMismatch { .. } => (Code::Aborted, ErrorReason::EtagMismatch),
         Fault::Conflict => (Code::Aborted, ErrorReason::Conflict),
         Fault::EventBodyGone { .. } => (Code::FailedPrecondition, ErrorReason::EventBodyGone),
+        Fault::RejectionRefused { .. } => (Code::FailedPrecondition, ErrorReason::RejectionRefused),
         Fault::NoSecretUsed { .. } => (Code::FailedPrecondition, ErrorReason::NoSecretUsed),
         Fault::DeliveryState { .. } => (Code::FailedPrecondition, ErrorReason::DeliveryState),
         Fault::OperationEnded { .. } => (Code::FailedPrecondition, ErrorReason::OperationEnded),

@@ -46,6 +46,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bowline_core::egress::EgressPolicy;
+use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::journal::Journal;
 use bowline_core::secrets::{Secret, Vault};
 use bowline_core::snapshot::Snapshot;
@@ -62,6 +63,8 @@ pub struct AdminContext {
     pub journal: Journal,
     pub vault: Arc<Vault>,
     pub snapshot: Arc<Snapshot>,
+    /// For what is verified again by keys that a provider publishes.
+    pub keys: FetchedKeys,
     /// Judges the URLs of endpoints.
     pub egress: Arc<EgressPolicy>,
     /// Scheme and authority under which ingest is reached, such as `https://hooks.example.com`.

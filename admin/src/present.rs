@@ -2,6 +2,7 @@
 
 mod binding;
 mod presets;
+mod rejection;
 
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
@@ -18,6 +19,7 @@ use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
 
 pub(crate) use binding::binding;
 pub(crate) use presets::preset;
+pub(crate) use rejection::rejection;
 
 use crate::convert::{duration, headers, logged_headers, struct_of_json, timestamp};
 use crate::fault::Fault;
@@ -182,6 +184,7 @@ pub(crate) fn event(row: &EventRow) -> v1::Event {
         headers: headers(&row.headers),
         body: row.body.clone(),
         test: row.test,
+        body_drop_time: row.body_dropped_at.map(timestamp),
     }
 }
 

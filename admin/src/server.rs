@@ -9,6 +9,7 @@ use std::time::Duration;
 use bowline_core::binding::{Refresher, Watches};
 use bowline_core::bootstrap::{Shutdown, supervise};
 use bowline_core::query::Queries;
+use bowline_core::stored_payloads;
 use bowline_proto::FILE_DESCRIPTOR_SET;
 use bowline_proto::v1::binding_service_server::BindingServiceServer;
 use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
@@ -155,7 +156,7 @@ struct Background {
 }
 
 impl Background {
-    /// Bindings are refreshed and those who watch them woken.
+    /// Bindings are refreshed and those who watch them woken; bodies that sources do not keep go.
     fn start(context: &AdminContext) -> Self {
         let queries = Arc::new(Queries::default());
         let watches = Arc::new(Watches::new(context.pool.clone(), context.journal.streams()));
@@ -175,6 +176,16 @@ impl Background {
         supervise("watches", &end, move || {
             let (watches, token) = (Arc::clone(&watches), token.clone());
             async move { token.run_until_cancelled(watches.run()).await.map_or(Ok(()), |ended| ended.map(|_| ())) }
+        });
+        let (pool, token) = (context.pool.clone(), end.token());
+        supervise("stored payloads", &end, move || {
+            let (pool, token) = (pool.clone(), token.clone());
+            async move {
+                token
+                    .run_until_cancelled(stored_payloads::run(pool))
+                    .await
+                    .map_or(Ok(()), |ended| ended.map(|_| ()))
+            }
         });
         Self { queries, refresher, end }
     }

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset, publish, source,
-    trigger, verify,
+    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset, publish, rejection,
+    source, trigger, verify,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -57,6 +57,9 @@ enum Command {
     /// The providers that Bowline knows
     #[command(subcommand)]
     Preset(preset::PresetCommand),
+    /// What a source has refused, and why
+    #[command(subcommand)]
+    Rejection(rejection::RejectionCommand),
     /// Questions about what a source has received
     #[command(subcommand)]
     Payload(payload::PayloadCommand),
@@ -100,6 +103,7 @@ impl Arguments {
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Event(command) => event::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Preset(command) => preset::run(command, &Admin::new(&admin)?, form).await,
+            Command::Rejection(command) => rejection::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Payload(command) => payload::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Binding(command) => binding::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Delivery(command) => delivery::run(command, &Admin::new(&admin)?, tenant, form).await,

@@ -4,12 +4,14 @@
 //!
 //! 1. [`scheme`] verifies what came in and signs what goes out, from one declarative description;
 //!    [`preset`] holds those descriptions for providers, [`format`] those of outbound bodies and headers.
+//!    [`inbound`] judges a whole request by them.
 //! 2. [`journal`] commits events, deduplication keys and outbox rows in one transaction.
 //! 3. [`streams`] hints committed chunks to dispatchers over Redis.
 //! 4. [`store`] is all SQL; [`snapshot`] is the configuration each process keeps in memory;
 //!    [`replica`] is the life and death of a process as the others see it.
 //! 5. [`query`] answers questions about the payloads of a source, a [`binding`] keeps an answer fresh;
 //!    [`expression`] is CEL, by which events are named, verified, filtered and transformed.
+//!    [`stored_payloads`] lets bodies go that a source does not keep.
 //! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
 //!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
@@ -30,6 +32,7 @@ pub mod expression;
 pub mod fetched_keys;
 pub mod format;
 pub mod id;
+pub mod inbound;
 pub mod journal;
 pub mod operation;
 pub mod preset;
@@ -40,4 +43,5 @@ pub mod secrets;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod stored_payloads;
 pub mod streams;

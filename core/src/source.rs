@@ -1,6 +1,7 @@
 //! A source: where inbound webhooks come in.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -80,6 +81,12 @@ pub struct SourceSpec {
 }
 
 impl SourceSpec {
+    /// Whether its senders may be there.
+    pub fn hears(&self, sender: IpAddr) -> bool {
+        let list = &self.ip_allow_list;
+        list.is_empty() || list.iter().any(|network| network.contains(&sender))
+    }
+
     /// The bodies kept, where there is a limit: the source's own or its preset's.
     pub fn max_stored_payloads(&self) -> Option<u32> {
         self.max_stored_payloads

@@ -41,6 +41,7 @@ use bowline_core::bootstrap::{
 };
 use bowline_core::defaults::CONNECT_TIMEOUT;
 use bowline_core::egress::EgressGuard;
+use bowline_core::fetched_keys::FetchedKeys;
 use bowline_core::journal::Journal;
 use bowline_core::replica::Replica;
 use bowline_core::secrets::{Keyring, UnsealLog, Vault};
@@ -113,6 +114,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         journal: journal.clone(),
         vault: Arc::new(vault),
         snapshot,
+        keys: FetchedKeys::new(EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?),
         egress: Arc::new(config.egress.clone()),
         public_url: config.ingest.public_url_or(config.ingest.listen),
         bootstrap_key: config.admin.bootstrap_key.clone(),

@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::reject::Refusal;
+use bowline_core::inbound::Refusal;
 
 /// Ready to be sent.
 pub(crate) type Reply = Response<Full<Bytes>>;

@@ -1,35 +1,14 @@
-//! Handshakes: which requests are one, and what must be done before one is answered. What is a
-//! handshake, and its answer, is data of the preset.
+//! What must be done before a handshake is answered.
 
 use bowline_core::fetched_keys::FetchedKeys;
-use bowline_core::preset::{HandshakeAnswer, HandshakeSecrets};
-use bowline_core::scheme::{InboundRequest, VerifyError};
+use bowline_core::preset::HandshakeAnswer;
+use bowline_core::scheme::VerifyError;
 use bowline_core::secrets::name::SIGNING;
 use bowline_core::secrets::{NewSecret, Secret, StoredSecret, Vault};
 use bowline_core::snapshot::{LiveSource, Snapshot};
 use bowline_core::store::{self, Pool, config_writes, sources, stored_secrets};
 
-use crate::reject::{RETRY_LATER, Refusal};
-
-/// One that comes before any secret is shared: answered unverified, and nothing is kept of it.
-pub(crate) fn unverified(
-    live: &LiveSource,
-    request: &InboundRequest<'_>,
-    secrets: &HandshakeSecrets<'_>,
-) -> Option<HandshakeAnswer> {
-    let answer = live.preset.handshake_with(request, secrets, false)?;
-    // Who already shares a secret is not given another one by a stranger.
-    (answer.store_secret.is_none() || !live.has_secret()).then_some(answer)
-}
-
-/// One that is answered only once the signature is known to be right.
-pub(crate) fn verified(
-    live: &LiveSource,
-    request: &InboundRequest<'_>,
-    secrets: &HandshakeSecrets<'_>,
-) -> Option<HandshakeAnswer> {
-    live.preset.handshake_with(request, secrets, true)
-}
+use bowline_core::inbound::{RETRY_LATER, Refusal};
 
 /// What has to happen before an answer is given, if anything.
 pub(crate) struct Deeds<'a> {

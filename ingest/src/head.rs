@@ -9,7 +9,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, StatusCode, Version};
 use ipnet::IpNet;
 
-use crate::reject::Refusal;
+use bowline_core::inbound::Refusal;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Proxies one behind the other that are followed back.
@@ -98,8 +98,7 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// Whether the source hears senders from there.
 pub(crate) fn check_sender(spec: &SourceSpec, sender: IpAddr) -> Result<(), Refusal> {
-    let list = &spec.ip_allow_list;
-    if list.is_empty() || list.iter().any(|network| network.contains(&sender)) {
+    if spec.hears(sender) {
         return Ok(());
     }
     Err(Refusal::new(

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::fetched_keys::FetchedKeys;
+use bowline_core::inbound::{
+    Judge, RETRY_LATER, Received, Refusal, Verdict, refuse_journal, refuse_verification,
+};
 use bowline_core::journal::{Journal, Permit};
 use bowline_core::scheme::Key;
 use bowline_core::secrets::Vault;
@@ -24,10 +27,9 @@ use crate::handshake::Deeds;
 use crate::head;
 use crate::rate::Rates;
 use crate::receive::{self, BodyLimits, Pace};
-use crate::reject::{RETRY_LATER, Refusal, Rejections, refuse_journal};
+use crate::reject::Rejections;
 use crate::route::{self, Route};
 use crate::server::Connection;
-use crate::verify::{Judge, Received, Verdict, refuse_verification};
 
 /// A source that changes while a request is verified has it verified again, so often.
 const VERIFICATIONS_MAX: usize = 3;
@@ -193,7 +195,8 @@ impl Intake {
     }
 
     fn judge_with<'a>(&'a self, fetched: &'a [Key]) -> Judge<'a> {
-        Judge { vault: &self.vault, public_url: &self.public_url, fetched, now: Utc::now() }
+        let now = Utc::now();
+        Judge { vault: &self.vault, public_url: &self.public_url, fetched, now, received_at: now }
     }
 
     /// The provider's own keys, where the source verifies by these.

@@ -7,14 +7,13 @@
 //! 2. [`head`] refuses what could be read in two ways ([`framing`]); [`route`] finds the source that
 //!    the path names, and [`mod@rate`] says whether it takes any more.
 //! 3. [`receive`] reads the body within the source's limit; slow ones are counted in [`arrivals`].
-//! 4. [`verify`] checks it by the source's scheme and makes the event; [`handshake`] knows requests
-//!    that only ask for proof.
+//! 4. `bowline_core::inbound` checks it by the source's scheme and makes the event; [`handshake`] does
+//!    what must be done for requests that only ask for proof.
 //! 5. The journal of `bowline_core` commits the event.
 //! 6. [`answer`] says so, or what [`reject`] has against it, which is kept for whoever mends it.
 
 mod answer;
 mod arrivals;
-mod expression;
 mod framing;
 mod handshake;
 mod head;
@@ -26,7 +25,6 @@ mod reject;
 mod route;
 mod server;
 mod tls;
-mod verify;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -123,12 +121,13 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let admin = listen("admin.listen", config.admin.listen).await?;
     let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
     let public_url = config.ingest.public_url_or(http_address);
+    let keys = FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT)?);
     let intake = Arc::new(Intake {
         journal: journal.clone(),
         snapshot: Arc::clone(&snapshot),
         vault: Arc::clone(&vault),
         rejections,
-        keys: FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT)?),
+        keys: keys.clone(),
         pool: pool.clone(),
         arrivals: Arrivals::new(&config.ingest),
         rates,
@@ -143,6 +142,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         journal: journal.clone(),
         vault,
         snapshot,
+        keys,
         egress: Arc::new(config.egress.clone()),
         public_url,
         bootstrap_key: config.admin.bootstrap_key.clone(),

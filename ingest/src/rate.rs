@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::reject::Refusal;
+use bowline_core::inbound::Refusal;
 
 /// What a bucket holds when it is full, and what a replica takes at a time, as the time they last.
 const BURST_S: f64 = 0.5;

@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, sleep_until};
 
 use crate::arrivals::{Arrival, Full};
-use crate::reject::{RETRY_SOON, Refusal};
+use bowline_core::inbound::{RETRY_SOON, Refusal};
 
 /// What is taken from a sender whose request is refused, so that the refusal is not lost with a
 /// connection that is reset under it.

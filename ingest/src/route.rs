@@ -8,7 +8,7 @@ use bowline_core::snapshot::{LiveSource, Snapshot};
 use bowline_core::store;
 use http::{Method, StatusCode};
 
-use crate::reject::{RETRY_LATER, Refusal};
+use bowline_core::inbound::{RETRY_LATER, Refusal, method_not_allowed};
 
 /// No path of a source is longer, so a longer one is not looked for.
 const PATH_BYTES_MAX: usize = 256;
@@ -78,20 +78,6 @@ pub(crate) fn check_method(method: &Method, preset: &Preset) -> Result<(), Refus
         return Ok(());
     }
     Err(method_not_allowed(preset))
-}
-
-/// Also for a method that only handshakes have, on a request that is none.
-pub(crate) fn method_not_allowed(preset: &Preset) -> Refusal {
-    let mut allowed = vec!["POST"];
-    for method in preset.handshake_methods() {
-        if !allowed.contains(&method) {
-            allowed.push(method);
-        }
-    }
-    let mut refusal =
-        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "webhooks are sent with POST");
-    refusal.allow = Some(allowed.join(", "));
-    refusal
 }
 
 #[cfg(test)]

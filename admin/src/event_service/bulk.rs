@@ -23,6 +23,8 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events of one batch that are on their way at a time: the journal takes them as groups.
 const AT_A_TIME: usize = 128;
 const ENDPOINTS_MAX: usize = 100;
+/// Events without a body that a refusal names.
+const GONE_NAMED_MAX: i64 = 10;
 
 impl Events {
     /// Each event by itself: what one is refused for does not touch the others.
@@ -102,6 +104,12 @@ impl Events {
         let last = replays::last_event(&client, tenant).await?;
         query.range = query.range.up_to(last);
         let event_count = replays::count(&client, tenant, &query, ESTIMATE_MAX).await?;
+        if event_count == 0 {
+            let gone = replays::without_body(&client, tenant, &query, GONE_NAMED_MAX).await?;
+            if !gone.is_empty() {
+                return Err(Fault::EventBodyGone { events: gone.iter().map(ToString::to_string).collect() });
+            }
+        }
         drop(client);
         if request.dry_run {
             return Ok(v1::ReplayEventsResponse { operation: None, event_count });

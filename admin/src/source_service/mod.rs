@@ -3,6 +3,7 @@
 mod change;
 mod fields;
 mod presets;
+mod rejections;
 mod secret;
 
 use std::sync::Arc;
@@ -260,5 +261,31 @@ impl SourceService for Sources {
     ) -> Result<Response<v1::ListPresetsResponse>, Status> {
         let (call, message) = Call::open(request)?;
         call.answer(presets::list(&message))
+    }
+
+    async fn list_rejections(
+        &self,
+        request: Request<v1::ListRejectionsRequest>,
+    ) -> Result<Response<v1::ListRejectionsResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.refused_by(&call, message).await)
+    }
+
+    async fn get_rejection(
+        &self,
+        request: Request<v1::GetRejectionRequest>,
+    ) -> Result<Response<v1::GetRejectionResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.refused_request(&call, message).await)
+    }
+
+    async fn reprocess_rejection(
+        &self,
+        request: Request<v1::ReprocessRejectionRequest>,
+    ) -> Result<Response<v1::ReprocessRejectionResponse>, Status> {
+        let (call, message) = Call::open(request)?;
+        let act = Act::new("ReprocessRejection", &message.id);
+        let outcome = self.reprocess(&call, message).await;
+        call.answer(audited(&self.context, &call, act, outcome).await)
     }
 }

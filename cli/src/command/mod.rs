@@ -12,6 +12,7 @@ pub mod paging;
 pub mod payload;
 pub mod preset;
 pub mod publish;
+pub mod rejection;
 pub mod source;
 pub mod trigger;
 pub mod verify;

@@ -7,6 +7,7 @@ mod event;
 mod payload;
 mod policy;
 mod preset;
+mod rejection;
 mod resource;
 
 pub use auth::{AuthView, TlsView};
@@ -16,6 +17,7 @@ pub use event::{EventView, HeaderView};
 pub use payload::PayloadView;
 pub use policy::{DisableView, RetryView};
 pub use preset::PresetView;
+pub use rejection::RejectionView;
 pub use resource::{EndpointView, SecretView, SourceView};
 
 use std::time::Duration;

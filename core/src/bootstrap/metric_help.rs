@@ -24,6 +24,11 @@ const HELP: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Counter,
+        "bowline_core_payload_bodies_dropped_total",
+        "Bodies that went because their source keeps no more, or is deleted",
+    ),
+    (
+        Kind::Counter,
         "bowline_core_lives_lost_total",
         "Times the lease of this process ran out and it took a new id",
     ),

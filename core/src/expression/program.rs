@@ -42,10 +42,10 @@ impl Program {
         &self.text
     }
 
-    /// What of a request it looks at: a secret may stand there, which must not be kept.
+    /// Where in a request a secret may stand that this compares, and that must not be kept.
     pub fn looks_at(&self) -> LooksAt {
         let mut looks = LooksAt::default();
-        look(&self.root, &mut looks);
+        look_for_secrets(&self.root, &mut looks);
         looks
     }
 
@@ -119,7 +119,7 @@ impl Program {
     }
 }
 
-/// Where in a request an expression looks, apart from its body.
+/// Where in a request an expression looks for a secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LooksAt {
     /// Names in lower case.
@@ -127,11 +127,58 @@ pub struct LooksAt {
     /// Any header, by a name that is only known later.
     pub all_headers: bool,
     pub query: bool,
+    pub body: bool,
 }
 
 impl LooksAt {
     pub fn header(&self, name: &str) -> bool {
         self.all_headers || self.headers.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// What part a secret has in a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    None,
+    /// It only makes the code that a signature is compared with.
+    Key,
+    /// It is compared itself.
+    Sent,
+}
+
+/// Each condition for itself: what is compared with a secret may be one, wherever it stands; what is
+/// compared with a constant may be one too, in a header or the query; a signature is none.
+fn look_for_secrets(node: &Node, looks: &mut LooksAt) {
+    if matches!(node.op, Op::And(_) | Op::Or(_) | Op::Not(_) | Op::If(_)) {
+        for child in node.children() {
+            look_for_secrets(child, looks);
+        }
+        return;
+    }
+    let mut own = LooksAt::default();
+    match part_of_secret(node) {
+        Part::Key => return,
+        Part::None => look(node, &mut own),
+        Part::Sent => {
+            look(node, &mut own);
+            looks.body |= own.body;
+        }
+    }
+    looks.headers.append(&mut own.headers);
+    looks.all_headers |= own.all_headers;
+    looks.query |= own.query;
+}
+
+fn part_of_secret(node: &Node) -> Part {
+    let of = |nodes: &[&Node]| nodes.iter().map(|node| part_of_secret(node)).max().unwrap_or(Part::None);
+    match &node.op {
+        Op::Call(Function::Secret, _) => Part::Sent,
+        Op::Call(Function::HmacSha256, arguments) => {
+            let key = arguments.first().map_or(Part::None, part_of_secret);
+            let text = arguments.get(1).map_or(Part::None, part_of_secret);
+            key.min(Part::Key).max(text)
+        }
+        _ => of(&node.children()),
     }
 }
 
@@ -150,6 +197,10 @@ fn look(node: &Node, looks: &mut LooksAt) {
         Op::Field(Field::RequestHeaders) => Some(None),
         Op::Field(Field::RequestQuery) => {
             looks.query = true;
+            None
+        }
+        Op::Field(Field::RequestBody | Field::RequestJson) => {
+            looks.body = true;
             None
         }
         _ => None,

@@ -270,6 +270,16 @@ fn what_an_expression_looks_at() {
     assert!(looks("request.headers.exists(name, header(name) == 'a')").all_headers);
     assert!(looks("[1].map(x, request.query.token)[0] == 'a'").query);
     assert_eq!(looks("request.json.a == 1"), LooksAt::default());
+    // What a secret is compared with may be that secret; a signature is made with one.
+    assert!(looks("constant_time_eq(request.json.token, secret('a'))").body);
+    assert!(looks("header('x-a') == 'b' && constant_time_eq(request.body, secret('a'))").body);
+    let signed =
+        "constant_time_eq(hex.encode(hmac_sha256(secret('a'), request.body)), header('x-signature'))";
+    assert_eq!(looks(signed), LooksAt::default());
+    let both = format!("{signed} && constant_time_eq(header('x-token'), secret('b')) && request.json.a == 1");
+    let both = looks(&both);
+    assert_eq!((both.headers.as_slice(), both.body), (&["x-token".to_owned()][..], false));
+    assert!(looks("constant_time_eq(hmac_sha256(header('x-a'), secret('b')), request.body)").body);
 }
 
 #[test]

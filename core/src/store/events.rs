@@ -77,9 +77,11 @@ pub struct EventRow {
     pub body: Bytes,
     /// Made to test one endpoint.
     pub test: bool,
+    /// The body went before its time.
+    pub body_dropped_at: Option<DateTime<Utc>>,
 }
 
-const SUMMARY: &str = "id, tenant_id, source_id, event_type, channel, content_type, create_time, test, \
+const SUMMARY: &str = "id, tenant_id, source_id, event_type, channel, content_type, create_time, test, body_dropped_at, \
                        octet_length(body)::bigint AS body_size_bytes";
 
 fn read(row: &Row) -> Result<EventRow, Error> {
@@ -95,6 +97,7 @@ fn read(row: &Row) -> Result<EventRow, Error> {
         headers: Bytes::new(),
         body: Bytes::new(),
         test: row.try_get("test")?,
+        body_dropped_at: row.try_get("body_dropped_at")?,
     })
 }
 

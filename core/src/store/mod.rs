@@ -24,6 +24,7 @@ pub mod health;
 pub mod journal;
 pub mod operations;
 pub mod partitions;
+pub mod payload_sweeps;
 pub mod payloads;
 pub mod queue;
 pub mod record;

@@ -16,6 +16,7 @@ pub struct PastEvent {
 }
 
 const MATCHING: &str = "tenant_id = $1 AND id > $2 AND id >= $3 AND id < $4 AND NOT test
+            AND body_dropped_at IS NULL
             AND ($5::uuid IS NULL OR source_id = $5)
             AND ($6::text IS NULL OR event_type = $6)
             AND ($7::text IS NULL OR channel = $7)";
@@ -63,6 +64,33 @@ pub async fn events(
         .collect()
 }
 
+/// Some events whose bodies are gone, that would match else.
+pub async fn without_body(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    query: &EventQuery,
+    limit: i64,
+) -> Result<Vec<EventId>, Error> {
+    let gone = MATCHING.replace("body_dropped_at IS NULL", "body_dropped_at IS NOT NULL");
+    let sql = format!("SELECT id FROM events WHERE {gone} ORDER BY id DESC LIMIT $8");
+    let rows = client
+        .query(
+            &sql,
+            &[
+                &tenant.0,
+                &Uuid::nil(),
+                &query.range.from,
+                &query.range.until,
+                &query.source_id.map(|source| source.0),
+                &query.event_type,
+                &query.channel,
+                &limit,
+            ],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(EventId(row.try_get(0)?))).collect()
+}
+
 /// How many events match, counted up to `limit`.
 pub async fn count(
     client: &impl GenericClient,
@@ -107,7 +135,8 @@ pub async fn lock_endpoints(client: &impl GenericClient, endpoints: &[EndpointId
 
 /// Queues deliveries, each in a run that has not been; returns how many. With `only_missing` those are
 /// left out that were delivered, wait, are dead letters or are not settled yet. After retries and first
-/// attempts: what is new goes first.
+/// attempts: what is new goes first. Events whose body has gone meanwhile are left out; the others keep
+/// theirs by a lock, until the row of the queue is there to keep it.
 pub async fn enqueue(
     client: &impl GenericClient,
     tenant: TenantId,
@@ -115,8 +144,12 @@ pub async fn enqueue(
     only_missing: bool,
 ) -> Result<i64, Error> {
     const SQL: &str = "
-        WITH wanted AS MATERIALIZED (
-            SELECT event_id, endpoint_id FROM unnest($1::uuid[], $2::uuid[]) AS w (event_id, endpoint_id)),
+        WITH stored AS MATERIALIZED (
+            SELECT id FROM events WHERE id = ANY($1::uuid[]) AND id BETWEEN $3 AND $4 AND body_dropped_at IS NULL
+             ORDER BY id FOR SHARE),
+        wanted AS MATERIALIZED (
+            SELECT w.event_id, w.endpoint_id FROM unnest($1::uuid[], $2::uuid[]) AS w (event_id, endpoint_id)
+              JOIN stored ON stored.id = w.event_id),
         open AS MATERIALIZED (
             SELECT unnest(event_ids) AS event_id FROM outbox WHERE $6 AND event_ids && $1::uuid[]),
         known AS (

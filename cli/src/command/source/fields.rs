@@ -60,7 +60,8 @@ pub(super) struct SourceFields {
     /// How many of the newest payloads queries see; default: 1000
     #[arg(long, value_name = "N")]
     query_window_payloads: Option<i32>,
-    /// How many payloads to keep: queries see no more than these; 0: no such limit; default: the preset's
+    /// How many payloads keep their bodies; older ones go once nothing needs them; 0: no such limit; default:
+    /// the preset's
     #[arg(long, value_name = "N")]
     max_stored_payloads: Option<i32>,
     #[arg(long, value_name = "TEXT")]

@@ -16,7 +16,7 @@ pub enum Retried {
     Queued,
     /// A request is out; should it fail, another follows at once.
     Again,
-    /// The event is not stored any more.
+    /// The event is not stored any more, or its body is not.
     BodyGone,
     /// Nothing to retry in this state.
     Refused(DeliveryState),
@@ -50,8 +50,9 @@ pub async fn retry(
          WHERE event_id = $1 AND endpoint_id = $2 AND run = $3 AND priority >= 0
         RETURNING owner IS NOT NULL";
     const LIVE: &str = "SELECT 1 FROM endpoints WHERE id = $1 AND deleted_at IS NULL";
-    const STORED: &str = "
-        SELECT EXISTS (SELECT 1 FROM events WHERE id = $1) OR EXISTS (SELECT 1 FROM events_kept WHERE id = $1)";
+    // Locked, so that its body does not go before the row of the queue is there to keep it.
+    const STORED: &str = "SELECT 1 FROM events WHERE id = $1 AND body_dropped_at IS NULL FOR SHARE";
+    const KEPT: &str = "SELECT 1 FROM events_kept WHERE id = $1 AND body_dropped_at IS NULL";
     const QUEUE: &str = "
         WITH risen AS (DELETE FROM dead_letters WHERE event_id = $1 AND endpoint_id = $2 AND run = $3)
         INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt)
@@ -77,7 +78,8 @@ pub async fn retry(
         Some(row) => return Ok(Retried::Refused(row.state)),
         None => return Ok(Retried::Refused(DeliveryState::Unmatched)),
     }
-    if !client.query_one(STORED, &[&ids.0]).await?.try_get::<_, bool>(0)? {
+    let stored = client.query_opt(STORED, &[&ids.0]).await?;
+    if stored.is_none() && client.query_opt(KEPT, &[&ids.0]).await?.is_none() {
         return Ok(Retried::BodyGone);
     }
     client.execute(QUEUE, &[&ids.0, &ids.1, &ids.2, &tenant.0]).await?;

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use bowline_core::event::OWN_EVENTS;
-use bowline_core::expression::{EvaluationError, RequestScope, Scope, SecretLookup};
-use bowline_core::scheme::InboundRequest;
-use bowline_core::secrets::{Purpose, Secret, StoredSecret, Vault};
-use bowline_core::snapshot::LiveSource;
+use crate::event::OWN_EVENTS;
+use crate::expression::{EvaluationError, RequestScope, Scope, SecretLookup};
+use crate::scheme::InboundRequest;
+use crate::secrets::{Purpose, Secret, StoredSecret, Vault};
+use crate::snapshot::LiveSource;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 
-use crate::reject::Refusal;
+use super::refusal::Refusal;
 
 /// Versions of a secret that are tried during an overlap.
 const VERSIONS_MAX: usize = 10;
@@ -28,21 +28,21 @@ fn scope<'a>(request: &InboundRequest<'a>) -> Scope<'a> {
 /// What the expressions of a source say of a request, where it has them.
 #[derive(Debug, Default)]
 #[allow(clippy::option_option, reason = "no expression is not an expression that says null")]
-pub(crate) struct Said {
+pub(super) struct Said {
     /// `None`: what the constant or the preset says.
-    pub(crate) event_type: Option<String>,
+    pub(super) event_type: Option<String>,
     /// The outer `None`: no expression.
-    pub(crate) channel: Option<Option<String>>,
-    pub(crate) dedup_key: Option<Option<Vec<u8>>>,
+    pub(super) channel: Option<Option<String>>,
+    pub(super) dedup_key: Option<Option<Vec<u8>>>,
 }
 
-pub(crate) fn read(request: &InboundRequest<'_>, live: &LiveSource) -> Result<Said, Refusal> {
+pub(super) fn read(request: &InboundRequest<'_>, live: &LiveSource) -> Result<Said, Refusal> {
     let own = &live.expressions;
     if own.event_type.is_none() && own.channel.is_none() && own.dedup_key.is_none() {
         return Ok(Said::default());
     }
     let scope = scope(request);
-    let name = |program: &bowline_core::expression::Program, field| {
+    let name = |program: &crate::expression::Program, field| {
         program.name(&scope).map_err(|fault| failed(field, &fault))
     };
     Ok(Said {
@@ -70,7 +70,7 @@ fn failed(field: &str, fault: &EvaluationError) -> Refusal {
 }
 
 /// No request can bring one of Bowline's own events about: they are told only by Bowline.
-pub(crate) fn check_event_type(event_type: &str) -> Result<(), Refusal> {
+pub(super) fn check_event_type(event_type: &str) -> Result<(), Refusal> {
     if event_type.starts_with(OWN_EVENTS) {
         return Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -82,7 +82,7 @@ pub(crate) fn check_event_type(event_type: &str) -> Result<(), Refusal> {
 }
 
 /// Whether the source's `verify` holds, with any version of its secrets that is valid now.
-pub(crate) fn verify(
+pub(super) fn verify(
     request: &InboundRequest<'_>,
     live: &LiveSource,
     vault: &Vault,

@@ -1,61 +1,61 @@
-//! From a received request to the event it is, or the check it fails. Nothing here waits.
+//! From a received request to the event it is, or the check it fails.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bowline_core::defaults;
-use bowline_core::event::{Event, encode_headers};
-use bowline_core::id::EventId;
-use bowline_core::journal::{DedupKey, NewEvent};
-use bowline_core::preset::{HandshakeAnswer, HandshakeSecrets, MissingDedupKey, RequirementError};
-use bowline_core::scheme::{
-    CompiledScheme, InboundRequest, Key, KeyFetch, Scheme, Source, StatusHint, VerifyError,
-};
-use bowline_core::secrets::Vault;
-use bowline_core::snapshot::LiveSource;
+use crate::defaults;
+use crate::event::Event;
+use crate::id::EventId;
+use crate::journal::{DedupKey, NewEvent};
+use crate::preset::{HandshakeAnswer, HandshakeSecrets, MissingDedupKey, RequirementError};
+use crate::scheme::{CompiledScheme, InboundRequest, Key, KeyFetch, StatusHint, VerifyError};
+use crate::secrets::Vault;
+use crate::snapshot::LiveSource;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
 
-use crate::reject::{RETRY_LATER, Refusal};
-use crate::{expression, handshake, route};
+use super::kept::headers_kept;
+use super::refusal::{RETRY_LATER, Refusal, method_not_allowed};
+use super::{expression, handshake};
 
-/// Headers kept with an event or a rejection.
-pub(crate) const HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
 const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// A request that is all there.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Received<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) path_and_query: &'a str,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: &'a Bytes,
+pub struct Received<'a> {
+    pub method: &'a Method,
+    pub path_and_query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: &'a Bytes,
     /// Who sent it; a proxy's, where one stands before.
-    pub(crate) remote: IpAddr,
+    pub remote: IpAddr,
 }
 
 /// What a request turned out to be.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     Handshake(HandshakeAnswer),
     Event(Box<NewEvent>),
 }
 
 /// What a request is judged by, apart from the source.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Judge<'a> {
-    pub(crate) vault: &'a Vault,
-    pub(crate) public_url: &'a str,
+pub struct Judge<'a> {
+    pub vault: &'a Vault,
+    pub public_url: &'a str,
     /// Keys that were fetched for this request; see [`Judge::key_fetch`].
-    pub(crate) fetched: &'a [Key],
-    pub(crate) now: DateTime<Utc>,
+    pub fetched: &'a [Key],
+    /// Which secrets are valid is a matter of now,
+    pub now: DateTime<Utc>,
+    /// how old a signature is one of when it was received.
+    pub received_at: DateTime<Utc>,
 }
 
 impl Judge<'_> {
     /// The checks in their order: handshake, required headers, signature, body, deduplication key.
-    pub(crate) fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
+    pub fn judge(&self, received: Received<'_>, live: &LiveSource) -> Result<Verdict, Refusal> {
         let preset = live.preset.as_ref();
         let request = self.request(received, live);
         let keys = self.handshake_keys(live);
@@ -65,7 +65,7 @@ impl Judge<'_> {
             return Ok(Verdict::Handshake(answer));
         }
         if received.method != Method::POST && !preset.awaits_verification(&request) {
-            return Err(route::method_not_allowed(preset));
+            return Err(method_not_allowed(preset));
         }
         preset.check(&request).map_err(|fault| refuse_requirement(&fault))?;
         if !live.source.spec.insecure {
@@ -80,11 +80,7 @@ impl Judge<'_> {
     }
 
     /// What must be fetched before this request can be judged; nothing for most sources.
-    pub(crate) fn key_fetch(
-        &self,
-        received: Received<'_>,
-        live: &LiveSource,
-    ) -> Result<Option<KeyFetch>, Refusal> {
+    pub fn key_fetch(&self, received: Received<'_>, live: &LiveSource) -> Result<Option<KeyFetch>, Refusal> {
         let scheme = live.scheme.as_deref().filter(|scheme| scheme.fetches_keys());
         let Some(scheme) = scheme.filter(|_| !live.source.spec.insecure) else { return Ok(None) };
         let request = self.request(received, live);
@@ -140,7 +136,7 @@ impl Judge<'_> {
         let own = self.own_keys(scheme, live)?;
         let keys = if self.fetched.is_empty() { &*own } else { self.fetched };
         scheme
-            .verify(request, keys, self.now)
+            .verify(request, keys, self.received_at)
             .map(|_| ())
             .map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
     }
@@ -177,7 +173,7 @@ impl Judge<'_> {
             event_type,
             channel: channel.unwrap_or_else(|| preset.channel(request)),
             content_type: content_type(received.headers),
-            headers: headers_kept(received.headers, live, &[CONTENT_TYPE]),
+            headers: headers_kept(received.headers, live, &[CONTENT_TYPE]).0,
             body: received.body.clone(),
             time: self.now,
         };
@@ -191,31 +187,6 @@ fn content_type(headers: &HeaderMap) -> String {
     if value.len() <= CONTENT_TYPE_BYTES_MAX { value.to_owned() } else { String::new() }
 }
 
-/// The headers fit to be kept: those that carry a secret are left out, and `apart` are kept elsewhere.
-pub(crate) fn headers_kept(headers: &HeaderMap, live: &LiveSource, apart: &[HeaderName]) -> Bytes {
-    let sent = secret_sources(live);
-    let secret = |name: &HeaderName| {
-        [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
-            || sent.iter().any(|source| source.as_header() == Some(name))
-            || live.expressions.verify_looks_at.header(name.as_str())
-    };
-    let kept = headers.iter().filter(|(name, _)| !secret(name) && !apart.contains(name));
-    encode_headers(kept.map(|(name, value)| (name.as_str(), value.as_bytes())), HEADERS_KEPT_BYTES_MAX)
-}
-
-/// Where the sender writes the secret itself, if it does.
-pub(crate) fn secret_sources(live: &LiveSource) -> &[Source] {
-    let own = live.source.spec.scheme.as_ref();
-    secrets_of(own.or(live.preset.description().scheme.as_ref()))
-}
-
-fn secrets_of(scheme: Option<&Scheme>) -> &[Source] {
-    match scheme {
-        Some(scheme) if scheme.algorithm.sends_the_secret() => &scheme.signature.sources,
-        _ => &[],
-    }
-}
-
 fn refuse_requirement(fault: &RequirementError) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, fault.code(), fault.to_string())
 }
@@ -224,7 +195,7 @@ fn refuse_dedup_key(fault: &MissingDedupKey) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, fault.code(), fault.to_string())
 }
 
-pub(crate) fn refuse_verification(fault: &VerifyError, www_authenticate: Option<&'static str>) -> Refusal {
+pub fn refuse_verification(fault: &VerifyError, www_authenticate: Option<&'static str>) -> Refusal {
     let status = match fault.status_hint() {
         StatusHint::BadRequest => StatusCode::BAD_REQUEST,
         StatusHint::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -240,7 +211,10 @@ pub(crate) fn refuse_verification(fault: &VerifyError, www_authenticate: Option<
 
 #[cfg(test)]
 mod tests {
+    use http::header::AUTHORIZATION;
+
     use super::*;
+    use crate::scheme::Source;
 
     #[test]
     fn a_failed_check_has_the_status_of_its_kind() {
@@ -272,17 +246,5 @@ mod tests {
         assert_eq!(of(b"text/\xff"), "");
         assert_eq!(of(&[b'a'; CONTENT_TYPE_BYTES_MAX + 1]), "");
         assert_eq!(content_type(&HeaderMap::new()), "");
-    }
-
-    #[test]
-    fn only_schemes_that_send_the_secret_have_something_to_hide() {
-        let scheme = |algorithm: &str| -> Scheme {
-            let signature = serde_json::json!({"sources": ["header:x-token", "query:token"]});
-            serde_json::from_value(serde_json::json!({"algorithm": algorithm, "signature": signature}))
-                .unwrap()
-        };
-        assert_eq!(secrets_of(Some(&scheme("token"))).len(), 2);
-        assert_eq!(secrets_of(Some(&scheme("hmac-sha256"))), []);
-        assert_eq!(secrets_of(None), []);
     }
 }
