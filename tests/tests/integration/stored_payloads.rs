@@ -100,8 +100,8 @@ async fn a_body_stays_while_a_delivery_waits_for_it_or_is_dead() {
         0
     );
     admin.set_state(&waits, v1::EndpointState::Enabled).await;
-    let received = receiver.await_count(8, BOUND).await;
-    assert!(received.iter().all(|request| !request.body.is_empty()));
+    let requests = receiver.await_count(8, BOUND).await;
+    assert!(requests.iter().all(|request| !request.body.is_empty()));
     // All but the newest and the one that is a dead letter.
     await_dropped(&stack, 6).await;
     assert_eq!(get(&admin, &last).await.body, "{\"n\": 0}");
@@ -184,8 +184,8 @@ async fn what_a_deleted_source_received_goes_once_deliveries_have_finished() {
     assert_eq!(get(&admin, &id).await.body, "{}", "a delivery waits for it");
     admin.set_state(&waits, v1::EndpointState::Enabled).await;
     admin.await_delivery(&id, &waits, v1::DeliveryState::Delivered).await;
-    let received = receiver.await_count(1, BOUND).await.remove(0);
-    assert!(String::from_utf8_lossy(&received.body).ends_with("\"data\":{}}"), "{received:?}");
+    let request = receiver.await_count(1, BOUND).await.remove(0);
+    assert!(String::from_utf8_lossy(&request.body).ends_with("\"data\":{}}"), "{request:?}");
     await_dropped(&stack, 1).await;
     assert_eq!(left("events WHERE headers <> ''").await, 0);
     // It is looked at until nothing can come any more.
