@@ -14,7 +14,7 @@
 //!    theirs through it.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
-//! The nouns are in [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`]; every default is in [`defaults`].
+//! The nouns are in [`tenant`], [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`]; every default is in [`defaults`].
 
 pub mod binding;
 pub mod bootstrap;
@@ -39,3 +39,4 @@ pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod streams;
+pub mod tenant;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bowline_core::crash;
-use bowline_core::defaults::{LANE_CAPACITY, RETENTION};
+use bowline_core::defaults::LANE_CAPACITY;
 use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
 use bowline_core::endpoint::EndpointState;
 use bowline_core::id::{AttemptId, EndpointId};
@@ -50,6 +50,8 @@ pub(crate) struct Lanes {
     snapshot: Arc<Snapshot>,
     replica: Arc<Replica>,
     park_after: Duration,
+    /// Nothing waits for longer.
+    retention: Duration,
 }
 
 pub(crate) struct Parts {
@@ -59,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) replica: Arc<Replica>,
     pub(crate) in_flight_max: usize,
     pub(crate) park_after: Duration,
+    pub(crate) retention: Duration,
 }
 
 impl Lanes {
@@ -73,6 +76,7 @@ impl Lanes {
             snapshot: parts.snapshot,
             replica: parts.replica,
             park_after: parts.park_after,
+            retention: parts.retention,
         })
     }
 
@@ -199,7 +203,7 @@ impl Lanes {
             Age::OfEvent => (Utc::now() - held.event.time).to_std().unwrap_or_default(),
             Age::OfBudget { waited, at } => waited + at.elapsed(),
         };
-        if age > live.endpoint.spec.retry.max_age.unwrap_or(RETENTION) {
+        if age > live.endpoint.spec.retry.max_age.unwrap_or(self.retention).min(self.retention) {
             let why = "older than the retry policy allows";
             self.decide_unsent(job, "expired", Decision::Expired, why).await;
             return None;

@@ -11,7 +11,8 @@
 //! 4. [`attempt`] sends, [`decide`] says what that means.
 //! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
 //!
-//! Beside that, [`trial`] sends tests of endpoints past the lanes, and [`operate`] works on operations.
+//! Beside that, [`trial`] sends tests of endpoints past the lanes, [`operate`] works on operations, and
+//! [`janitor`] takes away what is older than the retention.
 
 mod attempt;
 mod breaker;
@@ -19,6 +20,7 @@ mod claim;
 mod consume;
 mod decide;
 mod health;
+mod janitor;
 mod job;
 mod lane;
 mod lanes;
@@ -104,6 +106,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         replica: Arc::clone(&replica),
         in_flight_max: config.dispatcher.in_flight_max,
         park_after: config.dispatcher.park_after,
+        retention: config.retention.events,
     });
     let claims = claims(&config, &pool, &snapshot, &replica, &lanes, &recorder, streams);
     let intake = intake(&claims, &lanes, &shutdown, &drained);
@@ -156,6 +159,12 @@ fn background(
     essential("configuration", shutdown, follow);
     let (pool, token) = (pool.clone(), shutdown.clone());
     supervise("partitions", shutdown, move || partitions::make_ahead(pool.clone(), token.clone()));
+    let (direct_url, retention) = (config.postgres.direct_url_str().to_owned(), config.retention.clone());
+    let token = shutdown.clone();
+    supervise("janitor", shutdown, move || {
+        let janitor = janitor::Janitor { direct_url: direct_url.clone(), retention: retention.clone() };
+        until(token.clone(), janitor.work())
+    });
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of the boot script, named once")]

@@ -102,6 +102,9 @@ pub async fn settled(
          WHERE event_id = ANY($1) AND event_id BETWEEN $2 AND $3 AND run = 0
            AND decision IN ('delivered', 'dead', 'cancelled', 'expired')
         UNION
+        SELECT event_id, endpoint_id FROM attempts_kept
+         WHERE event_id = ANY($1) AND run = 0 AND decision IN ('delivered', 'dead', 'cancelled', 'expired')
+        UNION
         SELECT event_id, endpoint_id FROM queue WHERE event_id = ANY($1) AND run = 0
         UNION
         SELECT event_id, endpoint_id FROM dead_letters WHERE event_id = ANY($1) AND run = 0";
@@ -131,9 +134,12 @@ pub async fn load(client: &Connection, events: &[EventId]) -> Result<Vec<Event>,
         UNION ALL
         SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
           FROM events_kept WHERE id = ANY($1)";
+    // Copied before their partition goes, some are in both for a moment.
+    let mut seen = HashSet::new();
     let Some((ids, least, most)) = bounds(events) else { return Ok(Vec::new()) };
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most]).await?;
     rows.iter()
+        .filter(|row| row.try_get::<_, Uuid>(0).map_or(true, |id| seen.insert(id)))
         .map(|row| {
             Ok(Event {
                 id: EventId(row.try_get(0)?),

@@ -39,6 +39,7 @@ mod payload_queries;
 mod plans;
 mod presets;
 mod rejections;
+mod retention;
 mod shutdown;
 mod source_secrets;
 mod source_setup;

@@ -50,13 +50,18 @@ pub async fn retry(
          WHERE event_id = $1 AND endpoint_id = $2 AND run = $3 AND priority >= 0
         RETURNING owner IS NOT NULL";
     const LIVE: &str = "SELECT 1 FROM endpoints WHERE id = $1 AND deleted_at IS NULL";
-    const STORED: &str = "
-        SELECT EXISTS (SELECT 1 FROM events WHERE id = $1) OR EXISTS (SELECT 1 FROM events_kept WHERE id = $1)";
+    // Locked, so that the janitor does not take it away before it waits again.
+    const STORED: [&str; 2] = [
+        "SELECT 1 FROM events WHERE id = $1 FOR KEY SHARE",
+        "SELECT 1 FROM events_kept WHERE id = $1 FOR KEY SHARE",
+    ];
     const QUEUE: &str = "
         WITH risen AS (DELETE FROM dead_letters WHERE event_id = $1 AND endpoint_id = $2 AND run = $3)
         INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt)
-        SELECT $1, $2, $3, $4, now(), coalesce(max(attempt), 0) FROM attempts
-         WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+        SELECT $1, $2, $3, $4, now(), coalesce(max(attempt), 0)
+          FROM (SELECT attempt FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+                UNION ALL
+                SELECT attempt FROM attempts_kept WHERE event_id = $1 AND endpoint_id = $2 AND run = $3) AS made
         ON CONFLICT DO NOTHING";
     let ids: (Uuid, Uuid, i32) = (key.event_id.0, key.endpoint_id.0, key.run);
     client.execute(ALONE, &[&key.to_string()]).await?;
@@ -77,7 +82,11 @@ pub async fn retry(
         Some(row) => return Ok(Retried::Refused(row.state)),
         None => return Ok(Retried::Refused(DeliveryState::Unmatched)),
     }
-    if !client.query_one(STORED, &[&ids.0]).await?.try_get::<_, bool>(0)? {
+    let mut stored = false;
+    for sql in STORED {
+        stored = stored || client.query_opt(sql, &[&ids.0]).await?.is_some();
+    }
+    if !stored {
         return Ok(Retried::BodyGone);
     }
     client.execute(QUEUE, &[&ids.0, &ids.1, &ids.2, &tenant.0]).await?;
