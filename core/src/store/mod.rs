@@ -69,7 +69,9 @@ pub enum Error {
     Schema { found: i32, needed: i32 },
     #[error("a row of {table} can't be read: {problem}")]
     Row { table: &'static str, problem: String },
-    #[error("the janitor's session does not hold its lock: a pooler stands before Postgres, set postgres.direct_url")]
+    #[error(
+        "the janitor's session does not hold its lock: a pooler stands before Postgres, set postgres.direct_url"
+    )]
     NotTheJanitor,
     #[error("postgres did not answer within {0:?}")]
     TimedOut(Duration),

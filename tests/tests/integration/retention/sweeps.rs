@@ -97,7 +97,7 @@ async fn a_tenant_may_keep_its_events_for_a_shorter_time() {
     for (id, tenant) in [(done, TENANT), (needed, TENANT), (foreign, OTHER), (fresh, TENANT)] {
         event(&stack, id, tenant).await;
     }
-    failed_attempt(&stack, done, endpoint).await;
+    failed_attempt(&stack, done, endpoint, "dead").await;
     waiting(&stack, needed, endpoint, 0, in_past(0)).await;
     // More than fit one transaction.
     let many = "INSERT INTO events (id, tenant_id, event_type, content_type, headers, body, create_time)
