@@ -152,7 +152,7 @@ async fn days_past_the_retention_go_and_what_is_needed_stays() {
     assert_eq!(letters.into_inner().dead_letters[0].event_type, "order.created");
 
     // What waits and what is dead can still be sent; what was never settled is older than any policy allows.
-    let redrive = v1::RetryDeliveryRequest { id: delivery_id(letter, endpoint), ..Default::default() };
+    let redrive = v1::RetryDeliveryRequest { id: delivery_id(letter, endpoint) };
     admin.deliveries().retry_delivery(redrive).await.unwrap();
     stack
         .database
