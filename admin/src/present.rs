@@ -6,6 +6,7 @@ mod presets;
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
 use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy};
+use bowline_core::format::{Custom, Value};
 use bowline_core::operation::{Operation, OperationState, Work};
 use bowline_core::preset::{self, Preset};
 use bowline_core::secrets::StoredSecret;
@@ -104,11 +105,20 @@ fn secret_version(secret: &StoredSecret) -> v1::SecretVersion {
         name: secret.name.clone(),
         create_time: Some(timestamp(secret.create_time)),
         expire_time: secret.expires_at.map(timestamp),
+        public_key: secret.public_key.and_then(|key| public_key_scheme()?.write_public_key(&key)).unwrap_or_default(),
     }
 }
 
-pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::Endpoint {
+/// Public keys are written as Standard Webhooks writes them, whichever format signs.
+fn public_key_scheme() -> Option<&'static bowline_core::scheme::CompiledScheme> {
+    preset::find("standard").and_then(Preset::scheme)
+}
+
+/// `public_url` is that of the inbound server.
+pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret], public_url: &str) -> v1::Endpoint {
     let spec = &endpoint.spec;
+    let has_public_key = secrets.iter().any(|secret| secret.public_key.is_some());
+    let jwks_url = format!("{}/endpoints/{}/jwks.json", public_url.trim_end_matches('/'), endpoint.id);
     v1::Endpoint {
         id: endpoint.id.to_string(),
         tenant_id: endpoint.tenant_id.to_string(),
@@ -136,7 +146,17 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::End
         secrets: secrets.iter().map(secret_version).collect(),
         filter: spec.filter.clone().unwrap_or_default(),
         transform: spec.transform.clone().unwrap_or_default(),
+        custom_format: spec.custom.as_ref().map(custom_format),
+        jwks_url: if has_public_key { jwks_url } else { String::new() },
     }
+}
+
+fn custom_format(custom: &Custom) -> v1::CustomFormat {
+    // Both are plain data.
+    let scheme = serde_json::to_value(&custom.scheme).ok().and_then(struct_of_json);
+    let word = |value: &Value| serde_json::to_value(value).ok()?.as_str().map(str::to_owned);
+    let header = |(name, value): (&String, &Value)| (name.clone(), word(value).unwrap_or_default());
+    v1::CustomFormat { scheme, headers: custom.headers.iter().map(header).collect() }
 }
 
 fn endpoint_state(state: EndpointState) -> v1::EndpointState {

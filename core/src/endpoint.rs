@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::defaults;
+use crate::format::Custom;
 use crate::id::{EndpointId, TenantId};
 
 /// An endpoint as it is stored; its signing secrets are apart, in [`crate::secrets`].
@@ -77,6 +78,9 @@ pub struct EndpointSpec {
     pub transform: Option<String>,
     /// Name of the outbound format.
     pub format: String,
+    /// Scheme and headers of its own, for the format `custom` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Custom>,
     /// Sent along with every attempt.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -153,6 +157,7 @@ impl EndpointSpec {
             filter: None,
             transform: None,
             format: format.into(),
+            custom: None,
             headers: BTreeMap::new(),
             sealed_headers: BTreeSet::new(),
             timeout: defaults::ATTEMPT_TIMEOUT,

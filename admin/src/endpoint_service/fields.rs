@@ -6,7 +6,7 @@ use bowline_proto::v1::{Endpoint, EndpointState};
 use crate::mask::Mask;
 use crate::validate::headers;
 
-pub(super) const WRITABLE: [&str; 15] = [
+pub(super) const WRITABLE: [&str; 16] = [
     "name",
     "display_name",
     "labels",
@@ -22,6 +22,7 @@ pub(super) const WRITABLE: [&str; 15] = [
     "filter",
     "transform",
     "secret_revealable",
+    "custom_format",
 ];
 
 pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
@@ -41,6 +42,7 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "filter" => !endpoint.filter.is_empty(),
         "transform" => !endpoint.transform.is_empty(),
         "secret_revealable" => endpoint.secret_revealable.is_some(),
+        "custom_format" => endpoint.custom_format.is_some(),
         _ => false,
     }
 }
@@ -57,6 +59,7 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
     }
     take!(name, display_name, labels, url, event_types, channels);
     take!(format, headers, timeout, retry, concurrency, disable, filter, transform, secret_revealable);
+    take!(custom_format);
     merged
 }
 
@@ -72,6 +75,7 @@ pub(super) fn without_output(endpoint: Endpoint) -> Endpoint {
         state: EndpointState::Unspecified.into(),
         disabled_reason: String::new(),
         secrets: Vec::new(),
+        jwks_url: String::new(),
         ..endpoint
     }
 }
@@ -84,7 +88,7 @@ pub(super) fn without_secrets(endpoint: Endpoint) -> Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bowline_proto::v1::{DisablePolicy, RetryPolicy};
+    use bowline_proto::v1::{self, DisablePolicy, RetryPolicy};
     use prost_types::FieldMask;
 
     fn full() -> Endpoint {
@@ -106,6 +110,7 @@ mod tests {
             filter: "true".into(),
             transform: "{}".into(),
             secret_revealable: Some(true),
+            custom_format: Some(v1::CustomFormat::default()),
             state: 2,
             ..Endpoint::default()
         }

@@ -57,15 +57,20 @@ impl Endpoints {
         let used = secret_use(&draft);
         if draft.format.is_some() {
             used.check(&mut violations, &request.secret);
+            used.check_kind(&mut violations, &request.secret, request.secret_kind());
         }
         violations.finish()?;
 
         let asked = v1::CreateEndpointRequest {
             endpoint: Some(fields::without_secrets(fields::without_output(wire))),
+            secret_kind: request.secret_kind,
             ..v1::CreateEndpointRequest::default()
         };
         let repeat = Repeat::new(tenant, "CreateEndpoint", &request.request_id, &asked);
-        let secret = used.first(&request.secret);
+        let secret = match request.secret_kind() {
+            v1::SecretKind::Unspecified => used.first(&request.secret),
+            kind => used.next_of("", kind, &[]),
+        };
         let mut client = context.client().await?;
         self.quota.check(tenant, endpoints::count(&client, tenant)).await?;
         let change = begin(&mut client).await?;
@@ -84,11 +89,15 @@ impl Endpoints {
             return Ok(v1::CreateEndpointResponse { endpoint: Some(endpoint), secret: String::new() });
         }
         let sealing = draft.sealing.all_new();
-        let endpoint = new_endpoint(tenant, draft, change.version);
+        let id = EndpointId::new();
+        let signing_secret = secret
+            .as_ref()
+            .map(|secret| used.seal(&context.vault, tenant, id.0, SIGNING, secret.clone()))
+            .transpose()?;
+        let endpoint = new_endpoint(id, tenant, draft, change.version);
         endpoints::insert(&change.tx, &endpoint).await.map_err(|error| taken(error, &endpoint))?;
-        if let Some(secret) = &secret {
-            let sealed = signing::seal(&context.vault, tenant, endpoint.id.0, SIGNING, secret.clone())?;
-            stored_secrets::insert(&change.tx, &sealed, change.version).await?;
+        if let Some(sealed) = &signing_secret {
+            stored_secrets::insert(&change.tx, sealed, change.version).await?;
         }
         sealing.write(&change, context, &endpoint).await?;
         change.keep(&repeat, endpoint.id.0).await?;
@@ -144,7 +153,7 @@ impl Endpoints {
             .iter()
             .map(|endpoint| {
                 let own = signing_now(secrets.remove(&endpoint.id.0).unwrap_or_default());
-                present::endpoint(endpoint, &own)
+                present::endpoint(endpoint, &own, &context.public_url)
             })
             .collect();
         Ok(v1::ListEndpointsResponse { endpoints: shown, next_page_token })
@@ -154,13 +163,14 @@ impl Endpoints {
         let client = self.context.client().await?;
         let endpoint = found(endpoints::find(&client, scope, id).await?, id)?;
         let secrets = stored_secrets::of_owner(&client, id.0).await?;
-        Ok(present::endpoint(&endpoint, &signing_now(secrets)))
+        Ok(present::endpoint(&endpoint, &signing_now(secrets), &self.context.public_url))
     }
 }
 
 fn secret_use(draft: &EndpointDraft) -> Use<'_> {
     draft
         .format
+        .as_ref()
         .map_or(Use::None, |format| Use::Sign { scheme: format.scheme(), optional: format.secret_optional() })
 }
 
@@ -180,8 +190,7 @@ fn taken(error: WriteError, endpoint: &Endpoint) -> Fault {
     }
 }
 
-fn new_endpoint(tenant_id: TenantId, draft: EndpointDraft, version: i64) -> Endpoint {
-    let id = EndpointId::new();
+fn new_endpoint(id: EndpointId, tenant_id: TenantId, draft: EndpointDraft, version: i64) -> Endpoint {
     let now = Utc::now();
     let name = if draft.name.is_empty() {
         validate::made_name(&draft.spec.format, &id.to_string())

@@ -1,6 +1,7 @@
 //! An endpoint as a caller wants it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::defaults;
@@ -43,7 +44,7 @@ pub(crate) struct EndpointDraft {
     /// What its specification leaves out, because it is sealed.
     pub(crate) sealing: Sealing,
     /// The format the spec names; `None` only if that was a violation.
-    pub(crate) format: Option<&'static Format>,
+    pub(crate) format: Option<Arc<Format>>,
 }
 
 /// Checks an endpoint. The draft is of use only if nothing was added to the violations.
@@ -60,13 +61,9 @@ pub(crate) fn check(
     check_url(violations, &endpoint.url, egress);
     check_filters(violations, endpoint);
     let format_name = if endpoint.format.is_empty() { format::STANDARD } else { &endpoint.format };
-    let format = format::find(format_name);
-    if format.is_none() {
-        let known: Vec<&str> = format::all().iter().map(Format::name).collect();
-        let problem = format!("`{}` is not one of {}", excerpt(format_name), known.join(", "));
-        violations.add("endpoint.format", problem);
-    }
-    let headers = headers::check(violations, &endpoint.headers, format);
+    let custom = endpoint.custom_format.as_ref().and_then(|wire| super::format::custom(violations, wire));
+    let format = super::format::check(violations, endpoint, format_name, custom.as_ref());
+    let headers = headers::check(violations, &endpoint.headers, format.as_deref());
     let filter = super::expression::check(violations, "endpoint.filter", &endpoint.filter, Place::Filter);
     let transform =
         super::expression::check(violations, "endpoint.transform", &endpoint.transform, Place::Transform);
@@ -77,6 +74,7 @@ pub(crate) fn check(
         filter,
         transform,
         format: format_name.to_string(),
+        custom,
         headers: headers.plain,
         sealed_headers: headers.sealed,
         timeout: endpoint

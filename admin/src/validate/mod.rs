@@ -3,6 +3,7 @@
 
 pub(crate) mod binding;
 pub(crate) mod endpoint;
+mod format;
 mod expression;
 pub(crate) mod filter;
 pub(crate) mod headers;

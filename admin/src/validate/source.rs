@@ -166,7 +166,7 @@ fn check_scheme(
         );
     }
     let preset = known.and_then(|known| check_parameters(violations, known, &source.parameters));
-    let own = source.scheme.as_ref().and_then(|wire| scheme::read(violations, wire));
+    let own = source.scheme.as_ref().and_then(|wire| scheme::read(violations, "source.scheme", wire));
     let compiled = match &own {
         Some((_, compiled)) => Some(Arc::clone(compiled)),
         None => preset.and_then(|preset| preset.shared_scheme()),
@@ -204,7 +204,7 @@ fn check_parameters(
     None
 }
 
-/// `/webhooks/stripe`: no empty segment, no dots that walk, not under `/in/`.
+/// `/webhooks/stripe`: no empty segment, no dots that walk, not under `/in/` or `/endpoints/`.
 fn check_path(violations: &mut Violations, path: &str) {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.~-".contains(&byte);
     let well_formed = path.len() <= PATH_MAX
@@ -220,6 +220,9 @@ fn check_path(violations: &mut Violations, path: &str) {
                  most {PATH_MAX} characters"
             ),
         );
+    }
+    if path == "/endpoints" || path.starts_with("/endpoints/") {
+        violations.add("source.path", "must not be under /endpoints/: the public keys of endpoints are there");
     }
     if path == "/in" || path.starts_with("/in/") {
         violations.add("source.path", "must not be under /in/: those are the paths of source ids");
@@ -253,7 +256,7 @@ mod tests {
         }
         let long = format!("/{}", "a".repeat(200));
         for bad in
-            ["a", "/", "/a/", "//a", "/a//b", "/../a", "/a/.", "/a?b", "/a%20", "/é", "/in", "/in/x", &long]
+            ["a", "/", "/a/", "//a", "/a//b", "/../a", "/a/.", "/a?b", "/a%20", "/é", "/in", "/in/x", "/endpoints/x", &long]
         {
             assert_eq!(faults(&with_path(bad)), ["source.path"], "{bad}");
         }

@@ -17,6 +17,9 @@ pub struct SecretView {
     pub name: String,
     pub create_time: String,
     pub expire_time: String,
+    /// Of a key pair: the half that receivers verify by.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub public_key: String,
 }
 
 impl From<v1::SecretVersion> for SecretView {
@@ -26,6 +29,7 @@ impl From<v1::SecretVersion> for SecretView {
             expire_time: time(secret.expire_time.as_ref()),
             id: secret.id,
             name: secret.name,
+            public_key: secret.public_key,
         }
     }
 }
@@ -158,10 +162,18 @@ pub struct EndpointView {
     pub disable: Option<DisableView>,
     pub state: String,
     pub disabled_reason: String,
+    pub custom_format: Option<CustomFormatView>,
     pub secrets: Vec<SecretView>,
+    pub jwks_url: String,
     pub create_time: String,
     pub update_time: String,
     pub etag: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CustomFormatView {
+    pub scheme: Option<serde_json::Value>,
+    pub headers: BTreeMap<String, String>,
 }
 
 impl From<v1::Endpoint> for EndpointView {
@@ -174,6 +186,11 @@ impl From<v1::Endpoint> for EndpointView {
             update_time: time(endpoint.update_time.as_ref()),
             retry: endpoint.retry.map(Into::into),
             disable: endpoint.disable.map(Into::into),
+            custom_format: endpoint.custom_format.map(|custom| CustomFormatView {
+                scheme: custom.scheme.as_ref().map(scheme_file::shown),
+                headers: custom.headers,
+            }),
+            jwks_url: endpoint.jwks_url,
             id: endpoint.id,
             tenant_id: endpoint.tenant_id,
             name: endpoint.name,

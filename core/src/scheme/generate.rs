@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::compile::CompiledScheme;
 use super::describe::{Algorithm, Family, KeyEncoding, KeyPart};
+use super::key::Material;
 use super::readings::Reading;
 use crate::secrets::Secret;
 
@@ -43,6 +44,20 @@ impl CompiledScheme {
         let reading =
             self.readings.iter().find(|reading| reading.algorithm == algorithm && reading.can_issue())?;
         Some(self.issue(reading))
+    }
+
+    /// The public half of an ed25519 secret that signs; `None` for any other.
+    pub fn public_key(&self, secret: &Secret) -> Option<[u8; 32]> {
+        self.key(secret).ok()?.forms.iter().find_map(|form| match &form.material {
+            Material::Ed25519Private(key) => Some(key.verifying_key().to_bytes()),
+            _ => None,
+        })
+    }
+
+    /// A public key as receivers of this scheme are told it: `whpk_...` for `standard`.
+    pub fn write_public_key(&self, key: &[u8; 32]) -> Option<String> {
+        let public = |one: &&Reading| one.algorithm == Algorithm::Ed25519 && one.part == KeyPart::Public;
+        self.readings.iter().find(public).map(|reading| reading.write(key))
     }
 
     fn issue(&self, reading: &Reading) -> GeneratedSecret {

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use url::Url;
@@ -11,6 +13,7 @@ use super::keys::{self, KeyCache, KeysError};
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
 use crate::expression::{Budget, EvaluationError, ExpressionError, LooksAt, Place, Program, Scope};
 use crate::format::{self, Format};
+use crate::id::SecretId;
 use crate::preset::{self, Preset};
 use crate::scheme::{CompiledScheme, Key};
 use crate::secrets::{Purpose, Secret, StoredSecret, Vault};
@@ -155,7 +158,7 @@ pub enum ExpressionFault {
 pub struct LiveEndpoint {
     pub endpoint: Endpoint,
     pub url: Url,
-    pub format: &'static Format,
+    pub format: Arc<Format>,
     /// Those it signs with, newest first, expired ones too.
     pub secrets: Vec<Arc<StoredSecret>>,
     /// Why this build cannot send to it. It is paused here then, whatever its row says: its backlog
@@ -190,7 +193,7 @@ impl LiveEndpoint {
             endpoint,
             url: NOWHERE.clone(),
             // Never used; formats are part of the binary, so there is a first one.
-            format: &format::all()[0],
+            format: Arc::clone(&format::all()[0]),
             secrets: Vec::new(),
             headers: SentHeaders::none(),
             fault: Some(fault),
@@ -232,6 +235,12 @@ impl LiveEndpoint {
         Some(transform.program().and_then(|program| Ok(program.body(scope)?)))
     }
 
+    /// The public halves of the keys that sign now, newest first, as base64url; empty where secrets are shared.
+    pub fn public_keys(&self, now: DateTime<Utc>) -> Vec<(SecretId, String)> {
+        let valid = self.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|at| at > now));
+        valid.filter_map(|secret| Some((secret.id, URL_SAFE_NO_PAD.encode(secret.public_key?)))).collect()
+    }
+
     pub fn has_transform(&self) -> bool {
         self.transform.is_some()
     }
@@ -245,9 +254,9 @@ impl LiveEndpoint {
 fn read(
     spec: &EndpointSpec,
     credentials: &[Arc<StoredSecret>],
-) -> Result<(Url, &'static Format, SentHeaders), String> {
+) -> Result<(Url, Arc<Format>, SentHeaders), String> {
     let url = Url::parse(&spec.url).map_err(|fault| format!("its URL does not parse: {fault}"))?;
-    let format = format::find(&spec.format)
-        .ok_or_else(|| format!("the format `{}` is not in this version", spec.format))?;
-    Ok((url, format, SentHeaders::new(spec, format, credentials)?))
+    let format = format::of(&spec.format, spec.custom.as_ref()).map_err(|fault| fault.to_string())?;
+    let headers = SentHeaders::new(spec, &format, credentials)?;
+    Ok((url, format, headers))
 }

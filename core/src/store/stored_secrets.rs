@@ -13,7 +13,7 @@ use super::Error;
 use crate::id::{SecretId, TenantId};
 use crate::secrets::{Sealed, StoredSecret};
 
-const COLUMNS: &str = "id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at";
+const COLUMNS: &str = "id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, public_key";
 /// How long a version that is not valid any more is kept, to tell a repeated call by.
 const KEPT_AFTER_EXPIRY_DAYS: i32 = 30;
 
@@ -26,6 +26,8 @@ fn read(row: &Row) -> Result<StoredSecret, Error> {
         sealed: Sealed { key_id: row.try_get("key_id")?, bytes: row.try_get("sealed")? },
         create_time: row.try_get("create_time")?,
         expires_at: row.try_get("expires_at")?,
+        // A CHECK constraint says how long it is.
+        public_key: row.try_get::<_, Option<Vec<u8>>>("public_key")?.and_then(|key| key.try_into().ok()),
     })
 }
 
@@ -36,8 +38,9 @@ pub async fn insert(
     config_version: i64,
 ) -> Result<(), Error> {
     const SQL: &str = "
-        INSERT INTO secrets (id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, config_version)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        INSERT INTO secrets (id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, config_version,
+                             public_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     client
         .execute(
             SQL,
@@ -51,6 +54,7 @@ pub async fn insert(
                 &secret.create_time,
                 &secret.expires_at,
                 &config_version,
+                &secret.public_key.as_ref().map(<[u8; 32]>::as_slice),
             ],
         )
         .await?;

@@ -41,6 +41,7 @@ mod presets;
 mod rejections;
 mod retention;
 mod shutdown;
+mod signatures;
 mod source_secrets;
 mod source_setup;
 mod sources_over_http;

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::retry::{DisableFlags, RetryFlags};
 use crate::command::{duration, header, key_value};
 use crate::failure::Failure;
+use crate::scheme_file;
 
 /// The fields of an endpoint that its caller decides, but for the name.
 #[derive(Debug, Args)]
@@ -17,7 +18,8 @@ pub(super) struct EndpointFields {
     /// Where to POST
     #[arg(long)]
     url: Option<String>,
-    /// Wire format: standard, chimpbase, rkt, chatbase, connectgain, chatblocks, raw; default: standard
+    /// Wire format: standard, chimpbase, rkt, chatbase, connectgain, chatblocks, cloudevents, custom,
+    /// raw; default: standard
     #[arg(long)]
     format: Option<String>,
     /// Only events of this type: order.created, order.* or *; may be repeated; default: all
@@ -32,6 +34,12 @@ pub(super) struct EndpointFields {
     /// CEL: a map to send in place of the event's data
     #[arg(long, value_name = "CEL")]
     transform: Option<String>,
+    /// Of format custom: file with the scheme that signs, as TOML or JSON (docs/schemes.md)
+    #[arg(long, value_name = "FILE", help_heading = "Format custom")]
+    custom_scheme: Option<PathBuf>,
+    /// Of format custom: a header and what stands there, such as x-event=event_type; may be repeated
+    #[arg(long = "custom-header", value_parser = key_value, value_name = "NAME=VALUE", help_heading = "Format custom")]
+    custom_headers: Vec<(String, String)>,
     /// A header to send along; may be repeated
     #[arg(long = "header", value_parser = header, value_name = "NAME: VALUE")]
     headers: Vec<(String, String)>,
@@ -69,6 +77,7 @@ pub(super) enum Clear {
     Disable,
     DisplayName,
     Labels,
+    CustomFormat,
 }
 
 impl Clear {
@@ -85,6 +94,7 @@ impl Clear {
             Self::Disable => "disable",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
+            Self::CustomFormat => "custom_format",
         }
     }
 }
@@ -107,6 +117,17 @@ impl EndpointFields {
         let mut fields = Vec::new();
         if let Some(path) = self.headers_file.take() {
             self.headers.extend(headers_of(&path)?);
+        }
+        if self.custom_scheme.is_some() || !self.custom_headers.is_empty() {
+            let mut custom = current.custom_format.clone().unwrap_or_default();
+            if let Some(path) = &self.custom_scheme {
+                custom.scheme = Some(scheme_file::read(path)?);
+            }
+            if !self.custom_headers.is_empty() {
+                custom.headers = self.custom_headers.drain(..).collect();
+            }
+            endpoint.custom_format = Some(custom);
+            fields.push("custom_format");
         }
         macro_rules! take {
             ($($field:ident),*) => {$(
