@@ -5,7 +5,7 @@ mod presets;
 
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
-use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy};
+use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy, StatusAction, StatusOverride};
 use bowline_core::format::{Custom, Value};
 use bowline_core::operation::{Operation, OperationState, Work};
 use bowline_core::preset::{self, Preset};
@@ -178,12 +178,30 @@ fn retry(policy: &RetryPolicy) -> v1::RetryPolicy {
             factor: *factor,
             max: Some(duration(*max)),
         }),
+        Backoff::Fixed { wait, jitter } => {
+            WireBackoff::Fixed(v1::FixedBackoff { wait: Some(duration(*wait)), jitter: Some(*jitter) })
+        }
     };
     v1::RetryPolicy {
         max_attempts: policy.max_attempts,
         backoff: Some(backoff),
         max_age: policy.max_age.map(duration),
+        overrides: policy.overrides.iter().map(status_override).collect(),
     }
+}
+
+fn status_override(own: &StatusOverride) -> v1::StatusOverride {
+    let span = |(first, last): &(u16, u16)| match (first, last) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) if first % 100 == 0 && *last == first + 99 => format!("{}xx", first / 100),
+        (first, last) => format!("{first}-{last}"),
+    };
+    let (action, wait) = match own.then {
+        StatusAction::Retry { wait } => (v1::StatusAction::Retry, wait),
+        StatusAction::Dead => (v1::StatusAction::Dead, None),
+    };
+    let statuses = own.statuses.iter().map(span).collect();
+    v1::StatusOverride { statuses, action: action.into(), wait: wait.map(duration) }
 }
 
 /// Without headers and body where the row has none.
@@ -247,6 +265,7 @@ fn dead_reason(reason: DeadReason) -> v1::DeadReason {
         DeadReason::Poison => v1::DeadReason::Poison,
         DeadReason::FilterFailed => v1::DeadReason::FilterFailed,
         DeadReason::TransformFailed => v1::DeadReason::TransformFailed,
+        DeadReason::NotRetried => v1::DeadReason::NotRetried,
     }
 }
 

@@ -106,6 +106,32 @@ pub struct RetryPolicy {
     /// Older than this, a waiting delivery expires; `None`: the retention.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
+    /// The first that names a status says what it means.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<StatusOverride>,
+}
+
+/// What some statuses mean at one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusOverride {
+    /// First and last of each span.
+    pub statuses: Vec<(u16, u16)>,
+    pub then: StatusAction,
+}
+
+impl StatusOverride {
+    pub fn names(&self, status: u16) -> bool {
+        self.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusAction {
+    /// After this wait, or the one of the backoff.
+    Retry { wait: Option<Duration> },
+    Dead,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +142,8 @@ pub enum Backoff {
     Schedule { waits: Vec<Duration>, jitter: f64 },
     /// Full jitter: uniform in `[0, min(max, initial * factor^(n-1))]`.
     Exponential { initial: Duration, factor: f64, max: Duration },
+    /// The same wait each time, shifted by up to `jitter` of itself.
+    Fixed { wait: Duration, jitter: f64 },
 }
 
 impl Default for RetryPolicy {
@@ -127,6 +155,7 @@ impl Default for RetryPolicy {
                 jitter: defaults::RETRY_JITTER,
             },
             max_age: None,
+            overrides: Vec::new(),
         }
     }
 }

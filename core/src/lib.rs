@@ -14,7 +14,8 @@
 //!    theirs through it.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
-//! The nouns are in [`tenant`], [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`]; every default is in [`defaults`].
+//! The nouns are in [`tenant`], [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`];
+//! [`own_event`] is what Bowline tells about itself; every default is in [`defaults`].
 
 pub mod binding;
 pub mod bootstrap;
@@ -30,6 +31,7 @@ pub mod format;
 pub mod id;
 pub mod journal;
 pub mod operation;
+pub mod own_event;
 pub mod preset;
 pub mod query;
 pub mod replica;

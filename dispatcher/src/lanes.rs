@@ -28,6 +28,7 @@ use crate::job::{Age, Job};
 use crate::lane::{Answered, SLOW_AFTER};
 use crate::record::{Entry, Recorder};
 use crate::select::{Wanted, wanted};
+use crate::soon::Soon;
 use crate::turns::{Placed, Turn, Turns};
 
 /// While the lease can't be confirmed, this is how often it is looked at.
@@ -52,6 +53,8 @@ pub(crate) struct Lanes {
     park_after: Duration,
     /// Nothing waits for longer.
     retention: Duration,
+    /// What is due before the next look at the queue.
+    pub(crate) soon: Soon,
 }
 
 pub(crate) struct Parts {
@@ -77,6 +80,7 @@ impl Lanes {
             replica: parts.replica,
             park_after: parts.park_after,
             retention: parts.retention,
+            soon: Soon::default(),
         })
     }
 
@@ -267,7 +271,10 @@ impl Lanes {
                 (Decision::Dead, Duration::ZERO, Some(OF_TEST), false)
             }
             Next::Done => (Decision::Delivered, Duration::ZERO, None, false),
-            Next::Retry { after } => (Decision::Retry, after, None, false),
+            Next::Retry { after } => {
+                self.soon.due_in(after);
+                (Decision::Retry, after, None, false)
+            }
             Next::Dead { reason, disable } => {
                 (Decision::Dead, Duration::ZERO, Some(reason.as_str()), disable)
             }

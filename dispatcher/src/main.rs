@@ -30,6 +30,8 @@ mod record;
 mod redact;
 mod select;
 mod share;
+mod soon;
+mod tell;
 mod trial;
 mod turns;
 
@@ -109,7 +111,10 @@ async fn run(process: Process) -> anyhow::Result<()> {
         retention: config.retention.events,
     });
     let claims = claims(&config, &pool, &snapshot, &replica, &lanes, &recorder, streams);
-    let intake = intake(&claims, &lanes, &shutdown, &drained);
+    let mut intake = intake(&claims, &lanes, &shutdown, &drained);
+    let teller = Arc::new(tell::Teller { pool: pool.clone(), journal: journal.clone() });
+    let token = shutdown.clone();
+    intake.push(supervise("own events", &shutdown, move || until(token.clone(), Arc::clone(&teller).work())));
 
     let context = AdminContext {
         pool: store::connect(config.postgres.url_str(), config.postgres.admin_pool_size)?,

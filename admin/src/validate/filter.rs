@@ -83,6 +83,7 @@ pub(crate) fn dead_letters(violations: &mut Violations, filter: &v1::DeadLetterF
         v1::DeadReason::Poison => Some(DeadReason::Poison),
         v1::DeadReason::FilterFailed => Some(DeadReason::FilterFailed),
         v1::DeadReason::TransformFailed => Some(DeadReason::TransformFailed),
+        v1::DeadReason::NotRetried => Some(DeadReason::NotRetried),
     };
     DeadLetterQuery {
         endpoint_id: optional_id(violations, "filter.endpoint_id", &filter.endpoint_id),

@@ -4,6 +4,7 @@
 pub(crate) mod binding;
 pub(crate) mod endpoint;
 mod format;
+mod retry;
 mod expression;
 pub(crate) mod filter;
 pub(crate) mod headers;

@@ -275,6 +275,7 @@ pub(super) fn read_reason(text: &str) -> Option<DeadReason> {
         DeadReason::Poison,
         DeadReason::FilterFailed,
         DeadReason::TransformFailed,
+        DeadReason::NotRetried,
     ];
     known.into_iter().find(|reason| reason.as_str() == text)
 }

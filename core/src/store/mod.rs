@@ -23,6 +23,7 @@ pub mod events;
 pub mod health;
 pub mod journal;
 pub mod operations;
+pub mod own_events;
 pub mod partitions;
 pub mod payloads;
 pub mod queue;

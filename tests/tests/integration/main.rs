@@ -37,6 +37,7 @@ mod parity;
 mod pause;
 mod payload_queries;
 mod plans;
+mod policies;
 mod presets;
 mod rejections;
 mod retention;
