@@ -136,6 +136,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret], public_url
         timeout: Some(duration(spec.timeout)),
         retry: Some(retry(&spec.retry)),
         concurrency: spec.concurrency,
+        rate: spec.rate_per_s.unwrap_or_default(),
         disable: Some(v1::DisablePolicy {
             after_failures: spec.disable.after_failures,
             after: Some(duration(spec.disable.after)),

@@ -90,6 +90,9 @@ pub struct EndpointSpec {
     pub timeout: Duration,
     pub retry: RetryPolicy,
     pub concurrency: u32,
+    /// Requests a second, over all dispatchers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
     pub disable: DisablePolicy,
     /// Its secret may be shown again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -192,6 +195,7 @@ impl EndpointSpec {
             timeout: defaults::ATTEMPT_TIMEOUT,
             retry: RetryPolicy::default(),
             concurrency: defaults::ENDPOINT_CONCURRENCY,
+            rate_per_s: None,
             disable: DisablePolicy::default(),
             secret_revealable: false,
         }

@@ -26,10 +26,11 @@ use crate::attempt::{Attempted, Sender};
 use crate::decide::{Answer, Next, decide};
 use crate::job::{Age, Job};
 use crate::lane::{Answered, SLOW_AFTER};
+use crate::rate::Rates;
 use crate::record::{Entry, Recorder};
 use crate::select::{Wanted, wanted};
 use crate::soon::Soon;
-use crate::turns::{Placed, Turn, Turns};
+use crate::turns::{Limits, Placed, Turn, Turns};
 
 /// While the lease can't be confirmed, this is how often it is looked at.
 const LEASE_POLL: Duration = Duration::from_millis(50);
@@ -55,6 +56,7 @@ pub(crate) struct Lanes {
     retention: Duration,
     /// What is due before the next look at the queue.
     pub(crate) soon: Soon,
+    rates: Arc<Rates>,
 }
 
 pub(crate) struct Parts {
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) in_flight_max: usize,
     pub(crate) park_after: Duration,
     pub(crate) retention: Duration,
+    pub(crate) rates: Arc<Rates>,
 }
 
 impl Lanes {
@@ -81,6 +84,7 @@ impl Lanes {
             park_after: parts.park_after,
             retention: parts.retention,
             soon: Soon::default(),
+            rates: parts.rates,
         })
     }
 
@@ -118,20 +122,25 @@ impl Lanes {
 
     fn place(self: &Arc<Self>, job: &Arc<Job>) -> Placed {
         let live = self.snapshot.endpoint(job.key.endpoint_id);
-        let concurrency = live.as_ref().map_or(1, |live| live.endpoint.spec.concurrency as usize);
+        let limits = live.as_ref().map_or(Limits::from(1), |live| Limits {
+            concurrency: live.endpoint.spec.concurrency as usize,
+            rate: live.endpoint.spec.rate_per_s,
+        });
         if live.is_some_and(|live| live.endpoint.state != EndpointState::Enabled) {
             return Placed::Refused(PAUSED_RECHECK);
         }
         let now = Instant::now();
         let mut turns = self.turns.lock();
-        let placed = turns.place(job, concurrency, now);
+        let placed = turns.place(job, limits, now);
         if placed == Placed::InLane {
             if job.chunk.is_some() {
                 self.young.lock().push_back((now, Arc::downgrade(job)));
             }
             let next = turns.next(now);
+            let thirsty = turns.thirsty();
             drop(turns);
             self.start(next);
+            self.ration(thirsty);
         }
         placed
     }
@@ -140,6 +149,42 @@ impl Lanes {
         for turn in turns {
             self.tasks.spawn(Arc::clone(self).carry(turn));
         }
+    }
+
+    fn ration(self: &Arc<Self>, thirsty: Vec<EndpointId>) {
+        for endpoint in thirsty {
+            // Ends by itself at a shutdown: what waits is given back then.
+            tokio::spawn(Arc::clone(self).bring_tokens(endpoint));
+        }
+    }
+
+    /// Asks for what a rationed lane can use, until that is nothing.
+    async fn bring_tokens(self: Arc<Self>, endpoint: EndpointId) {
+        loop {
+            let rate = self.snapshot.endpoint(endpoint).and_then(|live| live.endpoint.spec.rate_per_s);
+            let wanted = self.turns.lock().wants(endpoint, rate, Instant::now());
+            let Some((rate_per_s, usable)) = wanted else {
+                // Of a lane whose rate was taken away meanwhile.
+                return self.go_on(endpoint, 0);
+            };
+            match self.rates.take(endpoint, rate_per_s, usable).await {
+                Ok(tokens) => self.go_on(endpoint, tokens),
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// Starts what can go with these tokens.
+    fn go_on(self: &Arc<Self>, endpoint: EndpointId, tokens: u32) {
+        let (ready, thirsty) = {
+            let mut turns = self.turns.lock();
+            let now = Instant::now();
+            turns.grant(endpoint, tokens, now);
+            let ready: Vec<Turn> = std::iter::from_fn(|| turns.next(now)).collect();
+            (ready, turns.thirsty())
+        };
+        self.start(ready);
+        self.ration(thirsty);
     }
 
     /// To the queue, without using up an attempt (invariant 10).
@@ -159,11 +204,13 @@ impl Lanes {
         while let Some(turn) = next.take() {
             let answered = self.deliver(turn.job).await;
             let now = Instant::now();
-            let ((refused, left), mut ready) = {
+            let ((refused, left), mut ready, thirsty) = {
                 let mut turns = self.turns.lock();
                 let refused = turns.end(turn.number, answered, now);
-                (refused, std::iter::from_fn(|| turns.next(now)).collect::<Vec<Turn>>())
+                let ready = std::iter::from_fn(|| turns.next(now)).collect::<Vec<Turn>>();
+                (refused, ready, turns.thirsty())
             };
+            self.ration(thirsty);
             next = ready.pop();
             self.start(ready);
             for job in refused {

@@ -7,12 +7,12 @@
 //!    the chunk's row first.
 //! 2. [`match_endpoints`] makes deliveries of it.
 //! 3. [`lanes`] queues each in its endpoint's [`lane`], [`turns`] says whose turn it is; [`breaker`] guards
-//!    an endpoint that fails.
+//!    an endpoint that fails, [`rate`] keeps to what an endpoint takes a second.
 //! 4. [`attempt`] sends, [`decide`] says what that means.
 //! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
 //!
-//! Beside that, [`trial`] sends tests of endpoints past the lanes, [`operate`] works on operations, and
-//! [`janitor`] takes away what is older than the retention.
+//! Beside that, [`trial`] sends tests of endpoints past the lanes, [`operate`] works on operations, [`tell`]
+//! hands over Bowline's own events, and [`janitor`] takes away what is older than the retention.
 
 mod attempt;
 mod breaker;
@@ -26,6 +26,7 @@ mod lane;
 mod lanes;
 mod match_endpoints;
 mod operate;
+mod rate;
 mod record;
 mod redact;
 mod select;
@@ -101,6 +102,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let journal = Journal::start(&config, streams.clone())?;
     let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?;
+    let rates = Arc::new(rate::Rates::new(streams.clone()));
     let lanes = Lanes::new(Parts {
         sender: attempt::Sender { guard, vault: vault.clone() },
         recorder: recorder.clone(),
@@ -109,6 +111,12 @@ async fn run(process: Process) -> anyhow::Result<()> {
         in_flight_max: config.dispatcher.in_flight_max,
         park_after: config.dispatcher.park_after,
         retention: config.retention.events,
+        rates: Arc::clone(&rates),
+    });
+    let (counting, token) = (pool.clone(), shutdown.clone());
+    supervise("rates", &shutdown, move || {
+        let (rates, pool) = (Arc::clone(&rates), counting.clone());
+        until(token.clone(), async move { rates.follow(&pool).await })
     });
     let claims = claims(&config, &pool, &snapshot, &replica, &lanes, &recorder, streams);
     let mut intake = intake(&claims, &lanes, &shutdown, &drained);

@@ -6,7 +6,7 @@ use bowline_proto::v1::{Endpoint, EndpointState};
 use crate::mask::Mask;
 use crate::validate::headers;
 
-pub(super) const WRITABLE: [&str; 16] = [
+pub(super) const WRITABLE: [&str; 17] = [
     "name",
     "display_name",
     "labels",
@@ -23,6 +23,7 @@ pub(super) const WRITABLE: [&str; 16] = [
     "transform",
     "secret_revealable",
     "custom_format",
+    "rate",
 ];
 
 pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
@@ -43,6 +44,7 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "transform" => !endpoint.transform.is_empty(),
         "secret_revealable" => endpoint.secret_revealable.is_some(),
         "custom_format" => endpoint.custom_format.is_some(),
+        "rate" => endpoint.rate != 0.0,
         _ => false,
     }
 }
@@ -59,7 +61,7 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
     }
     take!(name, display_name, labels, url, event_types, channels);
     take!(format, headers, timeout, retry, concurrency, disable, filter, transform, secret_revealable);
-    take!(custom_format);
+    take!(custom_format, rate);
     merged
 }
 
@@ -111,6 +113,7 @@ mod tests {
             transform: "{}".into(),
             secret_revealable: Some(true),
             custom_format: Some(v1::CustomFormat::default()),
+            rate: 1.0,
             state: 2,
             ..Endpoint::default()
         }

@@ -76,6 +76,7 @@ pub(crate) fn check(
             .unwrap_or(defaults::ATTEMPT_TIMEOUT),
         retry: endpoint.retry.as_ref().map(|retry| super::retry::check(violations, retry)).unwrap_or_default(),
         concurrency: check_concurrency(violations, endpoint.concurrency),
+        rate_per_s: super::rate(violations, "endpoint.rate", "requests", endpoint.rate),
         disable: match &endpoint.disable {
             Some(disable) => check_disable(violations, disable),
             None => disable_default(format_name),

@@ -16,7 +16,6 @@ use super::{Range, Violations, excerpt, scheme};
 const PATH_MAX: usize = 200;
 const BODY_LIMIT_BYTES_MAX: i64 = 25 * 1024 * 1024;
 const IP_ALLOW_LIST_MAX: usize = 256;
-const RATE_PER_S: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const QUERY_WINDOW_PAYLOADS_MAX: u32 = 10_000;
 const STORED_PAYLOADS_MAX: u32 = 100_000;
 const DEDUP_TTL: Range =
@@ -91,7 +90,7 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
         dedup_ttl,
         body_limit_bytes: u64::try_from(source.body_limit_bytes).ok().filter(|limit| *limit > 0),
         ip_allow_list: check_ip_allow_list(violations, &source.ip_allow_list),
-        rate_per_s: check_rate(violations, source.rate),
+        rate_per_s: super::rate(violations, "source.rate", "events", source.rate),
         query_window_payloads: check_payloads(
             violations,
             "source.query_window_payloads",
@@ -127,17 +126,6 @@ fn check_ip_allow_list(violations: &mut Violations, list: &[String]) -> Vec<IpNe
         }
     }
     networks
-}
-
-fn check_rate(violations: &mut Violations, rate: f64) -> Option<f64> {
-    if rate == 0.0 {
-        return None;
-    }
-    if !RATE_PER_S.contains(&rate) {
-        let (min, max) = (RATE_PER_S.start(), RATE_PER_S.end());
-        violations.add("source.rate", format!("must be {min} to {max} events a second, or 0 for no limit"));
-    }
-    Some(rate)
 }
 
 fn check_payloads(violations: &mut Violations, field: &str, payloads: i32, max: u32) -> Option<u32> {

@@ -159,6 +159,8 @@ pub struct EndpointView {
     pub timeout: String,
     pub retry: Option<RetryView>,
     pub concurrency: u32,
+    /// A second; 0: no limit.
+    pub rate: f64,
     pub disable: Option<DisableView>,
     pub state: String,
     pub disabled_reason: String,
@@ -204,6 +206,7 @@ impl From<v1::Endpoint> for EndpointView {
             format: endpoint.format,
             headers: endpoint.headers,
             concurrency: endpoint.concurrency,
+            rate: endpoint.rate,
             disabled_reason: endpoint.disabled_reason,
             etag: endpoint.etag,
         }
@@ -213,6 +216,10 @@ impl From<v1::Endpoint> for EndpointView {
 impl EndpointView {
     pub(crate) fn types(&self) -> String {
         if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(",") }
+    }
+
+    pub(crate) fn rate_line(&self) -> String {
+        if self.rate == 0.0 { String::new() } else { format!("{} a second", self.rate) }
     }
 
     /// `disabled (10 consecutive attempts failed)`; a person who disabled it gave no reason.

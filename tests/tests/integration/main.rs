@@ -21,6 +21,7 @@ mod credentials;
 mod delivery;
 mod edge;
 mod egress;
+mod endpoint_rates;
 mod endpoint_tests;
 mod endpoints;
 mod expressions;

@@ -52,6 +52,9 @@ pub(super) struct EndpointFields {
     /// Requests out at once, in each dispatcher; default: 16
     #[arg(long, value_name = "N")]
     concurrency: Option<u32>,
+    /// Requests a second, over all dispatchers together; default: as many as come
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
     #[command(flatten)]
     retry: RetryFlags,
     #[command(flatten)]
@@ -74,6 +77,7 @@ pub(super) enum Clear {
     Timeout,
     Retry,
     Concurrency,
+    Rate,
     Disable,
     DisplayName,
     Labels,
@@ -91,6 +95,7 @@ impl Clear {
             Self::Timeout => "timeout",
             Self::Retry => "retry",
             Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
             Self::Disable => "disable",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
@@ -145,7 +150,7 @@ impl EndpointFields {
                 }
             )*};
         }
-        take!(url, format, filter, transform, concurrency, display_name);
+        take!(url, format, filter, transform, concurrency, rate, display_name);
         take_all!(event_types, channels, headers, labels);
         if self.timeout.is_some() {
             endpoint.timeout = self.timeout;

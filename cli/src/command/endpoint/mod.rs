@@ -332,6 +332,7 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("headers", pairs(&endpoint.headers, ": ")),
         ("timeout", endpoint.timeout.clone()),
         ("concurrency", endpoint.concurrency.to_string()),
+        ("rate", endpoint.rate_line()),
         ("retry", endpoint.retry.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("disabled after", endpoint.disable.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("secrets", secrets.join("; ")),
