@@ -71,7 +71,7 @@ async fn without_redis_each_dispatcher_has_its_part() {
 async fn a_rate_is_set_changed_and_taken_away() {
     let stack = Stack::start().await;
     let receiver = Receiver::start().await;
-    let cli = Cli::new(&stack);
+    let cli = Cli::new(&stack.ingests[0].admin_url());
     let made = cli.json(&["endpoint", "create", "slow", "--url", &receiver.url(), "--rate", "0.5"]).await;
     assert_eq!(made["endpoint"]["rate"], 0.5);
     let admin = stack.admin();
