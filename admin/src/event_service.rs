@@ -45,11 +45,12 @@ impl Events {
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
-        self.publish_for(tenant, request).await
+        self.publish_for(call, tenant, request).await
     }
 
     async fn publish_for(
         &self,
+        call: &Call,
         tenant: TenantId,
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
@@ -64,7 +65,7 @@ impl Events {
             event_type: request.event_type,
             channel: (!request.channel.is_empty()).then_some(request.channel),
             content_type: if request.content_type.is_empty() { JSON.into() } else { request.content_type },
-            headers: Bytes::new(),
+            headers: call.trace.clone(),
             body: request.body,
             time: Utc::now(),
         };

@@ -42,3 +42,4 @@ pub mod source;
 pub mod store;
 pub mod streams;
 pub mod tenant;
+pub mod trace_context;

@@ -15,7 +15,7 @@ pub const DELIVERY_DEAD: &str = "bowline.delivery.dead";
 /// Something to tell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnEvent {
-    /// Of the event it becomes; it becomes one once, however often it is handed over.
+    /// It becomes one event, however often it is handed over.
     pub id: EventId,
     pub tenant_id: TenantId,
     pub event_type: &'static str,

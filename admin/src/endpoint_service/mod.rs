@@ -17,6 +17,7 @@ use bowline_core::store::stored_secrets;
 use bowline_proto::v1;
 use bowline_proto::v1::endpoint_service_server::EndpointService;
 use chrono::Utc;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
@@ -31,6 +32,8 @@ use crate::validate::endpoint::EndpointDraft;
 use crate::validate::{self, Violations, filter};
 
 const ENDPOINTS_PER_TENANT_MAX: i64 = 200_000;
+/// A page ends early where the next endpoint would make it larger: a client takes 4 MiB by default.
+const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 pub(crate) struct Endpoints {
     context: Arc<AdminContext>,
@@ -146,16 +149,21 @@ impl Endpoints {
         };
         let client = context.client().await?;
         let mut rows = endpoints::list(&client, tenant, &query).await?;
-        let next_page_token = listing.cut(&mut rows, size, |endpoint| endpoint.id.0);
+        let mut next_page_token = listing.cut(&mut rows, size, |endpoint| endpoint.id.0);
         let owners: Vec<_> = rows.iter().map(|endpoint| endpoint.id.0).collect();
         let mut secrets = stored_secrets::of_owners(&client, &owners).await?;
-        let shown = rows
-            .iter()
-            .map(|endpoint| {
-                let own = signing_now(secrets.remove(&endpoint.id.0).unwrap_or_default());
-                present::endpoint(endpoint, &own, &context.public_url)
-            })
-            .collect();
+        let mut shown: Vec<v1::Endpoint> = Vec::with_capacity(rows.len());
+        let mut bytes = 0;
+        for (at, endpoint) in rows.iter().enumerate() {
+            let own = signing_now(secrets.remove(&endpoint.id.0).unwrap_or_default());
+            let one = present::endpoint(endpoint, &own, &context.public_url);
+            bytes += one.encoded_len();
+            if bytes > PAGE_BYTES_MAX && at > 0 {
+                next_page_token = listing.token(&rows[at - 1].id.0);
+                break;
+            }
+            shown.push(one);
+        }
         Ok(v1::ListEndpointsResponse { endpoints: shown, next_page_token })
     }
 

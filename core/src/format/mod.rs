@@ -27,6 +27,7 @@ use crate::event::Event;
 use crate::preset;
 use crate::scheme::{CompiledScheme, GeneratedSecret, Key, KeyError, SchemeError, SignError, SignInput};
 use crate::secrets::Secret;
+use crate::trace_context;
 
 pub(crate) use body::Data;
 pub use credential::is_credential;
@@ -41,6 +42,8 @@ pub const STANDARD: &str = "standard";
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 /// 1 for the first attempt.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("bowline-attempt");
+const TRACEPARENT: HeaderName = HeaderName::from_static(trace_context::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(trace_context::TRACESTATE);
 pub const USER_AGENT: &str = concat!("Bowline/", env!("CARGO_PKG_VERSION"));
 
 static FORMATS: LazyLock<Vec<Arc<Format>>> = LazyLock::new(|| {
@@ -275,6 +278,12 @@ impl Format {
         let event_id = event.id.to_string();
         headers.insert(WEBHOOK_ID, text_value(&WEBHOOK_ID, &event_id)?);
         headers.insert(ATTEMPT, HeaderValue::from(attempt.number));
+        let (traceparent, tracestate) = trace_context::outbound(event, attempt.attempt_id);
+        headers.insert(TRACEPARENT, text_value(&TRACEPARENT, &traceparent)?);
+        // Of the sender's making: one that no header can hold is no reason not to deliver.
+        if let Some(state) = tracestate.and_then(|state| HeaderValue::from_str(&state).ok()) {
+            headers.insert(TRACESTATE, state);
+        }
         for (name, value) in &self.own {
             if let Some(text) = value.text(event, attempt.attempt_id, attempt.now) {
                 let text = if self.description.percent_headers { percent(&text) } else { text };

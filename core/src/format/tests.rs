@@ -100,7 +100,7 @@ fn headers_are_those_of_the_reference_pages() {
         let mut names: Vec<String> = send(format, &event).headers.keys().map(ToString::to_string).collect();
         names.sort();
         names.retain(|name| {
-            !["bowline-attempt", "content-type", "user-agent", "webhook-id"].contains(&name.as_str())
+            !["bowline-attempt", "content-type", "traceparent", "user-agent", "webhook-id"].contains(&name.as_str())
         });
         names.join(" ")
     };

@@ -113,6 +113,19 @@ pub async fn settled(
     rows.iter().map(|row| Ok((EventId(row.try_get(0)?), EndpointId(row.try_get(1)?)))).collect()
 }
 
+/// Between which ids the chunks of these events are: a chunk's id is made after those of its events, within the
+/// time a request may take. Clocks may be set meanwhile.
+pub(super) fn chunks_of(least: Uuid, most: Uuid) -> (Uuid, Uuid) {
+    const BEFORE_MS: u128 = 10_000;
+    const AFTER_MS: u128 = 120_000;
+    let shift = |ms: u128| ms << 80;
+    let (least, most) = (least.as_u128(), most.as_u128());
+    (
+        Uuid::from_u128(least.saturating_sub(shift(BEFORE_MS))),
+        Uuid::from_u128(most.saturating_add(shift(AFTER_MS))),
+    )
+}
+
 /// The ids and their range: a plan prunes partitions by the range.
 fn bounds(events: &[EventId]) -> Option<(Vec<Uuid>, Uuid, Uuid)> {
     let mut ids: Vec<Uuid> = events.iter().map(|id| id.0).collect();

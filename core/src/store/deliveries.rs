@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Error;
+use super::chunks::chunks_of;
 use super::events::IdRange;
 use crate::delivery::{DeadReason, Decision, DeliveryKey};
 use crate::id::{AttemptId, EndpointId, EventId, TenantId};
@@ -300,7 +301,8 @@ pub async fn find(
                                   SELECT 1 FROM events_kept AS e WHERE id = $2 AND e.tenant_id = endpoints.tenant_id)
                           AS event_stored
           FROM endpoints WHERE id = $1 AND ($3::uuid IS NULL OR tenant_id = $3)";
-    const SETTLED: &str = "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE event_ids @> ARRAY[$1::uuid])";
+    const SETTLED: &str = "
+        SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE id BETWEEN $2 AND $3 AND event_ids @> ARRAY[$1::uuid])";
     let scope = scope.map(|tenant| tenant.0);
     let Some(owner) = client.query_opt(TENANT, &[&key.endpoint_id.0, &key.event_id.0, &scope]).await? else {
         return Ok(None);
@@ -317,7 +319,9 @@ pub async fn find(
     if !event_stored || key.run != 0 {
         return Ok(None);
     }
-    let settled: bool = client.query_one(SETTLED, &[&key.event_id.0]).await?.try_get(0)?;
+    let (first, last) = chunks_of(key.event_id.0, key.event_id.0);
+    let settled: bool =
+        client.query_one(SETTLED, &[&key.event_id.0, &first, &last]).await?.try_get(0)?;
     // What was settled since the first look is recorded now.
     let Some(mut row) = look().await? else { return Ok(None) };
     if !is_recorded(&row) {

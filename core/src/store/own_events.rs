@@ -33,7 +33,8 @@ impl Waiting {
         let hash = Sha256::digest(format!("own event {}", self.id)).into();
         let key = DedupKey { scope: self.tenant_id.0, hash, ttl: KEY_TTL, fingerprint: None };
         let event = Event {
-            id: self.id,
+            // Made now: an id tells when it was made, and this may have waited for long.
+            id: EventId::new(),
             tenant_id: self.tenant_id,
             source_id: None,
             event_type: self.event_type,

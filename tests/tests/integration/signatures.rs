@@ -262,3 +262,51 @@ async fn a_custom_format_is_signed_named_and_shaped_as_its_receiver_wants() {
     let request = receiver.await_count(2, BOUND).await.remove(1);
     assert_eq!(&request.body[..], br#"{"id": 7}"#);
 }
+
+/// A call with metadata, as an instrumented client makes it.
+fn traced<T>(message: T, headers: &[(&'static str, &str)]) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    for (name, value) in headers {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_trace_goes_through_and_one_begins_where_there_is_none() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::scripted([bowline_tests::Reply::Status(500)]).await;
+    admin.endpoint(in_format(&receiver, "raw")).await;
+    let published = || v1::PublishEventRequest {
+        event_type: "order.created".into(),
+        body: b"{}".as_slice().into(),
+        ..Default::default()
+    };
+    let given = [("traceparent", parent.as_str()), ("tracestate", "congo=t61rcWkgMzE")];
+    admin.events().publish_event(traced(published(), &given)).await.unwrap();
+    let arrived = receiver.await_count(2, BOUND).await;
+    let spans: Vec<&str> =
+        arrived.iter().map(|one| one.header("traceparent").strip_prefix(&format!("00-{TRACE}-")).unwrap()).collect();
+    assert!(spans[0] != spans[1] && spans.iter().all(|span| span.len() == 19 && span.ends_with("-01")), "{spans:?}");
+    assert!(arrived.iter().all(|one| one.header("tracestate") == "congo=t61rcWkgMzE"));
+
+    // Of a webhook that came in.
+    let source = admin.source("github", "It's a Secret to Everybody").await;
+    let body = br#"{"zen":"Keep it logically awesome."}"#;
+    let mut headers = sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0960", "ping", body);
+    headers.push(("traceparent", parent.clone()));
+    http::post(&stack.inbound(&source), &headers, body).await.unwrap().accepted();
+    let request = receiver.await_count(3, BOUND).await.remove(2);
+    assert!(request.header("traceparent").starts_with(&format!("00-{TRACE}-")));
+
+    // What is none is not handed on.
+    let garbage = [("traceparent", "00-zz"), ("tracestate", "a=b")];
+    admin.events().publish_event(traced(published(), &garbage)).await.unwrap();
+    let request = receiver.await_count(4, BOUND).await.remove(3);
+    let own = request.header("traceparent");
+    assert!(own.len() == 55 && own.starts_with("00-") && own.ends_with("-00") && !own.contains(TRACE), "{own}");
+    assert_eq!(request.header("tracestate"), "");
+}
