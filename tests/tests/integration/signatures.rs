@@ -297,7 +297,7 @@ async fn a_trace_goes_through_and_one_begins_where_there_is_none() {
     let source = admin.source("github", "It's a Secret to Everybody").await;
     let body = br#"{"zen":"Keep it logically awesome."}"#;
     let mut headers = sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0960", "ping", body);
-    headers.push(("traceparent", parent.clone()));
+    headers.push(("traceparent".into(), parent.clone()));
     http::post(&stack.inbound(&source), &headers, body).await.unwrap().accepted();
     let request = receiver.await_count(3, BOUND).await.remove(2);
     assert!(request.header("traceparent").starts_with(&format!("00-{TRACE}-")));
