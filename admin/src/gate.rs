@@ -128,7 +128,8 @@ fn blame_the_caller(response: &mut Response<Body>) {
     const INVALID_ARGUMENT: HeaderValue = HeaderValue::from_static("3");
     const UNDECODABLE: &[u8] = b"failed%20to%20decode%20Protobuf%20message";
     let headers = response.headers_mut();
-    let of_tonic = headers.get(Status::GRPC_MESSAGE).is_some_and(|text| text.as_bytes().starts_with(UNDECODABLE));
+    let of_tonic =
+        headers.get(Status::GRPC_MESSAGE).is_some_and(|text| text.as_bytes().starts_with(UNDECODABLE));
     if of_tonic && headers.get(Status::GRPC_STATUS).is_some_and(|code| code == INTERNAL) {
         headers.insert(Status::GRPC_STATUS, INVALID_ARGUMENT);
     }

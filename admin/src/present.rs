@@ -105,7 +105,10 @@ fn secret_version(secret: &StoredSecret) -> v1::SecretVersion {
         name: secret.name.clone(),
         create_time: Some(timestamp(secret.create_time)),
         expire_time: secret.expires_at.map(timestamp),
-        public_key: secret.public_key.and_then(|key| public_key_scheme()?.write_public_key(&key)).unwrap_or_default(),
+        public_key: secret
+            .public_key
+            .and_then(|key| public_key_scheme()?.write_public_key(&key))
+            .unwrap_or_default(),
     }
 }
 

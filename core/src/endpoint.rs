@@ -133,7 +133,9 @@ impl StatusOverride {
 #[serde(rename_all = "snake_case")]
 pub enum StatusAction {
     /// After this wait, or the one of the backoff.
-    Retry { wait: Option<Duration> },
+    Retry {
+        wait: Option<Duration>,
+    },
     Dead,
 }
 

@@ -72,7 +72,8 @@ impl Health {
             let events: Vec<OwnEvent> = wanted
                 .iter()
                 .filter_map(|one| {
-                    let event_type = types.get(&one.key.event_id).filter(|kind| !kind.starts_with(OWN_EVENTS))?;
+                    let event_type =
+                        types.get(&one.key.event_id).filter(|kind| !kind.starts_with(OWN_EVENTS))?;
                     let why = (one.reason, one.attempt);
                     Some(OwnEvent::delivery_dead(one.tenant_id, one.key, event_type, why))
                 })

@@ -36,14 +36,13 @@ pub(crate) fn wanted(path: &str) -> Option<EndpointId> {
 }
 
 /// Newest first, those of a rotation's overlap too.
-pub(crate) async fn answer(
-    snapshot: &Snapshot,
-    id: EndpointId,
-    method: &Method,
-) -> Result<Reply, Refusal> {
+pub(crate) async fn answer(snapshot: &Snapshot, id: EndpointId, method: &Method) -> Result<Reply, Refusal> {
     if method != Method::GET && method != Method::HEAD {
-        let mut refusal =
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "public keys are read with GET");
+        let mut refusal = Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "public keys are read with GET",
+        );
         refusal.allow = Some("GET, HEAD".into());
         return Err(refusal);
     }
@@ -81,7 +80,9 @@ mod tests {
     fn a_path_names_the_keys_of_one_endpoint() {
         let id = EndpointId::new();
         assert_eq!(wanted(&format!("/endpoints/{id}/jwks.json")), Some(id));
-        for nothing in ["/endpoints/", "/endpoints//jwks.json", "/endpoints/src_x/jwks.json", "/in/x/jwks.json"] {
+        for nothing in
+            ["/endpoints/", "/endpoints//jwks.json", "/endpoints/src_x/jwks.json", "/in/x/jwks.json"]
+        {
             assert_eq!(wanted(nothing), None, "{nothing}");
         }
     }

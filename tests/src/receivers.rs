@@ -30,7 +30,8 @@ pub async fn node_packages() -> Option<PathBuf> {
         let folder = folder("node")?;
         if !folder.join("node_modules/standardwebhooks").is_dir() {
             let prefix = folder.to_string_lossy();
-            let quietly = ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &prefix, NODE_PACKAGE];
+            let quietly =
+                ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &prefix, NODE_PACKAGE];
             run("npm", &quietly).await?;
         }
         Ok(folder)

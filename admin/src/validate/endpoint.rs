@@ -74,7 +74,11 @@ pub(crate) fn check(
             .as_ref()
             .and_then(|timeout| super::duration(violations, "endpoint.timeout", timeout, TIMEOUT))
             .unwrap_or(defaults::ATTEMPT_TIMEOUT),
-        retry: endpoint.retry.as_ref().map(|retry| super::retry::check(violations, retry)).unwrap_or_default(),
+        retry: endpoint
+            .retry
+            .as_ref()
+            .map(|retry| super::retry::check(violations, retry))
+            .unwrap_or_default(),
         concurrency: check_concurrency(violations, endpoint.concurrency),
         rate_per_s: super::rate(violations, "endpoint.rate", "requests", endpoint.rate),
         disable: match &endpoint.disable {

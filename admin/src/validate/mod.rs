@@ -3,12 +3,12 @@
 
 pub(crate) mod binding;
 pub(crate) mod endpoint;
-mod format;
-mod retry;
 mod expression;
 pub(crate) mod filter;
+mod format;
 pub(crate) mod headers;
 pub(crate) mod query;
+mod retry;
 mod scheme;
 pub(crate) mod secret;
 pub(crate) mod source;

@@ -272,6 +272,9 @@ mod tests {
         }
         assert_eq!(faults(&own(&[], v1::StatusAction::Dead, None)), [format!("{field}.statuses")]);
         assert_eq!(faults(&own(&["4xx"], v1::StatusAction::Unspecified, None)), [format!("{field}.action")]);
-        assert_eq!(faults(&own(&["4xx"], v1::StatusAction::Dead, Some(seconds(1)))), [format!("{field}.wait")]);
+        assert_eq!(
+            faults(&own(&["4xx"], v1::StatusAction::Dead, Some(seconds(1)))),
+            [format!("{field}.wait")]
+        );
     }
 }

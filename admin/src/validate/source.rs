@@ -210,7 +210,8 @@ fn check_path(violations: &mut Violations, path: &str) {
         );
     }
     if path == "/endpoints" || path.starts_with("/endpoints/") {
-        violations.add("source.path", "must not be under /endpoints/: the public keys of endpoints are there");
+        violations
+            .add("source.path", "must not be under /endpoints/: the public keys of endpoints are there");
     }
     if path == "/in" || path.starts_with("/in/") {
         violations.add("source.path", "must not be under /in/: those are the paths of source ids");
@@ -243,9 +244,22 @@ mod tests {
             assert_eq!(faults(&with_path(good)), [""; 0], "{good}");
         }
         let long = format!("/{}", "a".repeat(200));
-        for bad in
-            ["a", "/", "/a/", "//a", "/a//b", "/../a", "/a/.", "/a?b", "/a%20", "/é", "/in", "/in/x", "/endpoints/x", &long]
-        {
+        for bad in [
+            "a",
+            "/",
+            "/a/",
+            "//a",
+            "/a//b",
+            "/../a",
+            "/a/.",
+            "/a?b",
+            "/a%20",
+            "/é",
+            "/in",
+            "/in/x",
+            "/endpoints/x",
+            &long,
+        ] {
             assert_eq!(faults(&with_path(bad)), ["source.path"], "{bad}");
         }
     }

@@ -143,8 +143,12 @@ mod tests {
     fn policies_read_as_sentences() {
         let waits = vec![seconds(5), seconds(300)];
         let backoff = Some(Backoff::Schedule(v1::ScheduleBackoff { waits, jitter: Some(0.2) }));
-        let policy =
-            v1::RetryPolicy { max_attempts: 3, backoff, max_age: Some(seconds(86_400)), overrides: Vec::new() };
+        let policy = v1::RetryPolicy {
+            max_attempts: 3,
+            backoff,
+            max_age: Some(seconds(86_400)),
+            overrides: Vec::new(),
+        };
         assert_eq!(
             RetryView::from(policy).to_string(),
             "3 attempts, after 5s, 5m; jitter 0.2; expires after 1day"
@@ -156,7 +160,10 @@ mod tests {
         };
         let backoff = Some(Backoff::Fixed(v1::FixedBackoff { wait: Some(seconds(30)), jitter: Some(0.0) }));
         let policy = v1::RetryPolicy { max_attempts: 3, backoff, max_age: None, overrides: vec![own] };
-        assert_eq!(RetryView::from(policy).to_string(), "3 attempts, after 30s each time; jitter 0; 404,410=dead");
+        assert_eq!(
+            RetryView::from(policy).to_string(),
+            "3 attempts, after 30s each time; jitter 0; 404,410=dead"
+        );
         let disable = |after_failures, after| {
             DisableView::from(v1::DisablePolicy { after_failures, after: Some(seconds(after)) }).to_string()
         };

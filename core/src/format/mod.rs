@@ -144,7 +144,9 @@ pub enum FormatFault {
     NotCustom(String),
     #[error("its scheme is none: {0}")]
     Scheme(SchemeError),
-    #[error("its scheme cannot sign: give one by HMAC, ed25519 or a token, whose signature stands in a header")]
+    #[error(
+        "its scheme cannot sign: give one by HMAC, ed25519 or a token, whose signature stands in a header"
+    )]
     NoSigning,
     #[error("its header `{name}`: {problem}")]
     Header { name: String, problem: String },

@@ -57,7 +57,17 @@ fn the_formats_of_this_version() {
     let names: Vec<&str> = all().iter().map(|format| format.name()).collect();
     assert_eq!(
         names,
-        ["standard", "chimpbase", "rkt", "chatbase", "connectgain", "chatblocks", "cloudevents", "custom", "raw"]
+        [
+            "standard",
+            "chimpbase",
+            "rkt",
+            "chatbase",
+            "connectgain",
+            "chatblocks",
+            "cloudevents",
+            "custom",
+            "raw"
+        ]
     );
     assert!(find("fax").is_none());
     let varying: Vec<&str> = all().iter().filter(|f| f.body_varies()).map(|format| format.name()).collect();
@@ -100,7 +110,8 @@ fn headers_are_those_of_the_reference_pages() {
         let mut names: Vec<String> = send(format, &event).headers.keys().map(ToString::to_string).collect();
         names.sort();
         names.retain(|name| {
-            !["bowline-attempt", "content-type", "traceparent", "user-agent", "webhook-id"].contains(&name.as_str())
+            !["bowline-attempt", "content-type", "traceparent", "user-agent", "webhook-id"]
+                .contains(&name.as_str())
         });
         names.join(" ")
     };

@@ -320,8 +320,7 @@ pub async fn find(
         return Ok(None);
     }
     let (first, last) = chunks_of(key.event_id.0, key.event_id.0);
-    let settled: bool =
-        client.query_one(SETTLED, &[&key.event_id.0, &first, &last]).await?.try_get(0)?;
+    let settled: bool = client.query_one(SETTLED, &[&key.event_id.0, &first, &last]).await?.try_get(0)?;
     // What was settled since the first look is recorded now.
     let Some(mut row) = look().await? else { return Ok(None) };
     if !is_recorded(&row) {

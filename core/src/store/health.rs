@@ -37,9 +37,7 @@ pub async fn succeeded(client: &Connection, endpoints: &[EndpointId]) -> Result<
     let ids = sorted(endpoints);
     let shown: Vec<String> = ids.iter().map(|id| EndpointId(*id).to_string()).collect();
     let fresh: Vec<Uuid> = ids.iter().map(|_| Uuid::now_v7()).collect();
-    client
-        .execute(&client.prepare_cached(SQL).await?, &[&ids, &shown, &fresh, &ENDPOINT_RECOVERED])
-        .await?;
+    client.execute(&client.prepare_cached(SQL).await?, &[&ids, &shown, &fresh, &ENDPOINT_RECOVERED]).await?;
     Ok(())
 }
 

@@ -187,7 +187,11 @@ fn a_rated_endpoint_starts_as_many_as_it_has_tokens_and_asks_once() {
     }
     assert!(site.start_all().is_empty());
     assert_eq!(site.turns.thirsty(), [endpoint], "however many wait");
-    assert_eq!(site.turns.wants(endpoint, Some(10.0), site.now), Some((10.0, 4)), "no more than its concurrency");
+    assert_eq!(
+        site.turns.wants(endpoint, Some(10.0), site.now),
+        Some((10.0, 4)),
+        "no more than its concurrency"
+    );
     site.turns.grant(endpoint, 2, site.now);
     let out = site.start_all();
     assert_eq!(out.len(), 2);

@@ -17,7 +17,8 @@ fn rated(receiver: &Receiver, rate: f64) -> v1::Endpoint {
 async fn arrived_in_window(receiver: &Receiver) -> f64 {
     receiver.await_count(1, BOUND).await;
     let from = receiver.requests()[0].at;
-    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) }).await;
+    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) })
+        .await;
     receiver.requests().iter().filter(|request| request.at - from < WINDOW).count() as f64
 }
 
@@ -44,7 +45,10 @@ async fn several_dispatchers_keep_to_one_rate_and_it_uses_up_no_attempt() {
     for event in [&events[0], &events[449]] {
         let delivery = admin.delivery(event, &endpoint).await.unwrap();
         assert_eq!((delivery.state(), delivery.attempts.len()), (DeliveryState::Delivered, 1));
-        assert_eq!((delivery.attempts[0].number, delivery.attempts[0].decision()), (1, AttemptDecision::Delivered));
+        assert_eq!(
+            (delivery.attempts[0].number, delivery.attempts[0].decision()),
+            (1, AttemptDecision::Delivered)
+        );
     }
 }
 
@@ -61,7 +65,8 @@ async fn without_redis_each_dispatcher_has_its_part() {
     // They count each other from the first use of a rate on.
     receiver.await_count(120, BOUND).await;
     let from = receiver.requests()[119].at;
-    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) }).await;
+    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) })
+        .await;
     let arrived = receiver.requests().iter().filter(|one| one.at >= from && one.at - from < WINDOW).count();
     let share = arrived as f64 / (RATE * WINDOW.as_secs_f64());
     assert!((0.9..=1.1).contains(&share), "{share} of the rate");

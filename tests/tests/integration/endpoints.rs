@@ -200,7 +200,8 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<tonic::body::Body>) -> S::Future {
-        let uri = request.uri().to_string().replace("EventService/PublishEvent", "EndpointService/CreateEndpoint");
+        let uri =
+            request.uri().to_string().replace("EventService/PublishEvent", "EndpointService/CreateEndpoint");
         *request.uri_mut() = uri.parse().unwrap();
         self.0.call(request)
     }

@@ -120,8 +120,14 @@ async fn bowline_tells_those_who_ask_that_an_endpoint_was_disabled_and_works_aga
 
     let disabled = await_told(&asking, "bowline.endpoint.disabled").await;
     let shown = admin.get_endpoint(&endpoint).await;
-    assert_eq!((shown.state(), disabled["endpoint_id"].as_str()), (EndpointState::Disabled, Some(endpoint.as_str())));
-    assert_eq!((&disabled["reason"], &disabled["endpoint_name"]), (&shown.disabled_reason.into(), &shown.name.into()));
+    assert_eq!(
+        (shown.state(), disabled["endpoint_id"].as_str()),
+        (EndpointState::Disabled, Some(endpoint.as_str()))
+    );
+    assert_eq!(
+        (&disabled["reason"], &disabled["endpoint_name"]),
+        (&shown.disabled_reason.into(), &shown.name.into())
+    );
     let dead = await_told(&asking, "bowline.delivery.dead").await;
     assert_eq!(dead["delivery_id"], format!("{event}.{endpoint}.0"));
     assert_eq!(
@@ -141,7 +147,10 @@ async fn bowline_tells_those_who_ask_that_an_endpoint_was_disabled_and_works_aga
     stack.await_quiet().await;
     let kinds: Vec<String> = told(&asking).into_iter().map(|(kind, _)| kind).collect();
     let count = |wanted: &str| kinds.iter().filter(|kind| *kind == wanted).count();
-    assert_eq!((kinds.len(), count("bowline.endpoint.disabled"), count("bowline.endpoint.recovered")), (3, 1, 1));
+    assert_eq!(
+        (kinds.len(), count("bowline.endpoint.disabled"), count("bowline.endpoint.recovered")),
+        (3, 1, 1)
+    );
     assert!(told(&all).iter().all(|(kind, _)| kind == "order.created"), "`*` does not name them");
     assert_eq!(all.count(), 3);
 }
@@ -156,7 +165,10 @@ async fn what_bowline_has_to_tell_survives_a_crash_and_is_told_once() {
     admin.publish("order.created").await;
     let settings = [("BOWLINE_CRASH_AT", "dispatcher_after_telling")];
     let mut doomed = stack.launch(Kind::Dispatcher, &settings).unwrap();
-    assert!(!doomed.await_end().await.success(), "it dies with the event in the journal, and still on its list");
+    assert!(
+        !doomed.await_end().await.success(),
+        "it dies with the event in the journal, and still on its list"
+    );
     assert_eq!(stack.database.count("SELECT count(*) FROM own_events").await, 1);
     stack.add_dispatcher(&[]).await;
     let told_of = await_told(&asking, "bowline.endpoint.disabled").await;
@@ -182,8 +194,7 @@ async fn what_is_dead_without_a_request_says_nothing_of_its_endpoint() {
     let filtering = v1::Endpoint { filter: "event.data.none == 1".into(), ..plain.clone() };
     let shaping = v1::Endpoint { transform: "{'a': event.data.none}".into(), ..plain };
     let mut endpoints = Vec::new();
-    for (endpoint, reason) in
-        [(filtering, DeadReason::FilterFailed), (shaping, DeadReason::TransformFailed)]
+    for (endpoint, reason) in [(filtering, DeadReason::FilterFailed), (shaping, DeadReason::TransformFailed)]
     {
         endpoints.push((admin.endpoint(gives_up_after(1, endpoint)).await.0, reason));
     }

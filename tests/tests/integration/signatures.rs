@@ -135,14 +135,20 @@ async fn public_keys_are_refused_where_there_are_none() {
     assert_eq!((answer.refused(405).as_str(), answer.header("allow")), ("method_not_allowed", "GET, HEAD"));
 
     let asked = |format: &str, secret: &str| v1::CreateEndpointRequest {
-        endpoint: Some(v1::Endpoint { format: format.into(), ..admin::endpoint("https://hooks.example.com/in") }),
+        endpoint: Some(v1::Endpoint {
+            format: format.into(),
+            ..admin::endpoint("https://hooks.example.com/in")
+        }),
         secret: secret.into(),
         secret_kind: SecretKind::Ed25519.into(),
         ..Default::default()
     };
     for (format, secret) in [("rkt", ""), ("standard", &sign::test_secret("given"))] {
         let refused = admin.endpoints().create_endpoint(asked(format, secret)).await.unwrap_err();
-        assert_eq!((refused.code(), admin::violations(&refused)), (Code::InvalidArgument, vec!["secret_kind".into()]));
+        assert_eq!(
+            (refused.code(), admin::violations(&refused)),
+            (Code::InvalidArgument, vec!["secret_kind".into()])
+        );
     }
 }
 
@@ -162,15 +168,21 @@ async fn a_cloudevents_receiver_reads_every_attribute() {
     };
     let id = admin.events().publish_event(published).await.unwrap().into_inner().event_id;
     let request = one(&receiver).await;
-    for (attribute, value) in
-        [("specversion", "1.0"), ("id", &id), ("type", "order.created"), ("subject", "caf%C3%A9%20%22100%25%22")]
-    {
+    for (attribute, value) in [
+        ("specversion", "1.0"),
+        ("id", &id),
+        ("type", "order.created"),
+        ("subject", "caf%C3%A9%20%22100%25%22"),
+    ] {
         assert_eq!(request.header(&format!("ce-{attribute}")), value);
     }
     assert!(request.header("ce-source").starts_with("/tenants/ten_"), "a URI reference");
     assert!(chrono::DateTime::parse_from_rfc3339(request.header("ce-time")).is_ok());
     // The body is the data, under its own type; nothing may repeat that as an attribute.
-    assert_eq!((request.header("content-type"), request.header("ce-datacontenttype")), ("application/xml", ""));
+    assert_eq!(
+        (request.header("content-type"), request.header("ce-datacontenttype")),
+        ("application/xml", "")
+    );
     assert_eq!(&request.body[..], b"<order/>");
     let timestamp = request.header("webhook-timestamp");
     let signature = sign::standard_signature(&secret, &id, timestamp, &request.body);
@@ -179,7 +191,8 @@ async fn a_cloudevents_receiver_reads_every_attribute() {
     // From a source, it is the source.
     let source = admin.source("github", "It's a Secret to Everybody").await;
     let body = br#"{"zen":"Design for failure."}"#;
-    let headers = sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0959", "ping", body);
+    let headers =
+        sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0959", "ping", body);
     http::post(&stack.inbound(&source), &headers, body).await.unwrap().accepted();
     let request = receiver.await_count(2, BOUND).await.remove(1);
     assert_eq!(request.header("ce-source"), format!("/sources/{source}"));
@@ -224,7 +237,11 @@ async fn a_custom_format_is_signed_named_and_shaped_as_its_receiver_wants() {
         transform: "{'order': event.data.id, 'kind': event.type}".into(),
         custom_format: Some(v1::CustomFormat {
             scheme: Some(structure(scheme)),
-            headers: [("X-Acme-Event".into(), "event_type".into()), ("x-acme-delivery".into(), "attempt_id".into())].into(),
+            headers: [
+                ("X-Acme-Event".into(), "event_type".into()),
+                ("x-acme-delivery".into(), "attempt_id".into()),
+            ]
+            .into(),
         }),
         ..in_format(&receiver, "custom")
     };
@@ -288,15 +305,21 @@ async fn a_trace_goes_through_and_one_begins_where_there_is_none() {
     let given = [("traceparent", parent.as_str()), ("tracestate", "congo=t61rcWkgMzE")];
     admin.events().publish_event(traced(published(), &given)).await.unwrap();
     let arrived = receiver.await_count(2, BOUND).await;
-    let spans: Vec<&str> =
-        arrived.iter().map(|one| one.header("traceparent").strip_prefix(&format!("00-{TRACE}-")).unwrap()).collect();
-    assert!(spans[0] != spans[1] && spans.iter().all(|span| span.len() == 19 && span.ends_with("-01")), "{spans:?}");
+    let spans: Vec<&str> = arrived
+        .iter()
+        .map(|one| one.header("traceparent").strip_prefix(&format!("00-{TRACE}-")).unwrap())
+        .collect();
+    assert!(
+        spans[0] != spans[1] && spans.iter().all(|span| span.len() == 19 && span.ends_with("-01")),
+        "{spans:?}"
+    );
     assert!(arrived.iter().all(|one| one.header("tracestate") == "congo=t61rcWkgMzE"));
 
     // Of a webhook that came in.
     let source = admin.source("github", "It's a Secret to Everybody").await;
     let body = br#"{"zen":"Keep it logically awesome."}"#;
-    let mut headers = sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0960", "ping", body);
+    let mut headers =
+        sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0960", "ping", body);
     headers.push(("traceparent".into(), parent.clone()));
     http::post(&stack.inbound(&source), &headers, body).await.unwrap().accepted();
     let request = receiver.await_count(3, BOUND).await.remove(2);
@@ -307,6 +330,9 @@ async fn a_trace_goes_through_and_one_begins_where_there_is_none() {
     admin.events().publish_event(traced(published(), &garbage)).await.unwrap();
     let request = receiver.await_count(4, BOUND).await.remove(3);
     let own = request.header("traceparent");
-    assert!(own.len() == 55 && own.starts_with("00-") && own.ends_with("-00") && !own.contains(TRACE), "{own}");
+    assert!(
+        own.len() == 55 && own.starts_with("00-") && own.ends_with("-00") && !own.contains(TRACE),
+        "{own}"
+    );
     assert_eq!(request.header("tracestate"), "");
 }

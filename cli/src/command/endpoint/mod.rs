@@ -213,7 +213,8 @@ pub async fn run(command: EndpointCommand, admin: &Admin, tenant: &str, form: Fo
             let id = name::endpoint_id(admin, tenant, &rotate.endpoint.which).await?;
             let secret = rotate.secret.read()?.unwrap_or_default();
             let secret_kind = SecretKind::wire(rotate.secret_kind);
-            let request = v1::RotateEndpointSecretRequest { id, secret, overlap: rotate.overlap, secret_kind };
+            let request =
+                v1::RotateEndpointSecretRequest { id, secret, overlap: rotate.overlap, secret_kind };
             let response = admin.endpoints().rotate_endpoint_secret(request).await?.into_inner();
             with_secret(response.endpoint, response.secret, form)
         }

@@ -132,19 +132,23 @@ impl RetryFlags {
             }
             (None, None, None) => Ok(()),
             (_, Some(flag), _) => Err(Failure::Usage(format!("{flag} needs --retry-exponential"))),
-            (_, None, Some(_)) => Err(Failure::Usage("--retry-jitter needs --retry-schedule or --retry-fixed".to_owned())),
+            (_, None, Some(_)) => {
+                Err(Failure::Usage("--retry-jitter needs --retry-schedule or --retry-fixed".to_owned()))
+            }
         }
     }
 }
 
 /// `404,5xx=dead`
 fn on_status(text: &str) -> Result<v1::StatusOverride, String> {
-    let (statuses, what) = text.split_once('=').ok_or("expected STATUSES=WHAT, such as 404=dead or 5xx=30s")?;
+    let (statuses, what) =
+        text.split_once('=').ok_or("expected STATUSES=WHAT, such as 404=dead or 5xx=30s")?;
     let (action, wait) = match what {
         "dead" => (v1::StatusAction::Dead, None),
         "retry" => (v1::StatusAction::Retry, None),
         wait => {
-            let wait = duration(wait).map_err(|_| format!("`{wait}` is neither dead, retry nor a wait such as 30s"))?;
+            let wait = duration(wait)
+                .map_err(|_| format!("`{wait}` is neither dead, retry nor a wait such as 30s"))?;
             (v1::StatusAction::Retry, Some(wait))
         }
     };
