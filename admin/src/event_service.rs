@@ -11,7 +11,6 @@ use bowline_core::journal::{DedupKey, JournalError, NewEvent};
 use bowline_core::store::events;
 use bowline_proto::v1;
 use bowline_proto::v1::event_service_server::EventService;
-use bytes::Bytes;
 use chrono::Utc;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};

@@ -52,6 +52,7 @@ impl Endpoints {
     ) -> Result<v1::CreateEndpointResponse, Fault> {
         let context = &*self.context;
         let tenant = call.tenant(context, &request.tenant_id).await?;
+        let secret_kind = request.secret_kind();
         let wire = request.endpoint.unwrap_or_default();
         let mut violations = Violations::default();
         validate::request_id(&mut violations, &request.request_id);
@@ -60,7 +61,7 @@ impl Endpoints {
         let used = secret_use(&draft);
         if draft.format.is_some() {
             used.check(&mut violations, &request.secret);
-            used.check_kind(&mut violations, &request.secret, request.secret_kind());
+            used.check_kind(&mut violations, &request.secret, secret_kind);
         }
         violations.finish()?;
 
@@ -70,7 +71,7 @@ impl Endpoints {
             ..v1::CreateEndpointRequest::default()
         };
         let repeat = Repeat::new(tenant, "CreateEndpoint", &request.request_id, &asked);
-        let secret = match request.secret_kind() {
+        let secret = match secret_kind {
             v1::SecretKind::Unspecified => used.first(&request.secret),
             kind => used.next_of("", kind, &[]),
         };

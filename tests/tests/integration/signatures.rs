@@ -193,7 +193,7 @@ async fn a_cloudevents_receiver_reads_every_attribute() {
     let body = br#"{"zen":"Design for failure."}"#;
     let headers =
         sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0959", "ping", body);
-    http::post(&stack.inbound(&source), &headers, body).await.unwrap().accepted();
+    http::post(&stack.inbound(&source), &headers, &body[..]).await.unwrap().accepted();
     let request = receiver.await_count(2, BOUND).await.remove(1);
     assert_eq!(request.header("ce-source"), format!("/sources/{source}"));
 }
@@ -321,7 +321,7 @@ async fn a_trace_goes_through_and_one_begins_where_there_is_none() {
     let mut headers =
         sign::github("It's a Secret to Everybody", "72d3162e-cc78-11e3-81ab-4c9367dc0960", "ping", body);
     headers.push(("traceparent".into(), parent.clone()));
-    http::post(&stack.inbound(&source), &headers, body).await.unwrap().accepted();
+    http::post(&stack.inbound(&source), &headers, &body[..]).await.unwrap().accepted();
     let request = receiver.await_count(3, BOUND).await.remove(2);
     assert!(request.header("traceparent").starts_with(&format!("00-{TRACE}-")));
 
