@@ -59,6 +59,22 @@ impl Call {
         self.caller.tenant
     }
 
+    /// As [`Self::tenant`]; `None` for all of them, which a key of one tenant cannot ask for.
+    pub(crate) async fn tenant_or_all(
+        &self,
+        context: &AdminContext,
+        given: &str,
+        all: bool,
+    ) -> Result<Option<TenantId>, Fault> {
+        if !all {
+            return self.tenant(context, given).await.map(Some);
+        }
+        if !given.is_empty() {
+            return Err(Fault::field("tenant_id", "must be empty beside all_tenants"));
+        }
+        if self.caller.tenant.is_some() { Err(Fault::KeyOfOneTenant) } else { Ok(None) }
+    }
+
     /// The tenant a Create, List or Publish is about.
     pub(crate) async fn tenant(&self, context: &AdminContext, given: &str) -> Result<TenantId, Fault> {
         let tenant = match (given, self.caller.tenant) {

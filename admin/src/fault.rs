@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Operation,
     Binding,
     Preset,
+    ApiKey,
 }
 
 impl Kind {
@@ -45,6 +46,7 @@ impl Kind {
             Self::Operation => "operation",
             Self::Binding => "binding",
             Self::Preset => "preset",
+            Self::ApiKey => "api_key",
         }
     }
 }
@@ -64,6 +66,8 @@ pub(crate) enum Fault {
     KeyInvalid,
     #[error("the role `{role}` may not call {method}")]
     RoleInsufficient { role: &'static str, method: &'static str },
+    #[error("the key is of one tenant: it may not ask for all_tenants")]
+    KeyOfOneTenant,
     #[error("there is no {} `{name}`", .kind.as_str())]
     NotFound { kind: Kind, name: String },
     #[error("another {} of this tenant is named `{name}`", .kind.as_str())]
@@ -217,6 +221,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::KeyMissing => (Code::Unauthenticated, ErrorReason::KeyMissing),
         Fault::KeyInvalid => (Code::Unauthenticated, ErrorReason::KeyInvalid),
         Fault::RoleInsufficient { .. } => (Code::PermissionDenied, ErrorReason::RoleInsufficient),
+        Fault::KeyOfOneTenant => (Code::PermissionDenied, ErrorReason::RoleInsufficient),
         Fault::NotFound { .. } => (Code::NotFound, ErrorReason::ResourceNotFound),
         Fault::NameTaken { .. } => (Code::AlreadyExists, ErrorReason::NameTaken),
         Fault::PathTaken { .. } => (Code::AlreadyExists, ErrorReason::PathTaken),

@@ -18,6 +18,8 @@
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
+mod api_key_service;
+mod audit_service;
 mod auth;
 mod binding_service;
 mod call;

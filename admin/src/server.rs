@@ -10,6 +10,8 @@ use bowline_core::binding::{Refresher, Watches};
 use bowline_core::bootstrap::{Shutdown, supervise};
 use bowline_core::query::Queries;
 use bowline_proto::FILE_DESCRIPTOR_SET;
+use bowline_proto::v1::api_key_service_server::ApiKeyServiceServer;
+use bowline_proto::v1::audit_service_server::AuditServiceServer;
 use bowline_proto::v1::binding_service_server::BindingServiceServer;
 use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
@@ -30,6 +32,8 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 
 use crate::AdminContext;
+use crate::api_key_service::ApiKeys;
+use crate::audit_service::Audits;
 use crate::binding_service::Bindings;
 use crate::dead_letter_service::DeadLetters;
 use crate::delivery_service::Deliveries;
@@ -75,6 +79,7 @@ pub async fn serve(
     for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
         .into_iter()
         .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
+        .chain(["bowline.v1.ApiKeyService", "bowline.v1.AuditService"])
         .chain(["bowline.v1.OperationService", "bowline.v1.BindingService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
@@ -143,6 +148,8 @@ fn services(
         ))
         .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
         .add_service(limited!(OperationServiceServer, Operations::new(Arc::clone(context), stop.clone())))
+        .add_service(limited!(ApiKeyServiceServer, ApiKeys))
+        .add_service(limited!(AuditServiceServer, Audits))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
 }

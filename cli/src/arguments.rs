@@ -69,6 +69,12 @@ enum Command {
     /// What could not be delivered, and its second chance
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterCommand),
+    /// Who may call the admin API
+    #[command(subcommand)]
+    ApiKey(api_key::ApiKeyCommand),
+    /// Who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     #[command(flatten)]
     ByHand(by_hand::ByHandCommand),
     /// Bring the schema of a database up to date
@@ -106,6 +112,8 @@ impl Arguments {
             Command::DeadLetter(command) => {
                 dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await
             }
+            Command::ApiKey(command) => api_key::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Audit(command) => audit::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::ByHand(command) => by_hand::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Dev(arguments) => dev::run(arguments).await,

@@ -160,6 +160,8 @@ impl Admin {
         bindings: binding_service_client::BindingServiceClient,
         dead_letters: dead_letter_service_client::DeadLetterServiceClient,
         operations: operation_service_client::OperationServiceClient,
+        api_keys: api_key_service_client::ApiKeyServiceClient,
+        audit: audit_service_client::AuditServiceClient,
     }
 }
 

@@ -9,6 +9,8 @@ use tonic::transport::{Channel, Endpoint as Peer};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 use v1::binding_service_client::BindingServiceClient;
+use v1::api_key_service_client::ApiKeyServiceClient;
+use v1::audit_service_client::AuditServiceClient;
 use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
 use v1::endpoint_service_client::EndpointServiceClient;
@@ -88,6 +90,14 @@ impl Admin {
 
     pub fn dead_letters(&self) -> DeadLetterServiceClient<Authorized> {
         DeadLetterServiceClient::new(self.channel())
+    }
+
+    pub fn api_keys(&self) -> ApiKeyServiceClient<Authorized> {
+        ApiKeyServiceClient::new(self.channel())
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Authorized> {
+        AuditServiceClient::new(self.channel())
     }
 
     pub fn operations(&self) -> OperationServiceClient<Authorized> {

@@ -1,5 +1,7 @@
 //! One file a noun: what its subcommands take, ask the admin API, and show.
 
+pub mod api_key;
+pub mod audit;
 pub mod binding;
 pub mod by_hand;
 pub mod dead_letter;

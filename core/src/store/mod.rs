@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 
 pub mod api_keys;
 pub mod audit;
+pub mod audit_log;
 pub mod bindings;
 pub mod chunks;
 pub mod config_writes;

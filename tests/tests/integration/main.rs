@@ -32,6 +32,7 @@ mod formats;
 mod health;
 mod inbound;
 mod journal;
+mod keys_and_audit;
 mod listing;
 mod operations;
 mod parity;
