@@ -75,7 +75,7 @@ enum Access {
     Write,
     Publish,
     Secrets,
-    /// Who may call, and who did what.
+    /// Whose data there is, who may call, and who did what.
     Keys,
 }
 
@@ -104,7 +104,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 48] = [
+const METHODS: [(&str, Access); 53] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -149,6 +149,11 @@ const METHODS: [(&str, Access); 48] = [
     ("/bowline.v1.BindingService/DeleteBinding", Access::Write),
     ("/bowline.v1.BindingService/EvaluateBinding", Access::Read),
     ("/bowline.v1.BindingService/WatchBinding", Access::Read),
+    ("/bowline.v1.TenantService/CreateTenant", Access::Keys),
+    ("/bowline.v1.TenantService/GetTenant", Access::Read),
+    ("/bowline.v1.TenantService/ListTenants", Access::Read),
+    ("/bowline.v1.TenantService/UpdateTenant", Access::Keys),
+    ("/bowline.v1.TenantService/DeleteTenant", Access::Keys),
     ("/bowline.v1.ApiKeyService/CreateApiKey", Access::Keys),
     ("/bowline.v1.ApiKeyService/ListApiKeys", Access::Keys),
     ("/bowline.v1.ApiKeyService/RevokeApiKey", Access::Keys),

@@ -86,6 +86,8 @@ pub(crate) enum Fault {
     EventBodyGone { events: Vec<String> },
     #[error("the delivery `{id}` {why}")]
     DeliveryState { id: String, why: &'static str },
+    #[error("the tenant `{id}` still has sources or endpoints: delete them first")]
+    TenantNotEmpty { id: String },
     #[error("the operation `{id}` has ended already")]
     OperationEnded { id: String },
     #[error("the endpoint `{id}` is not secret_revealable: rotate its secret instead")]
@@ -165,6 +167,9 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
         Fault::DeliveryState { id, .. } => {
             details.set_resource_info("delivery", id.as_str(), "", message.as_str());
         }
+        Fault::TenantNotEmpty { id } => {
+            details.set_resource_info("tenant", id.as_str(), "", message.as_str());
+        }
         Fault::OperationEnded { id } => {
             details.set_resource_info("operation", id.as_str(), "", message.as_str());
         }
@@ -234,6 +239,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::EventBodyGone { .. } => (Code::FailedPrecondition, ErrorReason::EventBodyGone),
         Fault::NoSecretUsed { .. } => (Code::FailedPrecondition, ErrorReason::NoSecretUsed),
         Fault::DeliveryState { .. } => (Code::FailedPrecondition, ErrorReason::DeliveryState),
+        Fault::TenantNotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::TenantNotEmpty),
         Fault::OperationEnded { .. } => (Code::FailedPrecondition, ErrorReason::OperationEnded),
         Fault::SecretNotRevealable { .. } => (Code::FailedPrecondition, ErrorReason::SecretNotRevealable),
         Fault::TestNotTaken(_) => (Code::DeadlineExceeded, ErrorReason::TestNotTaken),

@@ -42,6 +42,7 @@ mod sealing;
 mod server;
 mod signing;
 mod source_service;
+mod tenant_service;
 mod validate;
 
 use std::fmt;

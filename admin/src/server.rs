@@ -20,6 +20,7 @@ use bowline_proto::v1::event_service_server::EventServiceServer;
 use bowline_proto::v1::operation_service_server::OperationServiceServer;
 use bowline_proto::v1::payload_service_server::PayloadServiceServer;
 use bowline_proto::v1::source_service_server::SourceServiceServer;
+use bowline_proto::v1::tenant_service_server::TenantServiceServer;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -43,6 +44,7 @@ use crate::gate::GateLayer;
 use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
+use crate::tenant_service::Tenants;
 
 const CONNECTIONS_MAX: usize = 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
@@ -79,7 +81,7 @@ pub async fn serve(
     for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
         .into_iter()
         .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
-        .chain(["bowline.v1.ApiKeyService", "bowline.v1.AuditService"])
+        .chain(["bowline.v1.TenantService", "bowline.v1.ApiKeyService", "bowline.v1.AuditService"])
         .chain(["bowline.v1.OperationService", "bowline.v1.BindingService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
@@ -148,6 +150,7 @@ fn services(
         ))
         .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
         .add_service(limited!(OperationServiceServer, Operations::new(Arc::clone(context), stop.clone())))
+        .add_service(limited!(TenantServiceServer, Tenants))
         .add_service(limited!(ApiKeyServiceServer, ApiKeys))
         .add_service(limited!(AuditServiceServer, Audits))
         .add_service(reflection().build_v1()?)

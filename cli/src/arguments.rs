@@ -69,6 +69,9 @@ enum Command {
     /// What could not be delivered, and its second chance
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterCommand),
+    /// Whose data there is
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
     /// Who may call the admin API
     #[command(subcommand)]
     ApiKey(api_key::ApiKeyCommand),
@@ -112,6 +115,7 @@ impl Arguments {
             Command::DeadLetter(command) => {
                 dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await
             }
+            Command::Tenant(command) => tenant::run(command, &Admin::new(&admin)?, form).await,
             Command::ApiKey(command) => api_key::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Audit(command) => audit::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::ByHand(command) => by_hand::run(command, &Admin::new(&admin)?, tenant, form).await,

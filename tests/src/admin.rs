@@ -18,6 +18,7 @@ use v1::event_service_client::EventServiceClient;
 use v1::operation_service_client::OperationServiceClient;
 use v1::payload_service_client::PayloadServiceClient;
 use v1::source_service_client::SourceServiceClient;
+use v1::tenant_service_client::TenantServiceClient;
 
 use crate::eventually::{BOUND, eventually, holds};
 
@@ -90,6 +91,10 @@ impl Admin {
 
     pub fn dead_letters(&self) -> DeadLetterServiceClient<Authorized> {
         DeadLetterServiceClient::new(self.channel())
+    }
+
+    pub fn tenants(&self) -> TenantServiceClient<Authorized> {
+        TenantServiceClient::new(self.channel())
     }
 
     pub fn api_keys(&self) -> ApiKeyServiceClient<Authorized> {

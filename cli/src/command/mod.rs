@@ -15,6 +15,7 @@ pub mod payload;
 pub mod preset;
 pub mod publish;
 pub mod source;
+pub mod tenant;
 pub mod trigger;
 pub mod verify;
 

@@ -37,6 +37,7 @@ pub mod snapshots;
 pub mod sources;
 pub mod stats;
 pub mod stored_secrets;
+pub mod tenants;
 pub mod test_events;
 pub mod unsealings;
 

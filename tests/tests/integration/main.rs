@@ -49,3 +49,4 @@ mod source_secrets;
 mod source_setup;
 mod sources_over_http;
 mod stores;
+mod tenants;
