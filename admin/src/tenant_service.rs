@@ -24,11 +24,8 @@ use crate::validate::{self, Range, Violations};
 
 const WRITABLE: [&str; 4] = ["name", "display_name", "labels", "retention"];
 const DAY: u64 = 24 * 3600;
-const RETENTION: Range = Range {
-    min: Duration::from_secs(DAY),
-    max: Duration::from_secs(3650 * DAY),
-    text: "1 to 3650 days",
-};
+const RETENTION: Range =
+    Range { min: Duration::from_secs(DAY), max: Duration::from_secs(3650 * DAY), text: "1 to 3650 days" };
 
 pub(crate) struct Tenants {
     context: Arc<AdminContext>,

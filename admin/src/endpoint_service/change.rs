@@ -95,10 +95,8 @@ impl Endpoints {
         used.check_kind(&mut violations, &request.secret, request.secret_kind());
         violations.finish()?;
         let current = signing_now(stored_secrets::of_owner(&change.tx, id.0).await?);
-        let secret = used.next_of(&request.secret, request.secret_kind(), &current).ok_or_else(|| Fault::NoSecretUsed {
-            kind: Kind::Endpoint,
-            id: id.to_string(),
-            hint: "its format does not sign",
+        let secret = used.next_of(&request.secret, request.secret_kind(), &current).ok_or_else(|| {
+            Fault::NoSecretUsed { kind: Kind::Endpoint, id: id.to_string(), hint: "its format does not sign" }
         })?;
         stored_secrets::expire(&change.tx, id.0, SIGNING, overlap, change.version).await?;
         let sealed = used.seal(&context.vault, old.tenant_id, id.0, SIGNING, secret.clone())?;

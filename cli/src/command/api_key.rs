@@ -105,7 +105,8 @@ impl From<v1::ApiKey> for KeyView {
 }
 
 impl Row for KeyView {
-    const HEADINGS: &'static [&'static str] = &["ID", "ROLE", "TENANT", "LAST USE", "REVOKED", "DISPLAY NAME"];
+    const HEADINGS: &'static [&'static str] =
+        &["ID", "ROLE", "TENANT", "LAST USE", "REVOKED", "DISPLAY NAME"];
 
     fn cells(&self) -> Vec<String> {
         let tenant = if self.tenant_id.is_empty() { "all" } else { &self.tenant_id };

@@ -152,7 +152,9 @@ pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<()
                 paths.push("retention".to_owned());
             }
             if paths.is_empty() {
-                return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
+                return Err(Failure::Usage(
+                    "nothing to change: give at least one field (see --help)".to_owned(),
+                ));
             }
             let update_mask = Some(FieldMask { paths });
             let request = v1::UpdateTenantRequest { tenant: Some(tenant), update_mask };

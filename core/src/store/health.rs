@@ -83,7 +83,7 @@ pub async fn disable(
         SELECT EXISTS (SELECT 1 FROM attempts AS a JOIN endpoint_health AS h USING (endpoint_id)
                         WHERE a.endpoint_id = $1 AND a.decision = 'delivered'
                           AND a.recorded_at > h.failing_since
-                          AND NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = a.event_id AND e.test))";
+                          AND NOT coalesce((SELECT e.test FROM events AS e WHERE e.id = a.event_id LIMIT 1), false))";
     const DISABLE: &str = "
         UPDATE endpoints SET state = 'disabled', disabled_reason = $2, config_version = $3, update_time = now()
          WHERE id = $1 AND state = 'enabled' AND deleted_at IS NULL

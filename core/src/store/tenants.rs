@@ -36,7 +36,11 @@ pub enum WriteError {
 
 impl WriteError {
     fn of(error: tokio_postgres::Error) -> Self {
-        if error.code() == Some(&SqlState::UNIQUE_VIOLATION) { Self::NameTaken } else { Self::Store(error.into()) }
+        if error.code() == Some(&SqlState::UNIQUE_VIOLATION) {
+            Self::NameTaken
+        } else {
+            Self::Store(error.into())
+        }
     }
 }
 

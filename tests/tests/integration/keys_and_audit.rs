@@ -45,11 +45,13 @@ async fn each_role_may_do_what_it_says() {
         let endpoint = admin::endpoint("https://hooks.example.com/in");
         let create = v1::CreateEndpointRequest { endpoint: Some(endpoint), ..Default::default() };
         let write = caller.endpoints().create_endpoint(create).await.map(drop);
-        let event = v1::PublishEventRequest { event_type: "a.b".into(), body: "{}".into(), ..Default::default() };
+        let event =
+            v1::PublishEventRequest { event_type: "a.b".into(), body: "{}".into(), ..Default::default() };
         let publish = caller.events().publish_event(event).await.map(drop);
         let list = caller.api_keys().list_api_keys(v1::ListApiKeysRequest::default()).await.map(drop);
         let audit = caller.audit().list_audit_entries(v1::ListAuditEntriesRequest::default()).await.map(drop);
-        for (done, may) in [(read, reads), (write, writes), (publish, publishes), (list, keys), (audit, keys)] {
+        for (done, may) in [(read, reads), (write, writes), (publish, publishes), (list, keys), (audit, keys)]
+        {
             let code = done.map_or_else(|status| status.code(), |()| Code::Ok);
             assert_eq!(code, if may { Code::Ok } else { Code::PermissionDenied }, "{role:?}");
         }
@@ -63,7 +65,8 @@ async fn a_token_is_shown_once_and_a_revoked_key_is_refused() {
     let (key, token) = make(&bootstrap, ApiKeyRole::Viewer, false).await.unwrap();
     let caller = with(&stack, &token);
     caller.events().list_events(v1::ListEventsRequest::default()).await.unwrap();
-    let stored = "SELECT count(*) FROM api_keys WHERE encode(key_hash, 'escape') LIKE '%bwl%' OR name LIKE '%bwl%'";
+    let stored =
+        "SELECT count(*) FROM api_keys WHERE encode(key_hash, 'escape') LIKE '%bwl%' OR name LIKE '%bwl%'";
     assert_eq!(stack.database.count(stored).await, 0);
     let listed = eventually(BOUND, async || {
         let listed = bootstrap.api_keys().list_api_keys(v1::ListApiKeysRequest::default()).await.unwrap();
@@ -74,9 +77,8 @@ async fn a_token_is_shown_once_and_a_revoked_key_is_refused() {
     assert_eq!((listed.len(), &listed[0].id, listed[0].display_name.as_str()), (1, &key.id, "a test's"));
     assert!(!format!("{listed:?}").contains(&token));
 
-    let revoke = async |id: &str| {
-        bootstrap.api_keys().revoke_api_key(v1::RevokeApiKeyRequest { id: id.into() }).await
-    };
+    let revoke =
+        async |id: &str| bootstrap.api_keys().revoke_api_key(v1::RevokeApiKeyRequest { id: id.into() }).await;
     let first = revoke(&key.id).await.unwrap().into_inner().api_key.unwrap();
     let again = revoke(&key.id).await.unwrap().into_inner().api_key.unwrap();
     assert!(first.revoke_time.is_some() && first.revoke_time == again.revoke_time);
@@ -107,7 +109,8 @@ async fn a_key_of_one_tenant_sees_and_ends_nothing_of_another() {
     let id: uuid::Uuid = stack.database.sql().query_one(other, &[]).await.unwrap().get(0);
     let tenant_id = bowline_core::id::TenantId(id).to_string();
     let key = v1::ApiKey { role: ApiKeyRole::Admin.into(), ..Default::default() };
-    let request = v1::CreateApiKeyRequest { tenant_id: tenant_id.clone(), api_key: Some(key), all_tenants: false };
+    let request =
+        v1::CreateApiKeyRequest { tenant_id: tenant_id.clone(), api_key: Some(key), all_tenants: false };
     let made = bootstrap.api_keys().create_api_key(request).await.unwrap().into_inner();
     let theirs = with(&stack, &made.token);
     let (own, _) = make(&bootstrap, ApiKeyRole::Viewer, false).await.unwrap();
@@ -119,7 +122,8 @@ async fn a_key_of_one_tenant_sees_and_ends_nothing_of_another() {
         assert_eq!(refused.unwrap_err().code(), Code::NotFound);
     }
     assert_eq!(make(&theirs, ApiKeyRole::Viewer, true).await.unwrap_err().code(), Code::PermissionDenied);
-    let listed = theirs.api_keys().list_api_keys(v1::ListApiKeysRequest::default()).await.unwrap().into_inner();
+    let listed =
+        theirs.api_keys().list_api_keys(v1::ListApiKeysRequest::default()).await.unwrap().into_inner();
     let ids: Vec<&str> = listed.api_keys.iter().map(|key| key.id.as_str()).collect();
     assert_eq!(ids, [made.api_key.unwrap().id]);
     let all = v1::ListApiKeysRequest { all_tenants: true, ..Default::default() };
@@ -145,9 +149,13 @@ async fn the_audit_log_tells_who_did_what_to_which() {
 
     let created = v1::AuditFilter { resource: endpoint.clone(), ..Default::default() };
     let found = entries(&bootstrap, created, false).await;
-    assert_eq!((found.len(), found[0].action.as_str(), found[0].outcome.as_str()), (1, "CreateEndpoint", "OK"));
+    assert_eq!(
+        (found.len(), found[0].action.as_str(), found[0].outcome.as_str()),
+        (1, "CreateEndpoint", "OK")
+    );
     assert_eq!((found[0].actor.as_str(), found[0].call_id.is_empty()), ("bootstrap", false));
-    let denied = v1::AuditFilter { actor: key.id.clone(), outcome: "PermissionDenied".into(), ..Default::default() };
+    let denied =
+        v1::AuditFilter { actor: key.id.clone(), outcome: "PermissionDenied".into(), ..Default::default() };
     let found = entries(&bootstrap, denied, true).await;
     assert_eq!((found.len(), found[0].action.as_str()), (1, "DeleteEndpoint"));
     let later = v1::AuditFilter {

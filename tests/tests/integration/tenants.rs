@@ -31,7 +31,9 @@ async fn delete(admin: &Admin, id: &str) -> Result<(), Status> {
 async fn a_tenant_is_made_changed_and_ended() {
     let stack = stack().await;
     let admin = stack.admin();
-    let made = make(&admin, v1::Tenant { retention: Some(admin::duration(2 * DAY)), ..named("shop") }).await.unwrap();
+    let made = make(&admin, v1::Tenant { retention: Some(admin::duration(2 * DAY)), ..named("shop") })
+        .await
+        .unwrap();
     assert!(made.id.starts_with("ten_") && made.retention == Some(admin::duration(2 * DAY)));
     let taken = make(&admin, named("shop")).await.unwrap_err();
     assert_eq!((taken.code(), reason(&taken).as_str()), (Code::AlreadyExists, "NAME_TAKEN"));
@@ -77,9 +79,11 @@ async fn a_tenant_is_made_changed_and_ended() {
 async fn a_key_of_one_tenant_knows_its_own_alone_and_ends_with_it() {
     let stack = stack().await;
     let admin = stack.admin();
-    let (own, other) = (make(&admin, named("own")).await.unwrap(), make(&admin, named("other")).await.unwrap());
+    let (own, other) =
+        (make(&admin, named("own")).await.unwrap(), make(&admin, named("other")).await.unwrap());
     let key = v1::ApiKey { role: ApiKeyRole::Admin.into(), ..Default::default() };
-    let request = v1::CreateApiKeyRequest { tenant_id: own.id.clone(), api_key: Some(key), all_tenants: false };
+    let request =
+        v1::CreateApiKeyRequest { tenant_id: own.id.clone(), api_key: Some(key), all_tenants: false };
     let token = admin.api_keys().create_api_key(request).await.unwrap().into_inner().token;
     let theirs = Admin::new(&stack.ingests[0].admin_url(), Some(&token));
     let get = async |id: &str| theirs.tenants().get_tenant(v1::GetTenantRequest { id: id.into() }).await;

@@ -66,7 +66,7 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
             "waiting, of a small tenant",
             SMALL_TENANT,
             DeliveryQuery { state: Some(StateFilter::Waiting), ..all() },
-            100,
+            2000,
             days,
         ),
         ("dead", DEFAULT_TENANT, DeliveryQuery { state: dead, ..all() }, 4000, days),
