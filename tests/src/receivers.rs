@@ -39,17 +39,17 @@ pub async fn node_packages() -> Option<PathBuf> {
     or_skipped("Node's standardwebhooks", fetch().await)
 }
 
-/// A Python with the package `standardwebhooks`, in an environment of its own; as [`node_packages`].
-pub async fn python() -> Option<PathBuf> {
+/// The folder in which Python finds its package of that name; as [`node_packages`].
+pub async fn python_packages() -> Option<PathBuf> {
     let fetch = async || {
         let folder = folder("python")?;
-        let program = folder.join("bin/python");
-        if run(&program.to_string_lossy(), &["-c", "import standardwebhooks"]).await.is_err() {
-            run("python3", &["-m", "venv", &folder.to_string_lossy()]).await?;
-            let pip = folder.join("bin/pip");
-            run(&pip.to_string_lossy(), &["install", "--quiet", PYTHON_PACKAGE]).await?;
+        if !folder.join("standardwebhooks").is_dir() {
+            let target = folder.to_string_lossy();
+            let quietly =
+                ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &target, PYTHON_PACKAGE];
+            run("python3", &quietly).await?;
         }
-        Ok(program)
+        Ok(folder)
     };
     or_skipped("Python's standardwebhooks", fetch().await)
 }

@@ -29,14 +29,14 @@ async fn standard_webhooks_are_verified_by_the_public_packages() {
     let request = one(&receiver).await;
     let mut given = receivers::seen(&request);
     let folder = receivers::node_packages().await;
-    let python = receivers::python().await;
+    let packages = receivers::python_packages().await;
     let ask = async |given: &Value| {
         let mut said = Vec::new();
         if let Some(folder) = &folder {
             said.push(receivers::ask(Path::new("node"), "standard.mjs", &[folder], given).await);
         }
-        if let Some(python) = &python {
-            said.push(receivers::ask(python, "standard.py", &[], given).await);
+        if let Some(packages) = &packages {
+            said.push(receivers::ask(Path::new("python3"), "standard.py", &[packages], given).await);
         }
         said
     };
