@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::Utc;
 use deadpool_postgres::GenericClient;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::Error;
@@ -30,7 +29,7 @@ const KEY_TTL: Duration = Duration::from_secs(24 * 3600);
 impl Waiting {
     /// As the journal takes it. Who hands it over twice makes one event by its key.
     pub fn into_event(self) -> NewEvent {
-        let hash = Sha256::digest(format!("own event {}", self.id)).into();
+        let hash = DedupKey::hash(format!("own event {}", self.id).as_bytes());
         let key = DedupKey { scope: self.tenant_id.0, hash, ttl: KEY_TTL, fingerprint: None };
         let event = Event {
             // Made now: an id tells when it was made, and this may have waited for long.

@@ -7,10 +7,10 @@ use super::*;
 /// One old row of each, and one that is still needed.
 const FILL: &str = "
     INSERT INTO dedup_keys (scope_id, key_hash, event_id, expires_at)
-    SELECT gen_random_uuid(), decode(repeat(md5(n::text), 2), 'hex'), gen_random_uuid(), now() - interval '1 minute'
+    SELECT gen_random_uuid(), md5(n::text)::uuid, gen_random_uuid(), now() - interval '1 minute'
       FROM generate_series(1, 2500) AS n;
     INSERT INTO dedup_keys (scope_id, key_hash, event_id, expires_at)
-    VALUES (gen_random_uuid(), decode(repeat('ab', 32), 'hex'), gen_random_uuid(), now() + interval '1 hour');
+    VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() + interval '1 hour');
     INSERT INTO request_ids (tenant_id, method, request_id, fingerprint, resource_id, expires_at)
     SELECT gen_random_uuid(), 'CreateEndpoint', n::text, '', gen_random_uuid(), now() + (n - 1.5) * interval '1 hour'
       FROM generate_series(1, 2) AS n;
