@@ -17,7 +17,7 @@ pub struct Description {
     /// Each endpoint says how it is signed and which headers it has ([`Custom`]).
     #[serde(default)]
     pub own_scheme: bool,
-    /// What a header cannot hold is written as `%XX`, as CloudEvents does.
+    /// What a header cannot hold is written as `%XX`, as `CloudEvents` does.
     #[serde(default)]
     pub percent_headers: bool,
     /// Without a secret it is sent unsigned.

@@ -183,7 +183,7 @@ impl Format {
             body: b"{}",
         };
         let key = self.scheme.key(&self.generate_secret().secret);
-        key.is_ok_and(|key| self.scheme.sign(&trial, &[key]).is_ok_and(|headers| headers.len() > 0))
+        key.is_ok_and(|key| self.scheme.sign(&trial, &[key]).is_ok_and(|headers| !headers.is_empty()))
     }
 
     fn new(description: Description) -> Result<Self, String> {
@@ -359,7 +359,7 @@ fn text_value(name: &HeaderName, text: &str) -> Result<HeaderValue, FormatError>
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| FormatError::HeaderValue { name: name.clone() })
 }
 
-/// As CloudEvents writes values into headers: blanks, quotes, percent signs and what is not printable ASCII
+/// As `CloudEvents` writes values into headers: blanks, quotes, percent signs and what is not printable ASCII
 /// become `%XX`, byte by byte.
 fn percent(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -72,7 +72,8 @@ fn the_formats_of_this_version() {
     assert!(find("fax").is_none());
     let varying: Vec<&str> = all().iter().filter(|f| f.body_varies()).map(|format| format.name()).collect();
     assert_eq!(varying, ["chimpbase"]);
-    let optional: Vec<&str> = all().iter().filter(|f| f.secret_optional()).map(Format::name).collect();
+    let optional: Vec<&str> =
+        all().iter().filter(|f| f.secret_optional()).map(|format| format.name()).collect();
     assert_eq!(optional, ["connectgain"]);
 }
 

@@ -148,9 +148,9 @@ pub async fn enqueue(
     };
     let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
         deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
-    let (first, last) = chunks_of(least, most);
+    let chunks = chunks_of(least, most);
     let queued = client
-        .execute(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing, &first, &last])
+        .execute(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing, &chunks.0, &chunks.1])
         .await?;
     Ok(queued as i64)
 }
