@@ -152,7 +152,7 @@ async fn public_keys_are_refused_where_there_are_none() {
     }
 }
 
-/// The rules of the HTTP binding of CloudEvents 1.0, binary mode, as its receivers read it.
+/// The rules of the HTTP binding of `CloudEvents` 1.0, binary mode, as its receivers read it.
 #[tokio::test]
 async fn a_cloudevents_receiver_reads_every_attribute() {
     let stack = Stack::start().await;
