@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset, publish, source,
-    trigger, verify,
+    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset,
+    publish, source, tenant, trigger, verify,
 };
 use crate::dev;
 use crate::failure::Failure;
