@@ -225,8 +225,9 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::PageToken => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
         Fault::KeyMissing => (Code::Unauthenticated, ErrorReason::KeyMissing),
         Fault::KeyInvalid => (Code::Unauthenticated, ErrorReason::KeyInvalid),
-        Fault::RoleInsufficient { .. } => (Code::PermissionDenied, ErrorReason::RoleInsufficient),
-        Fault::KeyOfOneTenant => (Code::PermissionDenied, ErrorReason::RoleInsufficient),
+        Fault::RoleInsufficient { .. } | Fault::KeyOfOneTenant => {
+            (Code::PermissionDenied, ErrorReason::RoleInsufficient)
+        }
         Fault::NotFound { .. } => (Code::NotFound, ErrorReason::ResourceNotFound),
         Fault::NameTaken { .. } => (Code::AlreadyExists, ErrorReason::NameTaken),
         Fault::PathTaken { .. } => (Code::AlreadyExists, ErrorReason::PathTaken),

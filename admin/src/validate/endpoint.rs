@@ -12,7 +12,7 @@ use bowline_core::format::{self, Format};
 use bowline_proto::v1;
 use url::Url;
 
-use super::{Range, Violations, excerpt, headers};
+use super::{Range, Violations, headers};
 use crate::sealing::Sealing;
 
 const URL_BYTES_MAX: usize = 2048;

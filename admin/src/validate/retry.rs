@@ -96,12 +96,11 @@ fn check_jitter(violations: &mut Violations, field: &str, jitter: Option<f64>) -
 fn check_fixed(violations: &mut Violations, fixed: &v1::FixedBackoff) -> Backoff {
     let field = "endpoint.retry.fixed";
     let jitter = check_jitter(violations, field, fixed.jitter);
-    let wait = match &fixed.wait {
-        Some(wait) => super::duration(violations, &format!("{field}.wait"), wait, WAIT),
-        None => {
-            violations.add(format!("{field}.wait"), "is required");
-            None
-        }
+    let wait = if let Some(wait) = &fixed.wait {
+        super::duration(violations, &format!("{field}.wait"), wait, WAIT)
+    } else {
+        violations.add(format!("{field}.wait"), "is required");
+        None
     };
     Backoff::Fixed { wait: wait.unwrap_or_default(), jitter }
 }
