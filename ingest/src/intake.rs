@@ -118,7 +118,7 @@ impl Intake {
     ) -> Result<Taken, Refusal> {
         head::check(&asked.head, connection.is_next_ambiguous(), self.headers_max)?;
         if let Some(endpoint) = public_keys::wanted(asked.head.uri.path()) {
-            let keys = public_keys::answer(&self.snapshot, endpoint, &asked.head.method);
+            let keys = public_keys::answer(&self.pool, endpoint, &asked.head.method);
             return Ok(("public_keys", self.in_time(keys).await?));
         }
         let route = Route::of(asked.head.uri.path()).ok_or_else(route::unknown_source)?;

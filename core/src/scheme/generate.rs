@@ -13,6 +13,11 @@ use crate::secrets::Secret;
 
 const KEY_BYTES: usize = 32;
 
+/// As JSON Web Keys write bytes.
+pub fn base64url(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// A secret nobody has seen yet.
 #[derive(Debug, Clone)]
 pub struct GeneratedSecret {

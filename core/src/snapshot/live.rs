@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use url::Url;
@@ -13,7 +11,6 @@ use super::keys::{self, KeyCache, KeysError};
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
 use crate::expression::{Budget, EvaluationError, ExpressionError, LooksAt, Place, Program, Scope};
 use crate::format::{self, Format};
-use crate::id::SecretId;
 use crate::preset::{self, Preset};
 use crate::scheme::{CompiledScheme, Key};
 use crate::secrets::{Purpose, Secret, StoredSecret, Vault};
@@ -233,12 +230,6 @@ impl LiveEndpoint {
     pub fn transformed(&self, scope: &Scope<'_>) -> Option<Result<Vec<u8>, ExpressionFault>> {
         let transform = self.transform.as_ref()?;
         Some(transform.program().and_then(|program| Ok(program.body(scope)?)))
-    }
-
-    /// The public halves of the keys that sign now, newest first, as base64url; empty where secrets are shared.
-    pub fn public_keys(&self, now: DateTime<Utc>) -> Vec<(SecretId, String)> {
-        let valid = self.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|at| at > now));
-        valid.filter_map(|secret| Some((secret.id, URL_SAFE_NO_PAD.encode(secret.public_key?)))).collect()
     }
 
     pub fn has_transform(&self) -> bool {
