@@ -21,7 +21,7 @@ pub struct ListAudit {
     /// Only by this actor: bootstrap, or the id of a key
     #[arg(long, default_value = "", hide_default_value = true)]
     actor: String,
-    /// Only this action, such as CreateSource or unseal
+    /// Only this action, such as `CreateSource` or `unseal`
     #[arg(long, default_value = "", hide_default_value = true)]
     action: String,
     /// Only about this resource: its id
