@@ -28,15 +28,22 @@ pub(crate) struct Answered {
     pub(crate) promptly: bool,
 }
 
+/// What an endpoint with a rate lets go: see [`crate::rate`].
+#[derive(Debug, Default)]
+pub(crate) struct Ration {
+    /// Requests a second over all dispatchers; `None`: any number.
+    pub(crate) rate: Option<f64>,
+    /// Those that may go now.
+    pub(crate) tokens: u32,
+    /// Somebody asks for more.
+    pub(crate) asked: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) tenant: TenantId,
     pub(crate) concurrency: usize,
-    /// Requests a second over all dispatchers, and those that may go now: see [`crate::rate`].
-    pub(crate) rate: Option<f64>,
-    pub(crate) tokens: u32,
-    /// Somebody asks for tokens.
-    pub(crate) rationed: bool,
+    pub(crate) ration: Ration,
     pub(crate) breaker: Breaker,
     /// Requests that are out, and those of them for longer than [`SLOW_AFTER`].
     pub(crate) out: usize,
@@ -56,9 +63,7 @@ impl Lane {
         Self {
             tenant,
             concurrency: 1,
-            rate: None,
-            tokens: 0,
-            rationed: false,
+            ration: Ration::default(),
             breaker: Breaker::default(),
             out: 0,
             stalled: 0,
@@ -105,7 +110,7 @@ impl Lane {
 
     /// How many requests its rate lets go in so many seconds: more need not wait in memory.
     fn rated(&self, seconds: f64) -> Option<usize> {
-        self.rate.map(|rate| (rate * seconds).ceil().max(1.0) as usize)
+        self.ration.rate.map(|rate| (rate * seconds).ceil().max(1.0) as usize)
     }
 
     /// How many requests could go now if there were tokens for them.
@@ -120,7 +125,7 @@ impl Lane {
 
     /// Whether all it lacks is a token, and nobody asks for one yet.
     pub(crate) fn is_thirsty(&self, now: Instant) -> bool {
-        self.rate.is_some() && self.tokens == 0 && !self.rationed && self.usable(now) > 0
+        self.ration.rate.is_some() && self.ration.tokens == 0 && !self.ration.asked && self.usable(now) > 0
     }
 
     /// Forgets what was parked meanwhile.
@@ -137,7 +142,7 @@ impl Lane {
     pub(crate) fn may_start(&self, now: Instant) -> bool {
         self.has_waiting()
             && self.out < self.concurrency
-            && (self.rate.is_none() || self.tokens > 0)
+            && (self.ration.rate.is_none() || self.ration.tokens > 0)
             && !matches!(self.breaker.gate(now), Gate::Open(_))
     }
 
@@ -153,7 +158,7 @@ impl Lane {
             self.breaker.start_probe();
         }
         self.out += 1;
-        self.tokens = self.tokens.saturating_sub(1);
+        self.ration.tokens = self.ration.tokens.saturating_sub(1);
         Some(job)
     }
 
@@ -184,6 +189,6 @@ impl Lane {
 
     /// Nothing is lost by forgetting it, but how it has shown itself.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        self.out == 0 && !self.has_waiting() && !self.rationed && self.breaker.gate(now) == Gate::Closed
+        self.out == 0 && !self.has_waiting() && !self.ration.asked && self.breaker.gate(now) == Gate::Closed
     }
 }

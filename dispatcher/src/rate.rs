@@ -72,14 +72,13 @@ impl Rates {
         usable: usize,
     ) -> Result<u32, Duration> {
         let wanted = ((rate_per_s * LEASE_S).max(1.0) as u32).min(u32::try_from(usable).unwrap_or(u32::MAX));
-        let taken = match self.ask(endpoint, rate_per_s, wanted).await {
-            Some(taken) => taken,
-            None => {
-                let part = rate_per_s / self.dispatchers.load(Ordering::Relaxed) as f64;
-                let now = Instant::now();
-                let mut own = self.own.lock();
-                own.entry(endpoint).or_insert(Part { tokens: 0.0, at: now }).take(part, wanted, now)
-            }
+        let taken = if let Some(taken) = self.ask(endpoint, rate_per_s, wanted).await {
+            taken
+        } else {
+            let part = rate_per_s / self.dispatchers.load(Ordering::Relaxed) as f64;
+            let now = Instant::now();
+            let mut own = self.own.lock();
+            own.entry(endpoint).or_insert(Part { tokens: 0.0, at: now }).take(part, wanted, now)
         };
         taken.map_err(|wait| wait.clamp(WAIT_MIN, WAIT_MAX))
     }

@@ -134,7 +134,7 @@ impl Turns {
         let id = job.key.endpoint_id;
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(job.tenant_id, now));
         lane.concurrency = limits.concurrency.max(1);
-        lane.rate = limits.rate;
+        lane.ration.rate = limits.rate;
         if let Gate::Open(left) = lane.breaker.gate(now) {
             return Placed::Refused(left);
         }
@@ -149,7 +149,7 @@ impl Turns {
     fn list(&mut self, id: EndpointId, now: Instant) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.is_thirsty(now) {
-            lane.rationed = true;
+            lane.ration.asked = true;
             self.thirsty.push(id);
         }
         if lane.listed || !lane.may_start(now) {
@@ -314,12 +314,12 @@ impl Turns {
     pub(crate) fn wants(&mut self, id: EndpointId, rate: Option<f64>, now: Instant) -> Option<(f64, usize)> {
         let closed = self.closed;
         let lane = self.lanes.get_mut(&id)?;
-        lane.rate = rate;
+        lane.ration.rate = rate;
         let usable = lane.usable(now);
-        if let Some(rate) = rate.filter(|_| usable > 0 && lane.tokens == 0 && !closed) {
+        if let Some(rate) = rate.filter(|_| usable > 0 && lane.ration.tokens == 0 && !closed) {
             return Some((rate, usable));
         }
-        lane.rationed = false;
+        lane.ration.asked = false;
         self.list(id, now);
         None
     }
@@ -327,7 +327,7 @@ impl Turns {
     /// Tokens for a rationed lane.
     pub(crate) fn grant(&mut self, id: EndpointId, tokens: u32, now: Instant) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.tokens += tokens;
+        lane.ration.tokens += tokens;
         self.list(id, now);
     }
 
