@@ -51,7 +51,7 @@ pub(crate) async fn answer(pool: &Pool, id: EndpointId, method: &Method) -> Resu
         return Err(refusal);
     }
     let Ok(_look) = LOOKS.try_acquire() else { return Err(busy()) };
-    let read = async { stored_secrets::public_keys(&*pool.get().await?, id).await };
+    let read = async { stored_secrets::public_keys(&pool.get().await?, id).await };
     let found = read.await.map_err(|error: store::Error| {
         tracing::warn!(%error, "public keys cannot be read");
         busy()
