@@ -222,6 +222,8 @@ impl EventService for Events {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn request() -> v1::PublishEventRequest {
