@@ -136,6 +136,8 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret], public_url
         channels: spec.channels.clone(),
         format: spec.format.clone(),
         headers: validate::headers::shown(spec),
+        auth: spec.auth.as_deref().map(validate::auth::shown),
+        tls: spec.tls.as_deref().map(validate::auth::shown_tls),
         timeout: Some(duration(spec.timeout)),
         retry: Some(retry(&spec.retry)),
         concurrency: spec.concurrency,

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bowline_core::endpoint::{Endpoint, EndpointSpec};
+use bowline_core::endpoint_auth::EndpointAuth;
 use bowline_core::id::SecretId;
 use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault, name};
 use bowline_core::store::stored_secrets;
+use url::Url;
 
 use crate::AdminContext;
 use crate::change::Change;
@@ -72,14 +74,28 @@ impl Sealing {
     }
 
     /// Laid over what is stored: the mark keeps a value, a value replaces one, and what is not wanted any
-    /// more goes.
+    /// more goes. A value that goes to another host than the one it was given for must be given again: who
+    /// may change an endpoint need not know its secrets, and must not learn them so.
     pub(crate) fn over(
         &self,
         violations: &mut Violations,
-        old: &EndpointSpec,
+        (old, new): (&EndpointSpec, &EndpointSpec),
         stored: &[StoredSecret],
     ) -> Resealing {
         let mut resealing = Resealing::default();
+        let (receiver_moved, server_moved) =
+            (moved(&old.url, &new.url), moved(token_url(old), token_url(new)));
+        for (name, wanted) in self.0.iter().filter(|(_, wanted)| matches!(wanted.given, Given::Kept)) {
+            let moved = match name.as_str() {
+                // Never sent.
+                name::CLIENT_KEY => false,
+                name::CLIENT_SECRET => server_moved,
+                _ => receiver_moved,
+            };
+            if moved {
+                violations.add(&wanted.field, "was given for another host: give the value again");
+            }
+        }
         let mut kept = HashSet::new();
         for secret in stored.iter().filter(|secret| !secret.is_signing()) {
             match self.0.get(&secret.name) {
@@ -100,6 +116,12 @@ impl Sealing {
             }
         }
         resealing
+    }
+
+    /// The key of the client certificate, where the stored one is kept.
+    pub(crate) fn kept_client_key<'a>(&self, stored: &'a [StoredSecret]) -> Option<&'a StoredSecret> {
+        let kept = matches!(self.0.get(name::CLIENT_KEY), Some(Wanted { given: Given::Kept, .. }));
+        stored.iter().find(|secret| kept && secret.name == name::CLIENT_KEY)
     }
 
     /// Whether a repeated create brings the values of the first one. Opens what that stored: a fingerprint
@@ -133,6 +155,19 @@ impl Resealing {
         }
         Ok(())
     }
+}
+
+fn token_url(spec: &EndpointSpec) -> &str {
+    match spec.auth.as_deref() {
+        Some(EndpointAuth::ClientCredentials(wanted)) => &wanted.token_url,
+        _ => "",
+    }
+}
+
+/// Whether two URLs lead to different places. One that was not there before led nowhere.
+fn moved(old: &str, new: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).map(|url| url.origin()).ok();
+    old != new && origin(old) != origin(new)
 }
 
 /// An endpoint that was written before values were sealed has them in its specification; any change of it
@@ -182,7 +217,7 @@ mod tests {
         let stored = [stored("default"), stored("header:a"), stored("header:b"), stored("header:c")];
         let mut violations = Violations::default();
         let wanted = [("header:a", SEALED), ("header:b", "new"), ("header:d", "first")];
-        let resealing = sealing(&wanted).over(&mut violations, &old, &stored);
+        let resealing = sealing(&wanted).over(&mut violations, (&old, &old), &stored);
         assert!(violations.is_empty());
         assert_eq!(resealing.gone, [stored[2].id, stored[3].id]);
         let new: Vec<_> =
@@ -191,12 +226,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_stays_with_the_host_it_was_given_for() {
+        let at = |url: &str| EndpointSpec::new(url, "standard");
+        let old = at("https://hooks.example.com/in");
+        let stored = [stored("header:a"), stored(name::CLIENT_KEY)];
+        let wanted = sealing(&[("header:a", SEALED), (name::CLIENT_KEY, SEALED)]);
+        let faults = |new: &EndpointSpec| {
+            let mut violations = Violations::default();
+            wanted.over(&mut violations, (&old, new), &stored);
+            match violations.finish() {
+                Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
+                _ => Vec::new(),
+            }
+        };
+        assert_eq!(faults(&at("https://hooks.example.com:443/v2")), Vec::<String>::new());
+        for elsewhere in
+            ["https://hooks.example.org/in", "http://hooks.example.com/in", "https://hooks.example.com:444/"]
+        {
+            assert_eq!(faults(&at(elsewhere)), ["field header:a"], "{elsewhere}");
+        }
+    }
+
+    #[test]
     fn the_mark_needs_something_stored_and_clear_values_of_old_are_sealed() {
         let mut old = EndpointSpec::new("https://hooks.example.com/in", "standard");
         old.headers.insert("X-Api-Key".into(), "bowline-test-key".into());
         let mut violations = Violations::default();
         let wanted = sealing(&[("header:x-api-key", SEALED), ("header:cookie", SEALED)]);
-        let resealing = wanted.over(&mut violations, &old, &[]);
+        let resealing = wanted.over(&mut violations, (&old, &old), &[]);
         assert_eq!(resealing.new[0].1.expose_str(), Some("bowline-test-key"));
         let Err(Fault::Invalid(faults)) = violations.finish() else { panic!("the cookie is stored nowhere") };
         assert_eq!(

@@ -41,16 +41,30 @@ impl SecretInput {
     /// # Errors
     /// When the place it was to come from has none, or one that is empty or too long.
     pub fn read(&self) -> Result<Option<String>, Failure> {
-        if let Some(variable) = &self.secret_env {
-            from_environment("--secret-env", variable).map(Some)
-        } else if let Some(path) = &self.secret_file {
-            from_file("--secret-file", path).map(Some)
-        } else if self.secret_stdin {
-            let place = "--secret-stdin";
-            checked(place, &read_bounded(place, std::io::stdin().lock())?).map(Some)
-        } else {
-            Ok(None)
-        }
+        let file = self.secret_file.as_deref();
+        from_one_of("secret", self.secret_env.as_deref(), file, self.secret_stdin)
+    }
+}
+
+/// The secret from the place that was given, if one was; the flags are `--{flag}-env` and so on.
+///
+/// # Errors
+/// When the place has none, or one that is empty or too long.
+pub(crate) fn from_one_of(
+    flag: &str,
+    variable: Option<&str>,
+    file: Option<&Path>,
+    stdin: bool,
+) -> Result<Option<String>, Failure> {
+    if let Some(variable) = variable {
+        from_environment(&format!("--{flag}-env"), variable).map(Some)
+    } else if let Some(path) = file {
+        from_file(&format!("--{flag}-file"), path).map(Some)
+    } else if stdin {
+        let place = format!("--{flag}-stdin");
+        checked(&place, &read_bounded(&place, std::io::stdin().lock())?).map(Some)
+    } else {
+        Ok(None)
     }
 }
 

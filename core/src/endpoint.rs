@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::defaults;
+use crate::endpoint_auth::{EndpointAuth, EndpointTls};
 use crate::format::Custom;
 use crate::id::{EndpointId, TenantId};
 
@@ -87,6 +88,10 @@ pub struct EndpointSpec {
     /// Sent along too; their values are sealed, as [`crate::secrets::name::of_header`] calls them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub sealed_headers: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Box<EndpointAuth>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<EndpointTls>>,
     pub timeout: Duration,
     pub retry: RetryPolicy,
     pub concurrency: u32,
@@ -194,6 +199,8 @@ impl EndpointSpec {
             custom: None,
             headers: BTreeMap::new(),
             sealed_headers: BTreeSet::new(),
+            auth: None,
+            tls: None,
             timeout: defaults::ATTEMPT_TIMEOUT,
             retry: RetryPolicy::default(),
             concurrency: defaults::ENDPOINT_CONCURRENCY,

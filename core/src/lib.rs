@@ -11,12 +11,13 @@
 //! 5. [`query`] answers questions about the payloads of a source, a [`binding`] keeps an answer fresh;
 //!    [`expression`] is CEL, by which events are named, verified, filtered and transformed.
 //! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
-//!    theirs through it.
+//!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
 //! The nouns are in [`tenant`], [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`];
 //! [`own_event`] is what Bowline tells about itself; every default is in [`defaults`].
 
+pub mod access_token;
 pub mod binding;
 pub mod bootstrap;
 pub mod crash;
@@ -24,6 +25,7 @@ pub mod defaults;
 pub mod delivery;
 pub mod egress;
 pub mod endpoint;
+pub mod endpoint_auth;
 pub mod event;
 pub mod expression;
 pub mod fetched_keys;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use bowline_core::access_token::{AccessTokens, TokenError};
 use bowline_core::defaults::RESPONSE_CAPTURE_BYTES;
 use bowline_core::delivery::DeadReason;
 use bowline_core::egress::{EgressGuard, EgressSendError, SendErrorKind};
@@ -14,6 +15,7 @@ use bowline_core::secrets::Vault;
 use bowline_core::snapshot::LiveEndpoint;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 use crate::decide::Answer;
 use crate::job::Job;
@@ -63,17 +65,25 @@ impl Sender {
         };
         let request = match self.request(job, event, endpoint, &attempted) {
             Ok(request) => request,
-            Err(Unsendable { reason, message }) => {
-                attempted.answer = Answer::Impossible(reason);
-                attempted.error_kind = Some(reason.as_str());
-                attempted.error_message = Some(message);
+            Err(unsendable) => {
+                attempted.refuse(unsendable);
                 return attempted;
             }
         };
-        let redacted = Redacted::of(request.headers());
-        attempted.request_headers = Some(kept_request(request.headers()));
+        let guard = match endpoint.guard(&self.guard, &self.vault) {
+            Ok(guard) => guard,
+            Err(error) => {
+                attempted.refuse(Unsendable::without_secret(&error));
+                return attempted;
+            }
+        };
         let start = Instant::now();
-        self.exchange(request, &redacted, &mut attempted).await;
+        let deadline = start + endpoint.endpoint.spec.timeout;
+        let way = Way { guard: &guard, vault: &self.vault, deadline };
+        match endpoint.access_tokens() {
+            None => way.exchange(request, &mut attempted).await,
+            Some(tokens) => way.exchange_with_token(tokens, request, &mut attempted).await,
+        }
         attempted.duration = start.elapsed();
         attempted
     }
@@ -105,12 +115,54 @@ impl Sender {
             .map_err(|error| Unsendable { reason: error.dead_reason(), message: error.to_string() })?;
         let mut request = reqwest::Request::new(reqwest::Method::POST, endpoint.url.clone());
         *request.headers_mut() = outbound.headers;
-        *request.timeout_mut() = Some(endpoint.endpoint.spec.timeout);
         *request.body_mut() = Some(outbound.body.into());
         Ok(request)
     }
+}
 
-    async fn exchange(&self, request: reqwest::Request, redacted: &Redacted, attempted: &mut Attempted) {
+/// How one attempt goes out, and until when.
+struct Way<'a> {
+    guard: &'a EgressGuard,
+    vault: &'a Vault,
+    deadline: Instant,
+}
+
+impl Way<'_> {
+    /// With an access token; with another one, once more, where the receiver says 401 to the first.
+    async fn exchange_with_token(
+        &self,
+        tokens: &AccessTokens,
+        request: reqwest::Request,
+        attempted: &mut Attempted,
+    ) {
+        let mut refused = None;
+        loop {
+            let token = match tokens.get(self.guard, self.vault, refused.as_ref(), self.deadline.into()).await
+            {
+                Ok(token) => token,
+                Err(error) => return without_token(attempted, &error),
+            };
+            // The server gave out the same one again: it would be refused again.
+            if refused.as_ref() == Some(&token) {
+                return;
+            }
+            // The body is in memory, so there always is a copy.
+            let Some(mut authorized) = request.try_clone() else { return };
+            authorized.headers_mut().insert(AUTHORIZATION, token.clone());
+            self.exchange(authorized, attempted).await;
+            if attempted.status != Some(401) || refused.is_some() {
+                return;
+            }
+            refused = Some(token);
+        }
+    }
+
+    async fn exchange(&self, mut request: reqwest::Request, attempted: &mut Attempted) {
+        attempted.begin_again();
+        let redacted = Redacted::of(request.headers());
+        attempted.request_headers = Some(kept_request(request.headers()));
+        // The timeout covers the body as well: a head alone is no answer.
+        *request.timeout_mut() = Some(self.deadline.saturating_duration_since(Instant::now()));
         let mut response = match self.guard.send(request).await {
             Ok(response) => response,
             Err(error) => return failed(attempted, error),
@@ -118,10 +170,9 @@ impl Sender {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), Utc::now());
         attempted.status = Some(status);
-        attempted.response_headers = Some(kept_response(response.headers(), redacted));
+        attempted.response_headers = Some(kept_response(response.headers(), &redacted));
         let mut body = Vec::new();
         let mut read = 0;
-        // The timeout covers the body as well: a head alone is no answer.
         let ended = loop {
             match response.chunk().await {
                 Ok(Some(bytes)) => {
@@ -159,6 +210,36 @@ fn transformed(job: &Job, event: &Event, endpoint: &LiveEndpoint) -> Result<Opti
         }
     };
     Ok(Some(Event { body, content_type: "application/json".into(), ..event.clone() }))
+}
+
+impl Attempted {
+    /// Nothing stays of an exchange before, which was refused for its token.
+    fn begin_again(&mut self) {
+        self.answer = Answer::Nothing;
+        (self.status, self.response_headers, self.response_body) = (None, None, None);
+        (self.error_kind, self.error_message) = (None, None);
+    }
+
+    /// Nothing is sent, and no retry can help.
+    fn refuse(&mut self, unsendable: Unsendable) {
+        self.answer = Answer::Impossible(unsendable.reason);
+        self.error_kind = Some(unsendable.reason.as_str());
+        self.error_message = Some(unsendable.message);
+    }
+}
+
+/// What an attempt comes to for which there is no (other) access token. An answer 401 stays one.
+fn without_token(attempted: &mut Attempted, error: &TokenError) {
+    attempted.error_kind = Some("auth");
+    attempted.error_message = Some(format!("no access token: {error}"));
+    if attempted.status.is_none() && error.is_final() {
+        let reason = match error {
+            TokenError::Send(_) => DeadReason::EgressRefused,
+            _ => DeadReason::SecretMissing,
+        };
+        attempted.answer = Answer::Impossible(reason);
+        attempted.error_kind = Some(reason.as_str());
+    }
 }
 
 struct Unsendable {

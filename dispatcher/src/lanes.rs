@@ -293,13 +293,12 @@ impl Lanes {
             }
         };
         report(&job, &attempted, decision);
-        let sent = attempted.request_headers.is_some() && answered.is_some();
         let outcome = Outcome {
             key: job.key,
             attempt_id: attempted.id,
             tenant_id: job.tenant_id,
             attempt: job.attempt as i32 + 1,
-            kind: if sent { "request" } else { "refused" },
+            kind: if answered.is_some() { "request" } else { "refused" },
             decision,
             started_at: attempted.started_at,
             duration_us: Some(attempted.duration.as_micros() as i64),

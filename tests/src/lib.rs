@@ -4,14 +4,15 @@
 //!    [`database`] a fresh migrated database for each test.
 //! 2. [`binaries`] finds the services, [`service`] runs one as a process of its own,
 //!    [`stack`] a set of them over one database.
-//! 3. [`cli`] runs the command line. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer, [`admin`] the operator;
-//!    [`receivers`] are customers that others have written.
+//! 3. [`cli`] runs the command line. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer,
+//!    with certificates of an [`authority`], [`admin`] the operator; [`receivers`] are customers that others have written.
 //! 4. [`proxy`] breaks connections where a test wants them broken.
 //! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
 //!
 //! Signatures are computed here by hand, from the providers' pages, and never by the engine under test.
 
 pub mod admin;
+pub mod authority;
 pub mod binaries;
 pub mod cli;
 pub mod database;
@@ -26,6 +27,7 @@ pub mod sign;
 pub mod stack;
 pub mod stores;
 
+pub use authority::Authority;
 pub use cli::Cli;
 pub use eventually::{BOUND, eventually};
 pub use provider::Provider;

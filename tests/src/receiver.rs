@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What the receiver does with one request.
@@ -23,6 +24,10 @@ pub enum Reply {
     Status(u16),
     /// A status with one header.
     With(u16, &'static str, String),
+    /// A status with a body of JSON.
+    Json(u16, String),
+    /// 200 to requests with this `authorization`, 401 to others.
+    OnlyWith(String),
     /// Answers with this status once [`Receiver::release`] was called.
     Held(u16),
     /// Never answers.
@@ -77,6 +82,7 @@ struct Shared {
 pub struct Receiver {
     shared: Arc<Shared>,
     address: SocketAddr,
+    secure: bool,
     _stop: DropGuard,
 }
 
@@ -96,6 +102,19 @@ impl Receiver {
     /// # Panics
     /// When no port is free.
     pub async fn scripted(script: impl IntoIterator<Item = Reply>) -> Self {
+        Self::listen(script, None).await
+    }
+
+    /// One that speaks TLS, and answers 200.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn secure(tls: TlsAcceptor) -> Self {
+        Self::listen([], Some(tls)).await
+    }
+
+    async fn listen(script: impl IntoIterator<Item = Reply>, tls: Option<TlsAcceptor>) -> Self {
+        let secure = tls.is_some();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let address = listener.local_addr().expect("the address of a bound socket");
         let shared = Arc::new(Shared {
@@ -105,12 +124,13 @@ impl Receiver {
             released: watch::Sender::new(false),
         });
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, shared.clone(), stop.clone())));
-        Self { shared, address, _stop: stop.drop_guard() }
+        let accepting = accept(listener, tls, shared.clone(), stop.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
+        Self { shared, address, secure, _stop: stop.drop_guard() }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("{}://{}/hook", if self.secure { "https" } else { "http" }, self.address)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -174,15 +194,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = shared.clone();
         let service = service_fn(move |request| respond(shared.clone(), request));
+        let tls = tls.clone();
         let connection = async move {
+            let http = hyper::server::conn::http1::Builder::new();
             // A connection that ends in an error is what half of the replies are for.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            match tls {
+                None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+            }
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
     }
@@ -196,6 +228,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
         let mut script = lock(&shared.script);
         script.0.pop_front().unwrap_or_else(|| script.1.clone())
     };
+    let asked = head.headers.get("authorization").map(|value| value.as_bytes().to_vec());
     lock(&shared.requests).push(Recorded {
         at: Instant::now(),
         path: head.uri.path().to_owned(),
@@ -209,6 +242,16 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
             let mut response = status(code);
             response.headers_mut().insert(name, value.parse().expect("the test's own header value"));
             response
+        }
+        Reply::Json(code, text) => {
+            let mut response = status(code);
+            let json = http::HeaderValue::from_static("application/json");
+            response.headers_mut().insert("content-type", json);
+            *response.body_mut() = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
+            response
+        }
+        Reply::OnlyWith(authorization) => {
+            status(if asked.as_deref() == Some(authorization.as_bytes()) { 200 } else { 401 })
         }
         Reply::Held(code) => {
             // The sender lives as long as `shared`, which this future holds.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bowline_core::endpoint::{Endpoint, EndpointState};
 use bowline_core::format;
 use bowline_core::id::EndpointId;
+use bowline_core::secrets::Purpose;
 use bowline_core::secrets::name::SIGNING;
 use bowline_core::store::{endpoints, stored_secrets};
 use bowline_proto::v1;
@@ -46,7 +47,14 @@ impl Endpoints {
             violations.add("endpoint.name", "must not be empty");
         }
         let stored = stored_secrets::of_owner(&change.tx, id.0).await?;
-        let sealing = draft.sealing.over(&mut violations, &old.spec, &stored);
+        let sealing = draft.sealing.over(&mut violations, (&old.spec, &draft.spec), &stored);
+        if let Some(chain) = draft.spec.tls.as_deref().and_then(|tls| tls.client_certificate.as_ref())
+            && old.spec.tls != draft.spec.tls
+            && let Some(key) = draft.sealing.kept_client_key(&stored)
+        {
+            let key = context.vault.open(key, Purpose::Verify)?;
+            validate::auth::check_key(&mut violations, chain, &key);
+        }
         violations.finish()?;
         let same = draft.spec.format == old.spec.format && draft.spec.custom == old.spec.custom;
         if !same && !secret_use(&draft).fits(&context.vault, &signing_now(stored))? {

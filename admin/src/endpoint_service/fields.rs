@@ -4,9 +4,9 @@
 use bowline_proto::v1::{Endpoint, EndpointState};
 
 use crate::mask::Mask;
-use crate::validate::headers;
+use crate::validate::{auth, headers};
 
-pub(super) const WRITABLE: [&str; 17] = [
+pub(super) const WRITABLE: [&str; 19] = [
     "name",
     "display_name",
     "labels",
@@ -15,6 +15,8 @@ pub(super) const WRITABLE: [&str; 17] = [
     "channels",
     "format",
     "headers",
+    "auth",
+    "tls",
     "timeout",
     "retry",
     "concurrency",
@@ -36,6 +38,8 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "channels" => !endpoint.channels.is_empty(),
         "format" => !endpoint.format.is_empty(),
         "headers" => !endpoint.headers.is_empty(),
+        "auth" => endpoint.auth.is_some(),
+        "tls" => endpoint.tls.is_some(),
         "timeout" => endpoint.timeout.is_some(),
         "retry" => endpoint.retry.is_some(),
         "concurrency" => endpoint.concurrency != 0,
@@ -60,8 +64,8 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
         )*};
     }
     take!(name, display_name, labels, url, event_types, channels);
-    take!(format, headers, timeout, retry, concurrency, disable, filter, transform, secret_revealable);
-    take!(custom_format, rate);
+    take!(format, headers, auth, tls, timeout, retry, concurrency, disable, filter, transform);
+    take!(secret_revealable, custom_format, rate);
     merged
 }
 
@@ -84,13 +88,18 @@ pub(super) fn without_output(endpoint: Endpoint) -> Endpoint {
 
 /// Without the values that are sealed, of which no fingerprint may lie about.
 pub(super) fn without_secrets(endpoint: Endpoint) -> Endpoint {
-    Endpoint { headers: headers::without_credentials(endpoint.headers), ..endpoint }
+    Endpoint {
+        headers: headers::without_credentials(endpoint.headers),
+        auth: endpoint.auth.map(auth::without_secrets),
+        tls: endpoint.tls.map(auth::without_key),
+        ..endpoint
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bowline_proto::v1::{self, DisablePolicy, RetryPolicy};
+    use bowline_proto::v1::{self, DisablePolicy, EndpointAuth, EndpointTls, RetryPolicy};
     use prost_types::FieldMask;
 
     fn full() -> Endpoint {
@@ -105,6 +114,8 @@ mod tests {
             channels: vec!["c".into()],
             format: "raw".into(),
             headers: [("a".into(), "b".into())].into(),
+            auth: Some(EndpointAuth::default()),
+            tls: Some(EndpointTls::default()),
             timeout: Some(prost_types::Duration::default()),
             retry: Some(RetryPolicy::default()),
             concurrency: 1,

@@ -12,7 +12,7 @@ use bowline_core::format::{self, Format};
 use bowline_proto::v1;
 use url::Url;
 
-use super::{Range, Violations, headers};
+use super::{Range, Violations, auth, headers};
 use crate::sealing::Sealing;
 
 const URL_BYTES_MAX: usize = 2048;
@@ -50,12 +50,14 @@ pub(crate) fn check(
     }
     super::display_name(violations, "endpoint.display_name", &endpoint.display_name);
     super::labels(violations, "endpoint.labels", &endpoint.labels);
-    check_url(violations, &endpoint.url, egress);
+    check_url(violations, "endpoint.url", &endpoint.url, egress);
     check_filters(violations, endpoint);
     let format_name = if endpoint.format.is_empty() { format::STANDARD } else { &endpoint.format };
     let custom = endpoint.custom_format.as_ref().and_then(|wire| super::format::custom(violations, wire));
     let format = super::format::check(violations, endpoint, format_name, custom.as_ref());
-    let headers = headers::check(violations, &endpoint.headers, format.as_deref());
+    let mut headers = headers::check(violations, &endpoint.headers, format.as_deref());
+    let auth = auth::check(violations, endpoint, egress, &mut headers.sealing);
+    let tls = auth::check_tls(violations, endpoint, &mut headers.sealing);
     let filter = super::expression::check(violations, "endpoint.filter", &endpoint.filter, Place::Filter);
     let transform =
         super::expression::check(violations, "endpoint.transform", &endpoint.transform, Place::Transform);
@@ -69,6 +71,8 @@ pub(crate) fn check(
         custom,
         headers: headers.plain,
         sealed_headers: headers.sealed,
+        auth,
+        tls,
         timeout: endpoint
             .timeout
             .as_ref()
@@ -106,8 +110,7 @@ pub(crate) fn disable_default(format: &str) -> DisablePolicy {
     }
 }
 
-fn check_url(violations: &mut Violations, text: &str, egress: &EgressPolicy) {
-    let field = "endpoint.url";
+pub(super) fn check_url(violations: &mut Violations, field: &str, text: &str, egress: &EgressPolicy) {
     if text.is_empty() {
         violations.add(field, "is required");
     } else if text.len() > URL_BYTES_MAX {

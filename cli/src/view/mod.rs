@@ -1,5 +1,6 @@
 //! What the CLI shows of each noun: the fields of `--output json` (they stay) and the columns of tables.
 
+mod auth;
 mod binding;
 mod delivery;
 mod event;
@@ -8,6 +9,7 @@ mod policy;
 mod preset;
 mod resource;
 
+pub use auth::{AuthView, TlsView};
 pub use binding::BindingView;
 pub use delivery::{AttemptView, DeadLetterView, DeliveryView};
 pub use event::{EventView, HeaderView};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bowline_proto::v1;
 use serde::Serialize;
 
+use super::auth::{AuthView, TlsView};
 use super::policy::{DisableView, RetryView};
 use super::{span, time, word};
 use crate::output::Row;
@@ -156,6 +157,8 @@ pub struct EndpointView {
     pub transform: String,
     pub format: String,
     pub headers: BTreeMap<String, String>,
+    pub auth: Option<AuthView>,
+    pub tls: Option<TlsView>,
     pub timeout: String,
     pub retry: Option<RetryView>,
     pub concurrency: u32,
@@ -186,6 +189,8 @@ impl From<v1::Endpoint> for EndpointView {
             secrets: endpoint.secrets.into_iter().map(Into::into).collect(),
             create_time: time(endpoint.create_time.as_ref()),
             update_time: time(endpoint.update_time.as_ref()),
+            auth: endpoint.auth.and_then(AuthView::of),
+            tls: endpoint.tls.map(Into::into),
             retry: endpoint.retry.map(Into::into),
             disable: endpoint.disable.map(Into::into),
             custom_format: endpoint.custom_format.map(|custom| CustomFormatView {

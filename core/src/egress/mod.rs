@@ -16,6 +16,7 @@
 //! [`send`] tells the failures apart.
 
 pub mod address;
+mod certificates;
 pub mod policy;
 pub mod resolve;
 pub mod send;
@@ -23,13 +24,18 @@ pub mod send;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use moka::sync::Cache;
 use reqwest::redirect;
 use url::{Host, Url};
 
 pub use address::AddressClass;
+pub use certificates::{
+    CertificateFault, Certificates, PEM_BYTES_MAX, check_authorities, check_chain, check_key,
+};
 pub use policy::{EgressError, EgressPolicy};
 pub use send::{EgressSendError, SendErrorKind};
 
@@ -47,6 +53,10 @@ const RESPONSE_HEADERS_BYTES_MAX: u32 = 64 * 1024;
 /// Longer URLs are refused; no receiver of webhooks needs one.
 const URL_BYTES_MAX: usize = 4096;
 
+/// Clients with certificates of their own that are kept, and for how long after the last use.
+const OWN_CLIENTS_MAX: u64 = 1024;
+const OWN_CLIENT_IDLE: Duration = Duration::from_secs(600);
+
 /// Why no guard could be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the client for outbound requests could not be built")]
@@ -58,6 +68,20 @@ pub struct EgressGuard {
     policy: Arc<EgressPolicy>,
     /// Private on purpose: [`EgressGuard::send`] is the only way to use it.
     client: reqwest::Client,
+    shared: Arc<Shared>,
+}
+
+/// What clients with certificates of their own are made from.
+struct Shared {
+    resolver: Arc<GuardedResolver>,
+    connect_timeout: Duration,
+    own: Cache<[u8; 32], reqwest::Client>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("own", &self.own.entry_count()).finish_non_exhaustive()
+    }
 }
 
 impl EgressGuard {
@@ -76,16 +100,24 @@ impl EgressGuard {
         // Shorter than the whole, so that a name that hangs is reported as such.
         let lookup_timeout = connect_timeout * 4 / 5;
         let resolver = Arc::new(GuardedResolver::new(Arc::clone(&policy), lookup, lookup_timeout));
-        let builder = || client_builder(Arc::clone(&resolver), connect_timeout);
-        let client = builder().build().or_else(|error| {
-            // A machine without CA certificates (an empty container) still reaches public receivers.
-            tracing::warn!(
-                %error,
-                "no CA certificates of the system could be used: using the built-in list of public roots"
-            );
-            builder().tls_certs_only(built_in_roots()?).build()
-        })?;
-        Ok(Self { policy, client })
+        let client = client(&resolver, connect_timeout, &Certificates::none())?;
+        let own = Cache::builder().max_capacity(OWN_CLIENTS_MAX).time_to_idle(OWN_CLIENT_IDLE).build();
+        Ok(Self { policy, client, shared: Arc::new(Shared { resolver, connect_timeout, own }) })
+    }
+
+    /// The same guard for an endpoint with certificates of its own. Its connections are shared with
+    /// nobody who does not have the same ones.
+    pub fn with_certificates(&self, certificates: &Certificates<'_>) -> Result<Self, EgressBuildError> {
+        let fingerprint = certificates.fingerprint();
+        let Shared { resolver, connect_timeout, own } = &*self.shared;
+        let client = if let Some(client) = own.get(&fingerprint) {
+            client
+        } else {
+            let client = client(resolver, *connect_timeout, certificates)?;
+            own.insert(fingerprint, client.clone());
+            client
+        };
+        Ok(Self { client, ..self.clone() })
     }
 
     pub fn policy(&self) -> &EgressPolicy {
@@ -146,6 +178,28 @@ fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last_label = name.rsplit('.').next().unwrap_or(name);
     last_label.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case("localhost.localdomain")
+}
+
+fn client(
+    resolver: &Arc<GuardedResolver>,
+    connect_timeout: Duration,
+    certificates: &Certificates<'_>,
+) -> Result<reqwest::Client, EgressBuildError> {
+    let builder = || certificates.put_in(client_builder(Arc::clone(resolver), connect_timeout));
+    let mut first = builder()?;
+    let authorities = certificates.authorities()?;
+    if !authorities.is_empty() {
+        first = first.tls_certs_merge(authorities.clone());
+    }
+    first.build().or_else(|error| {
+        // A machine without CA certificates (an empty container) still reaches public receivers.
+        tracing::warn!(
+            %error,
+            "no CA certificates of the system could be used: using the built-in list of public roots"
+        );
+        let roots = built_in_roots()?.into_iter().chain(authorities);
+        Ok(builder()?.tls_certs_only(roots).build()?)
+    })
 }
 
 fn client_builder(resolver: Arc<GuardedResolver>, connect_timeout: Duration) -> reqwest::ClientBuilder {

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use chrono::{DateTime, TimeDelta, Utc};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 use super::keys::KEPT_S;
+use crate::access_token::basic;
 use crate::endpoint::EndpointSpec;
+use crate::endpoint_auth::EndpointAuth;
 use crate::format::{Format, is_credential};
 use crate::secrets::{Purpose, SecretError, StoredSecret, Vault, name};
 
@@ -18,6 +22,14 @@ pub enum CredentialError {
     Missing { header: HeaderName },
     #[error("the value of its header `{header}` is none that a header can have: set the header again")]
     Value { header: HeaderName },
+    #[error("the password or token of its auth is not among its secrets: set its auth again")]
+    AuthMissing,
+    #[error("the password or token of its auth is none that a header can have: set its auth again")]
+    AuthValue,
+    #[error("the key of its client certificate is not among its secrets: set its tls again")]
+    KeyMissing,
+    #[error("its certificates cannot be used: {0}")]
+    Certificates(String),
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
@@ -34,7 +46,43 @@ pub(super) struct SentHeaders {
 #[derive(Debug)]
 struct SealedHeaders {
     headers: Vec<(HeaderName, Option<Arc<StoredSecret>>)>,
+    authorization: Option<Authorization>,
     kept: ArcSwapOption<Kept>,
+}
+
+/// What does not change from one attempt to the next.
+#[derive(Debug)]
+struct Authorization {
+    /// `None`: Bearer.
+    username: Option<String>,
+    secret: Option<Arc<StoredSecret>>,
+}
+
+impl Authorization {
+    fn of(auth: &EndpointAuth, secrets: &[Arc<StoredSecret>]) -> Option<Self> {
+        let find = |wanted| secrets.iter().find(|secret| secret.name == wanted).cloned();
+        match auth {
+            EndpointAuth::Basic { username } => {
+                Some(Self { username: Some(username.clone()), secret: find(name::PASSWORD) })
+            }
+            EndpointAuth::Bearer => Some(Self { username: None, secret: find(name::TOKEN) }),
+            // Fetched by the attempt.
+            EndpointAuth::ClientCredentials(_) => None,
+        }
+    }
+
+    fn open(&self, vault: &Vault) -> Result<HeaderValue, CredentialError> {
+        let stored = self.secret.as_ref().ok_or(CredentialError::AuthMissing)?;
+        let secret = vault.open(stored, Purpose::Authenticate)?;
+        let text = secret.expose_str().ok_or(CredentialError::AuthValue)?;
+        if let Some(username) = &self.username {
+            return Ok(basic(&Zeroizing::new(format!("{username}:{text}"))));
+        }
+        let mut value = HeaderValue::from_str(&Zeroizing::new(format!("Bearer {text}")))
+            .map_err(|_| CredentialError::AuthValue)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
 }
 
 #[derive(Debug)]
@@ -70,8 +118,10 @@ impl SentHeaders {
             Ok((header, secrets.iter().find(|secret| secret.name == wanted).cloned()))
         };
         let headers: Vec<_> = spec.sealed_headers.iter().map(header).collect::<Result<_, String>>()?;
+        let authorization = spec.auth.as_deref().and_then(|auth| Authorization::of(auth, secrets));
+        let any = !headers.is_empty() || authorization.is_some();
         let sealed =
-            (!headers.is_empty()).then(|| Box::new(SealedHeaders { headers, kept: ArcSwapOption::empty() }));
+            any.then(|| Box::new(SealedHeaders { headers, authorization, kept: ArcSwapOption::empty() }));
         Ok(Self { plain: Arc::new(plain), sealed })
     }
 
@@ -93,6 +143,9 @@ impl SentHeaders {
                 .map_err(|_| CredentialError::Value { header: header.clone() })?;
             value.set_sensitive(true);
             all.insert(header.clone(), value);
+        }
+        if let Some(authorization) = &sealed.authorization {
+            all.insert(AUTHORIZATION, authorization.open(vault)?);
         }
         let all = Arc::new(all);
         // Then the vault is asked again, so that an unsealing its log had no room for is told.

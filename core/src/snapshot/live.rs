@@ -1,5 +1,6 @@
 //! Sources and endpoints as the hot path wants them: parsed, compiled, with their keys at hand.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use chrono::{DateTime, Utc};
@@ -8,12 +9,16 @@ use url::Url;
 
 use super::credentials::{CredentialError, SentHeaders};
 use super::keys::{self, KeyCache, KeysError};
+use super::receiver_tls::ReceiverTls;
+use crate::access_token::AccessTokens;
+use crate::egress::EgressGuard;
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
+use crate::endpoint_auth::EndpointAuth;
 use crate::expression::{Budget, EvaluationError, ExpressionError, LooksAt, Place, Program, Scope};
 use crate::format::{self, Format};
 use crate::preset::{self, Preset};
 use crate::scheme::{CompiledScheme, Key};
-use crate::secrets::{Purpose, Secret, StoredSecret, Vault};
+use crate::secrets::{Purpose, Secret, StoredSecret, Vault, name};
 use crate::source::{Source, SourceSpec};
 
 /// Names no server, so nothing could be sent there even by mistake.
@@ -165,6 +170,8 @@ pub struct LiveEndpoint {
     transform: Option<Lazy>,
     keys: KeyCache,
     headers: SentHeaders,
+    tokens: Option<Box<AccessTokens>>,
+    tls: Option<Box<ReceiverTls>>,
 }
 
 impl LiveEndpoint {
@@ -173,11 +180,23 @@ impl LiveEndpoint {
         let (secrets, credentials): (Vec<_>, Vec<_>) =
             secrets.into_iter().partition(|secret| secret.is_signing());
         match read(&endpoint.spec, &credentials) {
-            Ok((url, format, headers)) => {
+            Ok(Read { url, format, headers, tokens, tls }) => {
                 let filter = Lazy::new(endpoint.spec.filter.as_ref(), Place::Filter);
                 let transform = Lazy::new(endpoint.spec.transform.as_ref(), Place::Transform);
                 let keys = KeyCache::default();
-                Self { endpoint, url, format, secrets, headers, fault: None, filter, transform, keys }
+                Self {
+                    endpoint,
+                    url,
+                    format,
+                    secrets,
+                    fault: None,
+                    filter,
+                    transform,
+                    keys,
+                    headers,
+                    tokens,
+                    tls,
+                }
             }
             Err(fault) => Self::held(endpoint, fault),
         }
@@ -193,6 +212,8 @@ impl LiveEndpoint {
             format: Arc::clone(&format::all()[0]),
             secrets: Vec::new(),
             headers: SentHeaders::none(),
+            tokens: None,
+            tls: None,
             fault: Some(fault),
             filter: None,
             transform: None,
@@ -211,6 +232,23 @@ impl LiveEndpoint {
     /// Its own headers, opened; those that hold a credential are marked as sensitive.
     pub fn headers(&self, vault: &Vault, now: DateTime<Utc>) -> Result<Arc<HeaderMap>, CredentialError> {
         self.headers.open(vault, now)
+    }
+
+    /// Where its access tokens come from, if it authenticates by those.
+    pub fn access_tokens(&self) -> Option<&AccessTokens> {
+        self.tokens.as_deref()
+    }
+
+    /// The guard its requests go through: `guard`, with the endpoint's certificates if it has any.
+    pub fn guard<'a>(
+        &self,
+        guard: &'a EgressGuard,
+        vault: &Vault,
+    ) -> Result<Cow<'a, EgressGuard>, CredentialError> {
+        match &self.tls {
+            None => Ok(Cow::Borrowed(guard)),
+            Some(tls) => tls.guard(guard, vault).map(Cow::Owned),
+        }
     }
 
     /// Whether its filter, if it has one, selects the event of the scope.
@@ -242,12 +280,26 @@ impl LiveEndpoint {
     }
 }
 
-fn read(
-    spec: &EndpointSpec,
-    credentials: &[Arc<StoredSecret>],
-) -> Result<(Url, Arc<Format>, SentHeaders), String> {
+/// What a specification comes to.
+struct Read {
+    url: Url,
+    format: Arc<Format>,
+    headers: SentHeaders,
+    tokens: Option<Box<AccessTokens>>,
+    tls: Option<Box<ReceiverTls>>,
+}
+
+fn read(spec: &EndpointSpec, secrets: &[Arc<StoredSecret>]) -> Result<Read, String> {
     let url = Url::parse(&spec.url).map_err(|fault| format!("its URL does not parse: {fault}"))?;
     let format = format::of(&spec.format, spec.custom.as_ref()).map_err(|fault| fault.to_string())?;
-    let headers = SentHeaders::new(spec, &format, credentials)?;
-    Ok((url, format, headers))
+    let tokens = match spec.auth.as_deref() {
+        Some(EndpointAuth::ClientCredentials(wanted)) => {
+            let secret = secrets.iter().find(|secret| secret.name == name::CLIENT_SECRET);
+            Some(Box::new(AccessTokens::new(wanted, secret.cloned())?))
+        }
+        _ => None,
+    };
+    let tls = spec.tls.as_deref().map(|tls| Box::new(ReceiverTls::new(tls.clone(), secrets)));
+    let headers = SentHeaders::new(spec, &format, secrets)?;
+    Ok(Read { url, format, headers, tokens, tls })
 }

@@ -14,6 +14,7 @@ mod endpoints;
 mod follow;
 mod keys;
 mod live;
+mod receiver_tls;
 mod sharded;
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! The command line against running services: every noun by its names, and what is said when it fails.
 
+mod auth;
 mod documents;
 mod payloads;
 

@@ -41,6 +41,7 @@ mod payload_queries;
 mod plans;
 mod policies;
 mod presets;
+mod receiver_auth;
 mod rejections;
 mod retention;
 mod shutdown;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bowline_proto::v1;
 use clap::{Args, ValueEnum};
 
+use super::auth::AuthFlags;
 use super::retry::{DisableFlags, RetryFlags};
 use crate::command::{duration, header, key_value};
 use crate::failure::Failure;
@@ -46,6 +47,8 @@ pub(super) struct EndpointFields {
     /// File with headers to send along, one `NAME: VALUE` a line: for those that are a secret
     #[arg(long, value_name = "PATH")]
     headers_file: Option<PathBuf>,
+    #[command(flatten)]
+    auth: AuthFlags,
     /// For the whole exchange: 1s to 60s; default: 10s
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     timeout: Option<prost_types::Duration>,
@@ -74,6 +77,8 @@ pub(super) enum Clear {
     Filter,
     Transform,
     Headers,
+    Auth,
+    Tls,
     Timeout,
     Retry,
     Concurrency,
@@ -92,6 +97,8 @@ impl Clear {
             Self::Filter => "filter",
             Self::Transform => "transform",
             Self::Headers => "headers",
+            Self::Auth => "auth",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Retry => "retry",
             Self::Concurrency => "concurrency",
@@ -107,6 +114,10 @@ impl Clear {
 impl EndpointFields {
     pub(super) fn has_url(&self) -> bool {
         self.url.is_some()
+    }
+
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.auth.reads_stdin()
     }
 
     /// Writes what was given into `endpoint`, policies over those of `current`; the names of the
@@ -152,6 +163,14 @@ impl EndpointFields {
         }
         take!(url, format, filter, transform, concurrency, rate, display_name);
         take_all!(event_types, channels, headers, labels);
+        if let Some(auth) = self.auth.auth(current.auth.as_ref())? {
+            endpoint.auth = Some(auth);
+            fields.push("auth");
+        }
+        if let Some(tls) = self.auth.tls(current.tls.as_ref())? {
+            endpoint.tls = Some(tls);
+            fields.push("tls");
+        }
         if self.timeout.is_some() {
             endpoint.timeout = self.timeout;
             fields.push("timeout");

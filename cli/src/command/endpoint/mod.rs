@@ -1,5 +1,6 @@
 //! `bowline endpoint`: where outbound webhooks go.
 
+mod auth;
 mod fields;
 mod retry;
 
@@ -22,7 +23,8 @@ pub enum EndpointCommand {
     /// Make an endpoint; prints, once, the secret it signs with
     #[command(after_help = "Examples:
   bowline endpoint create shop --url https://shop.example/webhooks --event-type 'order.*'
-  bowline endpoint create old --url https://old.example/in --format chimpbase --retry-schedule 1s,30s,5m")]
+  bowline endpoint create old --url https://old.example/in --format chimpbase --retry-schedule 1s,30s,5m
+  bowline endpoint create crm --url https://crm.example/in --basic-user bowline --auth-secret-file crm.password")]
     Create(Box<CreateEndpoint>),
     /// Show one endpoint, with its retry policy and why it is disabled
     Get(OneEndpoint),
@@ -247,6 +249,10 @@ async fn make(create: CreateEndpoint, admin: &Admin, tenant: &str, form: Form) -
     if !create.fields.has_url() {
         return Err(Failure::Usage("--url is required: where are the webhooks to go?".to_owned()));
     }
+    if create.secret.secret_stdin && create.fields.reads_stdin() {
+        let problem = "standard input holds one secret: give the other one by a file or the environment";
+        return Err(Failure::Usage(problem.to_owned()));
+    }
     let mut endpoint = v1::Endpoint { name: create.name, ..v1::Endpoint::default() };
     create.fields.apply(&mut endpoint, &v1::Endpoint::default())?;
     let request = v1::CreateEndpointRequest {
@@ -331,6 +337,8 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("filter", endpoint.filter.clone()),
         ("transform", endpoint.transform.clone()),
         ("headers", pairs(&endpoint.headers, ": ")),
+        ("auth", endpoint.auth.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("tls", endpoint.tls.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("timeout", endpoint.timeout.clone()),
         ("concurrency", endpoint.concurrency.to_string()),
         ("rate", endpoint.rate_line()),
