@@ -75,6 +75,8 @@ enum Access {
     Write,
     Publish,
     Secrets,
+    /// Whose data there is, who may call, and who did what.
+    Keys,
 }
 
 impl Access {
@@ -84,7 +86,7 @@ impl Access {
             Self::Read => matches!(role, Role::Admin | Role::Operator | Role::Viewer),
             Self::Write => matches!(role, Role::Admin | Role::Operator),
             Self::Publish => matches!(role, Role::Admin | Role::Operator | Role::Publisher),
-            Self::Secrets => role == Role::Admin,
+            Self::Secrets | Self::Keys => role == Role::Admin,
         }
     }
 
@@ -102,7 +104,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 47] = [
+const METHODS: [(&str, Access); 56] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -150,6 +152,15 @@ const METHODS: [(&str, Access); 47] = [
     ("/bowline.v1.BindingService/DeleteBinding", Access::Write),
     ("/bowline.v1.BindingService/EvaluateBinding", Access::Read),
     ("/bowline.v1.BindingService/WatchBinding", Access::Read),
+    ("/bowline.v1.TenantService/CreateTenant", Access::Keys),
+    ("/bowline.v1.TenantService/GetTenant", Access::Read),
+    ("/bowline.v1.TenantService/ListTenants", Access::Read),
+    ("/bowline.v1.TenantService/UpdateTenant", Access::Keys),
+    ("/bowline.v1.TenantService/DeleteTenant", Access::Keys),
+    ("/bowline.v1.ApiKeyService/CreateApiKey", Access::Keys),
+    ("/bowline.v1.ApiKeyService/ListApiKeys", Access::Keys),
+    ("/bowline.v1.ApiKeyService/RevokeApiKey", Access::Keys),
+    ("/bowline.v1.AuditService/ListAuditEntries", Access::Keys),
 ];
 
 /// The name of a method of the API, as metrics and the audit log have it.
@@ -213,6 +224,9 @@ impl Gate {
             tracing::error!(key_id = %found.id, role = found.role, "api key has a role this version does not know");
             return Ok(None);
         };
+        if let Err(error) = api_keys::used(&client, found.id).await {
+            tracing::debug!(%error, key_id = %found.id, "when a key was used was not kept");
+        }
         Ok(Some(Caller { actor: found.id.to_string().into(), role, tenant: found.tenant_id }))
     }
 }

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use bowline_core::event::encode_headers;
 use bowline_core::id::{DEFAULT_TENANT, TenantId};
 use bowline_core::store::api_keys;
+use bowline_core::trace_context;
+use bytes::Bytes;
+use http::HeaderMap;
 use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
@@ -11,11 +15,28 @@ use crate::auth::Caller;
 use crate::fault::{Fault, Kind, to_status};
 use crate::validate;
 
+const TRACE_BYTES_MAX: usize = 1024;
+
 /// Put into a request's extensions by the gate.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) id: Arc<str>,
     pub(crate) caller: Caller,
+    /// The caller's trace, as the headers of an event it publishes.
+    pub(crate) trace: Bytes,
+}
+
+/// `traceparent`, and `tracestate` with it; nothing where the first is none.
+pub(crate) fn trace_of(headers: &HeaderMap) -> Bytes {
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(parent) = value(trace_context::TRACEPARENT).filter(|text| trace_context::is_valid(text)) else {
+        return Bytes::new();
+    };
+    let state = value(trace_context::TRACESTATE)
+        .filter(|state| state.len() <= trace_context::TRACESTATE_BYTES_MAX)
+        .map(|state| (trace_context::TRACESTATE, state.as_bytes()));
+    let parent = (trace_context::TRACEPARENT, parent.as_bytes());
+    encode_headers(std::iter::once(parent).chain(state), TRACE_BYTES_MAX)
 }
 
 impl Call {
@@ -36,6 +57,22 @@ impl Call {
     /// Whose resources this call may see: `None` means everybody's.
     pub(crate) fn scope(&self) -> Option<TenantId> {
         self.caller.tenant
+    }
+
+    /// As [`Self::tenant`]; `None` for all of them, which a key of one tenant cannot ask for.
+    pub(crate) async fn tenant_or_all(
+        &self,
+        context: &AdminContext,
+        given: &str,
+        all: bool,
+    ) -> Result<Option<TenantId>, Fault> {
+        if !all {
+            return self.tenant(context, given).await.map(Some);
+        }
+        if !given.is_empty() {
+            return Err(Fault::field("tenant_id", "must be empty beside all_tenants"));
+        }
+        if self.caller.tenant.is_some() { Err(Fault::KeyOfOneTenant) } else { Ok(None) }
     }
 
     /// The tenant a Create, List or Publish is about.

@@ -11,7 +11,6 @@ use bowline_core::journal::{DedupKey, JournalError, NewEvent};
 use bowline_core::store::events;
 use bowline_proto::v1;
 use bowline_proto::v1::event_service_server::EventService;
-use bytes::Bytes;
 use chrono::Utc;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
@@ -45,11 +44,12 @@ impl Events {
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
-        self.publish_for(tenant, request).await
+        self.publish_for(call, tenant, request).await
     }
 
     async fn publish_for(
         &self,
+        call: &Call,
         tenant: TenantId,
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
@@ -64,7 +64,7 @@ impl Events {
             event_type: request.event_type,
             channel: (!request.channel.is_empty()).then_some(request.channel),
             content_type: if request.content_type.is_empty() { JSON.into() } else { request.content_type },
-            headers: Bytes::new(),
+            headers: call.trace.clone(),
             body: request.body,
             time: Utc::now(),
         };
@@ -222,6 +222,8 @@ impl EventService for Events {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn request() -> v1::PublishEventRequest {

@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     Binding,
     Preset,
     Rejection,
+    ApiKey,
 }
 
 impl Kind {
@@ -47,6 +48,7 @@ impl Kind {
             Self::Binding => "binding",
             Self::Preset => "preset",
             Self::Rejection => "rejection",
+            Self::ApiKey => "api_key",
         }
     }
 }
@@ -66,6 +68,8 @@ pub(crate) enum Fault {
     KeyInvalid,
     #[error("the role `{role}` may not call {method}")]
     RoleInsufficient { role: &'static str, method: &'static str },
+    #[error("the key is of one tenant: it may not ask for all_tenants")]
+    KeyOfOneTenant,
     #[error("there is no {} `{name}`", .kind.as_str())]
     NotFound { kind: Kind, name: String },
     #[error("another {} of this tenant is named `{name}`", .kind.as_str())]
@@ -84,6 +88,8 @@ pub(crate) enum Fault {
     EventBodyGone { events: Vec<String> },
     #[error("the delivery `{id}` {why}")]
     DeliveryState { id: String, why: &'static str },
+    #[error("the tenant `{id}` still has sources or endpoints: delete them first")]
+    TenantNotEmpty { id: String },
     #[error("the operation `{id}` has ended already")]
     OperationEnded { id: String },
     #[error("the endpoint `{id}` is not secret_revealable: rotate its secret instead")]
@@ -165,6 +171,9 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
         Fault::DeliveryState { id, .. } => {
             details.set_resource_info("delivery", id.as_str(), "", message.as_str());
         }
+        Fault::TenantNotEmpty { id } => {
+            details.set_resource_info("tenant", id.as_str(), "", message.as_str());
+        }
         Fault::OperationEnded { id } => {
             details.set_resource_info("operation", id.as_str(), "", message.as_str());
         }
@@ -220,7 +229,9 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::PageToken => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
         Fault::KeyMissing => (Code::Unauthenticated, ErrorReason::KeyMissing),
         Fault::KeyInvalid => (Code::Unauthenticated, ErrorReason::KeyInvalid),
-        Fault::RoleInsufficient { .. } => (Code::PermissionDenied, ErrorReason::RoleInsufficient),
+        Fault::RoleInsufficient { .. } | Fault::KeyOfOneTenant => {
+            (Code::PermissionDenied, ErrorReason::RoleInsufficient)
+        }
         Fault::NotFound { .. } => (Code::NotFound, ErrorReason::ResourceNotFound),
         Fault::NameTaken { .. } => (Code::AlreadyExists, ErrorReason::NameTaken),
         Fault::PathTaken { .. } => (Code::AlreadyExists, ErrorReason::PathTaken),
@@ -234,6 +245,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::RejectionRefused { .. } => (Code::FailedPrecondition, ErrorReason::RejectionRefused),
         Fault::NoSecretUsed { .. } => (Code::FailedPrecondition, ErrorReason::NoSecretUsed),
         Fault::DeliveryState { .. } => (Code::FailedPrecondition, ErrorReason::DeliveryState),
+        Fault::TenantNotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::TenantNotEmpty),
         Fault::OperationEnded { .. } => (Code::FailedPrecondition, ErrorReason::OperationEnded),
         Fault::SecretNotRevealable { .. } => (Code::FailedPrecondition, ErrorReason::SecretNotRevealable),
         Fault::TestNotTaken(_) => (Code::DeadlineExceeded, ErrorReason::TestNotTaken),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Request, Response};
 use tonic::body::Body;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::AdminContext;
 use crate::auth::{Gate, method_name};
-use crate::call::Call;
+use crate::call::{Call, trace_of};
 use crate::change::{Act, record_failure};
 use crate::fault::{Fault, to_status};
 
@@ -82,6 +83,7 @@ where
                 Ok(response) => response?,
                 Err(_) => to_status(&Fault::Timeout(bound), &call_id).into_http(),
             };
+            blame_the_caller(&mut response);
             if let Ok(value) = HeaderValue::from_str(&call_id) {
                 response.headers_mut().insert(CALL_ID_HEADER, value);
             }
@@ -104,18 +106,32 @@ impl GateLayer {
         match self.gate.admit(request.uri().path(), request.headers()).await {
             Ok(None) => {}
             Ok(Some(caller)) => {
-                request.extensions_mut().insert(Call { id: Arc::clone(call_id), caller });
+                let trace = trace_of(request.headers());
+                request.extensions_mut().insert(Call { id: Arc::clone(call_id), caller, trace });
             }
             Err(denied) => {
                 let method = method_name(request.uri().path());
                 if let (Some(caller), Some(method)) = (denied.caller, method) {
-                    let call = Call { id: Arc::clone(call_id), caller };
+                    let call = Call { id: Arc::clone(call_id), caller, trace: Bytes::new() };
                     record_failure(&self.context, &call, Act::denied(method), &denied.fault).await;
                 }
                 return Ok(to_status(&denied.fault, call_id).into_http());
             }
         }
         inner.call(request).await
+    }
+}
+
+/// A message that is no Protobuf of its method is the caller's mistake; tonic calls it its own.
+fn blame_the_caller(response: &mut Response<Body>) {
+    const INTERNAL: &str = "13";
+    const INVALID_ARGUMENT: HeaderValue = HeaderValue::from_static("3");
+    const UNDECODABLE: &[u8] = b"failed%20to%20decode%20Protobuf%20message";
+    let headers = response.headers_mut();
+    let of_tonic =
+        headers.get(Status::GRPC_MESSAGE).is_some_and(|text| text.as_bytes().starts_with(UNDECODABLE));
+    if of_tonic && headers.get(Status::GRPC_STATUS).is_some_and(|code| code == INTERNAL) {
+        headers.insert(Status::GRPC_STATUS, INVALID_ARGUMENT);
     }
 }
 

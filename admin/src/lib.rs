@@ -18,6 +18,8 @@
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
+mod api_key_service;
+mod audit_service;
 mod auth;
 mod binding_service;
 mod call;
@@ -40,6 +42,7 @@ mod sealing;
 mod server;
 mod signing;
 mod source_service;
+mod tenant_service;
 mod validate;
 
 use std::fmt;

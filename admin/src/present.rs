@@ -6,7 +6,8 @@ mod rejection;
 
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
-use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy};
+use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy, StatusAction, StatusOverride};
+use bowline_core::format::{Custom, Value};
 use bowline_core::operation::{Operation, OperationState, Work};
 use bowline_core::preset::{self, Preset};
 use bowline_core::secrets::StoredSecret;
@@ -106,11 +107,23 @@ fn secret_version(secret: &StoredSecret) -> v1::SecretVersion {
         name: secret.name.clone(),
         create_time: Some(timestamp(secret.create_time)),
         expire_time: secret.expires_at.map(timestamp),
+        public_key: secret
+            .public_key
+            .and_then(|key| public_key_scheme()?.write_public_key(&key))
+            .unwrap_or_default(),
     }
 }
 
-pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::Endpoint {
+/// Public keys are written as Standard Webhooks writes them, whichever format signs.
+fn public_key_scheme() -> Option<&'static bowline_core::scheme::CompiledScheme> {
+    preset::find("standard").and_then(Preset::scheme)
+}
+
+/// `public_url` is that of the inbound server.
+pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret], public_url: &str) -> v1::Endpoint {
     let spec = &endpoint.spec;
+    let has_public_key = secrets.iter().any(|secret| secret.public_key.is_some());
+    let jwks_url = format!("{}/endpoints/{}/jwks.json", public_url.trim_end_matches('/'), endpoint.id);
     v1::Endpoint {
         id: endpoint.id.to_string(),
         tenant_id: endpoint.tenant_id.to_string(),
@@ -130,6 +143,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::End
         timeout: Some(duration(spec.timeout)),
         retry: Some(retry(&spec.retry)),
         concurrency: spec.concurrency,
+        rate: spec.rate_per_s.unwrap_or_default(),
         disable: Some(v1::DisablePolicy {
             after_failures: spec.disable.after_failures,
             after: Some(duration(spec.disable.after)),
@@ -140,7 +154,17 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret]) -> v1::End
         secrets: secrets.iter().map(secret_version).collect(),
         filter: spec.filter.clone().unwrap_or_default(),
         transform: spec.transform.clone().unwrap_or_default(),
+        custom_format: spec.custom.as_ref().map(custom_format),
+        jwks_url: if has_public_key { jwks_url } else { String::new() },
     }
+}
+
+fn custom_format(custom: &Custom) -> v1::CustomFormat {
+    // Both are plain data.
+    let scheme = serde_json::to_value(&custom.scheme).ok().and_then(struct_of_json);
+    let word = |value: &Value| serde_json::to_value(value).ok()?.as_str().map(str::to_owned);
+    let header = |(name, value): (&String, &Value)| (name.clone(), word(value).unwrap_or_default());
+    v1::CustomFormat { scheme, headers: custom.headers.iter().map(header).collect() }
 }
 
 fn endpoint_state(state: EndpointState) -> v1::EndpointState {
@@ -162,12 +186,30 @@ fn retry(policy: &RetryPolicy) -> v1::RetryPolicy {
             factor: *factor,
             max: Some(duration(*max)),
         }),
+        Backoff::Fixed { wait, jitter } => {
+            WireBackoff::Fixed(v1::FixedBackoff { wait: Some(duration(*wait)), jitter: Some(*jitter) })
+        }
     };
     v1::RetryPolicy {
         max_attempts: policy.max_attempts,
         backoff: Some(backoff),
         max_age: policy.max_age.map(duration),
+        overrides: policy.overrides.iter().map(status_override).collect(),
     }
+}
+
+fn status_override(own: &StatusOverride) -> v1::StatusOverride {
+    let span = |(first, last): &(u16, u16)| match (first, last) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) if first % 100 == 0 && *last == first + 99 => format!("{}xx", first / 100),
+        (first, last) => format!("{first}-{last}"),
+    };
+    let (action, wait) = match own.then {
+        StatusAction::Retry { wait } => (v1::StatusAction::Retry, wait),
+        StatusAction::Dead => (v1::StatusAction::Dead, None),
+    };
+    let statuses = own.statuses.iter().map(span).collect();
+    v1::StatusOverride { statuses, action: action.into(), wait: wait.map(duration) }
 }
 
 /// Without headers and body where the row has none.
@@ -232,6 +274,7 @@ fn dead_reason(reason: DeadReason) -> v1::DeadReason {
         DeadReason::Poison => v1::DeadReason::Poison,
         DeadReason::FilterFailed => v1::DeadReason::FilterFailed,
         DeadReason::TransformFailed => v1::DeadReason::TransformFailed,
+        DeadReason::NotRetried => v1::DeadReason::NotRetried,
     }
 }
 

@@ -199,6 +199,7 @@ mod tests {
             sealed: Sealed { key_id: "a".into(), bytes: Vec::new() },
             create_time: DateTime::UNIX_EPOCH,
             expires_at: None,
+            public_key: None,
         }
     }
 

@@ -11,6 +11,8 @@ use bowline_core::bootstrap::{Shutdown, supervise};
 use bowline_core::query::Queries;
 use bowline_core::stored_payloads;
 use bowline_proto::FILE_DESCRIPTOR_SET;
+use bowline_proto::v1::api_key_service_server::ApiKeyServiceServer;
+use bowline_proto::v1::audit_service_server::AuditServiceServer;
 use bowline_proto::v1::binding_service_server::BindingServiceServer;
 use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
@@ -19,6 +21,7 @@ use bowline_proto::v1::event_service_server::EventServiceServer;
 use bowline_proto::v1::operation_service_server::OperationServiceServer;
 use bowline_proto::v1::payload_service_server::PayloadServiceServer;
 use bowline_proto::v1::source_service_server::SourceServiceServer;
+use bowline_proto::v1::tenant_service_server::TenantServiceServer;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -31,6 +34,8 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 
 use crate::AdminContext;
+use crate::api_key_service::ApiKeys;
+use crate::audit_service::Audits;
 use crate::binding_service::Bindings;
 use crate::dead_letter_service::DeadLetters;
 use crate::delivery_service::Deliveries;
@@ -40,6 +45,7 @@ use crate::gate::GateLayer;
 use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
+use crate::tenant_service::Tenants;
 
 const CONNECTIONS_MAX: usize = 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
@@ -76,6 +82,7 @@ pub async fn serve(
     for service in ["bowline.v1.SourceService", "bowline.v1.EndpointService", "bowline.v1.EventService"]
         .into_iter()
         .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
+        .chain(["bowline.v1.TenantService", "bowline.v1.ApiKeyService", "bowline.v1.AuditService"])
         .chain(["bowline.v1.OperationService", "bowline.v1.BindingService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
@@ -144,6 +151,9 @@ fn services(
         ))
         .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
         .add_service(limited!(OperationServiceServer, Operations::new(Arc::clone(context), stop.clone())))
+        .add_service(limited!(TenantServiceServer, Tenants))
+        .add_service(limited!(ApiKeyServiceServer, ApiKeys))
+        .add_service(limited!(AuditServiceServer, Audits))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bowline_core::id::TenantId;
-use bowline_core::scheme::{CompiledScheme, Key, SignError, SignInput};
+use bowline_core::scheme::{Algorithm, CompiledScheme, Key, SignError, SignInput};
 use bowline_core::secrets::{NewSecret, Purpose, Secret, StoredSecret, Vault};
+use bowline_proto::v1;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -100,12 +101,66 @@ impl Use<'_> {
         }
     }
 
+    /// A kind says what to make, so it goes with no secret that is given, and only with a scheme that has it.
+    pub(crate) fn check_kind(&self, violations: &mut Violations, given: &str, kind: v1::SecretKind) {
+        if kind == v1::SecretKind::Unspecified {
+            return;
+        }
+        if !given.is_empty() {
+            violations.add("secret_kind", "says what to generate: leave it out beside a secret");
+        } else if self.scheme().is_none_or(|scheme| made(scheme, kind).is_none()) {
+            violations.add("secret_kind", "is none that this format signs with");
+        }
+    }
+
+    /// As [`Self::next`], of a kind; where none is said, of the kind that the owner has.
+    pub(crate) fn next_of(
+        &self,
+        given: &str,
+        kind: v1::SecretKind,
+        current: &[StoredSecret],
+    ) -> Option<Secret> {
+        let newest = current.iter().find(|secret| secret.expires_at.is_none());
+        let kind = match kind {
+            v1::SecretKind::Unspecified if newest.is_some_and(|secret| secret.public_key.is_some()) => {
+                v1::SecretKind::Ed25519
+            }
+            kind => kind,
+        };
+        match (self.scheme(), kind) {
+            (Some(scheme), v1::SecretKind::Ed25519) if given.is_empty() => made(scheme, kind),
+            _ => self.next(given),
+        }
+    }
+
     /// For a new owner: the given secret, a fresh one, or none, as where the provider has keys of its own.
     pub(crate) fn first(&self, given: &str) -> Option<Secret> {
         match self {
             Self::Sign { optional: true, .. } if given.is_empty() => None,
             _ => self.next(given),
         }
+    }
+
+    /// The public half of a secret that signs, where there is one.
+    fn public_key(&self, value: &Secret) -> Option<[u8; 32]> {
+        match self {
+            Self::Sign { scheme, .. } => scheme.public_key(value),
+            Self::Verify(_) | Self::Text | Self::None => None,
+        }
+    }
+
+    /// Seals a secret of an owner, beside its public half.
+    #[allow(clippy::too_many_arguments, reason = "what is sealed, and whose it is")]
+    pub(crate) fn seal(
+        &self,
+        vault: &Vault,
+        tenant_id: TenantId,
+        owner: Uuid,
+        name: &str,
+        value: Secret,
+    ) -> Result<StoredSecret, Fault> {
+        let public_key = self.public_key(&value);
+        Ok(StoredSecret { public_key, ..seal(vault, tenant_id, owner, name, value)? })
     }
 
     /// For a rotation: the given secret or a fresh one; `None` where there is no use for any.
@@ -132,6 +187,16 @@ impl Use<'_> {
             }
         }
         Ok(!(own.is_empty() && matches!(self, Self::Sign { optional: false, .. })))
+    }
+}
+
+fn made(scheme: &CompiledScheme, kind: v1::SecretKind) -> Option<Secret> {
+    match kind {
+        v1::SecretKind::Ed25519 => scheme.generate_secret_for(Algorithm::Ed25519).map(|made| made.secret),
+        v1::SecretKind::Hmac | v1::SecretKind::Unspecified => {
+            let made = scheme.generate_secret().secret;
+            scheme.public_key(&made).is_none().then_some(made)
+        }
     }
 }
 
@@ -207,7 +272,6 @@ pub(crate) fn active(secrets: Vec<StoredSecret>, now: DateTime<Utc>) -> Vec<Stor
 mod tests {
     use super::*;
     use bowline_core::preset;
-    use bowline_core::scheme::Algorithm;
 
     fn faults(given: &str, used: Use<'_>) -> bool {
         let mut violations = Violations::default();

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset, publish, rejection,
-    source, trigger, verify,
+    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset,
+    publish, rejection, source, tenant, trigger, verify,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -72,6 +72,15 @@ enum Command {
     /// What could not be delivered, and its second chance
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterCommand),
+    /// Whose data there is
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Who may call the admin API
+    #[command(subcommand)]
+    ApiKey(api_key::ApiKeyCommand),
+    /// Who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     #[command(flatten)]
     ByHand(by_hand::ByHandCommand),
     /// Bring the schema of a database up to date
@@ -110,6 +119,9 @@ impl Arguments {
             Command::DeadLetter(command) => {
                 dead_letter::run(command, &Admin::new(&admin)?, tenant, form).await
             }
+            Command::Tenant(command) => tenant::run(command, &Admin::new(&admin)?, form).await,
+            Command::ApiKey(command) => api_key::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::Audit(command) => audit::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::ByHand(command) => by_hand::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Dev(arguments) => dev::run(arguments).await,

@@ -160,6 +160,9 @@ impl Admin {
         bindings: binding_service_client::BindingServiceClient,
         dead_letters: dead_letter_service_client::DeadLetterServiceClient,
         operations: operation_service_client::OperationServiceClient,
+        tenants: tenant_service_client::TenantServiceClient,
+        api_keys: api_key_service_client::ApiKeyServiceClient,
+        audit: audit_service_client::AuditServiceClient,
     }
 }
 

@@ -43,6 +43,8 @@ pub const DISABLE_AFTER: Duration = Duration::from_secs(24 * HOUR);
 
 pub const DEDUP_TTL: Duration = Duration::from_secs(24 * HOUR);
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * HOUR);
+/// Of the audit log.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * HOUR);
 pub const BODY_LIMIT_BYTES: u64 = 1024 * 1024;
 /// The newest payloads of a source that queries see.
 pub const QUERY_WINDOW_PAYLOADS: u32 = 1000;
@@ -77,6 +79,7 @@ mod tests {
             (DEDUP_TTL.as_secs(), RETENTION.as_secs(), BODY_LIMIT_BYTES),
             (86_400, 2_592_000, 1_048_576)
         );
+        assert_eq!(AUDIT_RETENTION.as_secs(), 34_560_000);
         assert_eq!(QUERY_WINDOW_PAYLOADS, 1000);
         assert_eq!((CHUNK_EVENTS_MAX, CHUNK_INLINE_BYTES_MAX), (64, 262_144));
         assert_eq!((LEASE.as_secs(), LEASE_RENEWAL.as_secs(), LEASE_CONFIDENCE.as_secs()), (6, 2, 4));

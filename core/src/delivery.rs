@@ -93,6 +93,8 @@ pub enum DeadReason {
     TransformFailed,
     /// The body could not be put into the endpoint's format.
     Unformattable,
+    /// The endpoint's retry policy says that such an answer is not tried again.
+    NotRetried,
     /// Its chunk was taken over too often: something in it kills dispatchers.
     Poison,
 }
@@ -107,6 +109,7 @@ impl DeadReason {
             Self::FilterFailed => "filter_failed",
             Self::TransformFailed => "transform_failed",
             Self::Unformattable => "unformattable",
+            Self::NotRetried => "not_retried",
             Self::Poison => "poison",
         }
     }

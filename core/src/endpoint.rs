@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::defaults;
 use crate::endpoint_auth::{EndpointAuth, EndpointTls};
+use crate::format::Custom;
 use crate::id::{EndpointId, TenantId};
 
 /// An endpoint as it is stored; its signing secrets are apart, in [`crate::secrets`].
@@ -78,6 +79,9 @@ pub struct EndpointSpec {
     pub transform: Option<String>,
     /// Name of the outbound format.
     pub format: String,
+    /// Scheme and headers of its own, for the format `custom` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Custom>,
     /// Sent along with every attempt.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -91,6 +95,9 @@ pub struct EndpointSpec {
     pub timeout: Duration,
     pub retry: RetryPolicy,
     pub concurrency: u32,
+    /// Requests a second, over all dispatchers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
     pub disable: DisablePolicy,
     /// Its secret may be shown again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -107,6 +114,34 @@ pub struct RetryPolicy {
     /// Older than this, a waiting delivery expires; `None`: the retention.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
+    /// The first that names a status says what it means.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<StatusOverride>,
+}
+
+/// What some statuses mean at one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusOverride {
+    /// First and last of each span.
+    pub statuses: Vec<(u16, u16)>,
+    pub then: StatusAction,
+}
+
+impl StatusOverride {
+    pub fn names(&self, status: u16) -> bool {
+        self.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusAction {
+    /// After this wait, or the one of the backoff.
+    Retry {
+        wait: Option<Duration>,
+    },
+    Dead,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,6 +152,8 @@ pub enum Backoff {
     Schedule { waits: Vec<Duration>, jitter: f64 },
     /// Full jitter: uniform in `[0, min(max, initial * factor^(n-1))]`.
     Exponential { initial: Duration, factor: f64, max: Duration },
+    /// The same wait each time, shifted by up to `jitter` of itself.
+    Fixed { wait: Duration, jitter: f64 },
 }
 
 impl Default for RetryPolicy {
@@ -128,6 +165,7 @@ impl Default for RetryPolicy {
                 jitter: defaults::RETRY_JITTER,
             },
             max_age: None,
+            overrides: Vec::new(),
         }
     }
 }
@@ -158,6 +196,7 @@ impl EndpointSpec {
             filter: None,
             transform: None,
             format: format.into(),
+            custom: None,
             headers: BTreeMap::new(),
             sealed_headers: BTreeSet::new(),
             auth: None,
@@ -165,6 +204,7 @@ impl EndpointSpec {
             timeout: defaults::ATTEMPT_TIMEOUT,
             retry: RetryPolicy::default(),
             concurrency: defaults::ENDPOINT_CONCURRENCY,
+            rate_per_s: None,
             disable: DisablePolicy::default(),
             secret_revealable: false,
         }

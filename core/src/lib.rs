@@ -16,7 +16,8 @@
 //!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
-//! The nouns are in [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`]; every default is in [`defaults`].
+//! The nouns are in [`tenant`], [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`];
+//! [`own_event`] is what Bowline tells about itself; every default is in [`defaults`].
 
 pub mod access_token;
 pub mod binding;
@@ -35,6 +36,7 @@ pub mod id;
 pub mod inbound;
 pub mod journal;
 pub mod operation;
+pub mod own_event;
 pub mod preset;
 pub mod query;
 pub mod replica;
@@ -45,3 +47,5 @@ pub mod source;
 pub mod store;
 pub mod stored_payloads;
 pub mod streams;
+pub mod tenant;
+pub mod trace_context;

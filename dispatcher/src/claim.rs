@@ -31,6 +31,9 @@ const SCAN: Duration = Duration::from_millis(500);
 /// While Redis is away the outbox is the only way.
 const SCAN_WITHOUT_REDIS: Duration = Duration::from_millis(20);
 const DUE_SCAN: Duration = Duration::from_secs(1);
+/// For what this dispatcher knows to be due sooner.
+const DUE_SCAN_MIN: Duration = Duration::from_millis(50);
+const DUE_SCAN_REST: u32 = 10;
 const DUE_ENDPOINTS: i64 = 10_000;
 const DUE_ROWS_PER_CLAIM: usize = 2048;
 /// Bodies that are gone for now (their partition is being moved) are asked for again after this.
@@ -191,6 +194,7 @@ impl Claims {
     pub(crate) async fn due_deliveries(self: Arc<Self>) -> Result<(), store::Error> {
         let mut after = Uuid::nil();
         loop {
+            let began = Instant::now();
             let mut full = false;
             if self.replica.may_start() {
                 let client = self.pool.get().await?;
@@ -201,7 +205,14 @@ impl Claims {
                 };
                 full = self.claim_due(&client, &endpoints).await?;
             }
-            tokio::time::sleep(if full { SCAN_WITHOUT_REDIS } else { DUE_SCAN }).await;
+            let now = Instant::now();
+            if full {
+                tokio::time::sleep(SCAN_WITHOUT_REDIS).await;
+            } else {
+                // A look that takes long is not made more often for what is due soon.
+                let rest = DUE_SCAN_MIN.max((now - began) * DUE_SCAN_REST);
+                self.lanes.soon.wait(now + rest, now + DUE_SCAN).await;
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bowline_core::defaults::RETRY_AFTER_CAP;
 use bowline_core::delivery::DeadReason;
-use bowline_core::endpoint::{Backoff, RetryPolicy};
+use bowline_core::endpoint::{Backoff, RetryPolicy, StatusAction};
 
 /// What came back of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +28,18 @@ pub(crate) enum Next {
 
 /// Decides about the `used`-th attempt (1 for the first) of a budget. `random` is uniform in [0, 1).
 pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f64) -> Next {
-    let asked = match answer {
+    let own = match answer {
         Answer::Status { status: 200..=299, .. } => return Next::Done,
-        Answer::Status { status: 410, .. } => return Next::Dead { reason: DeadReason::Gone, disable: true },
+        Answer::Status { status, .. } => policy.overrides.iter().find(|one| one.names(status)),
+        Answer::Nothing | Answer::Impossible(_) => None,
+    };
+    if own.is_some_and(|own| own.then == StatusAction::Dead) {
+        return Next::Dead { reason: DeadReason::NotRetried, disable: false };
+    }
+    let asked = match answer {
+        Answer::Status { status: 410, .. } if own.is_none() => {
+            return Next::Dead { reason: DeadReason::Gone, disable: true };
+        }
         Answer::Impossible(reason) => return Next::Dead { reason, disable: false },
         Answer::Status { status: 429 | 503, retry_after } => retry_after,
         Answer::Status { .. } | Answer::Nothing => None,
@@ -38,7 +47,10 @@ pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f6
     if used >= policy.max_attempts {
         return Next::Dead { reason: DeadReason::AttemptsExhausted, disable: false };
     }
-    let wait = wait(used, &policy.backoff, random);
+    let wait = match own.map(|own| own.then) {
+        Some(StatusAction::Retry { wait: Some(wait) }) => wait,
+        _ => wait(used, &policy.backoff, random),
+    };
     let asked = asked.unwrap_or_default().min(RETRY_AFTER_CAP);
     Next::Retry { after: wait.max(asked) }
 }
@@ -49,8 +61,9 @@ fn wait(used: u32, backoff: &Backoff, random: f64) -> Duration {
         Backoff::Schedule { waits, jitter } => {
             let at = (used.saturating_sub(1) as usize).min(waits.len().saturating_sub(1));
             let base = waits.get(at).copied().unwrap_or_default();
-            base.mul_f64((1.0 + jitter * (2.0 * random - 1.0)).max(0.0))
+            shifted(base, *jitter, random)
         }
+        Backoff::Fixed { wait, jitter } => shifted(*wait, *jitter, random),
         Backoff::Exponential { initial, factor, max } => {
             let steps = i32::try_from(used.saturating_sub(1)).unwrap_or(i32::MAX);
             let grown = initial.as_secs_f64() * factor.powi(steps);
@@ -59,8 +72,15 @@ fn wait(used: u32, backoff: &Backoff, random: f64) -> Duration {
     }
 }
 
+/// By up to `jitter` of itself, either way.
+fn shifted(wait: Duration, jitter: f64, random: f64) -> Duration {
+    wait.mul_f64((1.0 + jitter * (2.0 * random - 1.0)).max(0.0))
+}
+
 #[cfg(test)]
 mod tests {
+    use bowline_core::endpoint::StatusOverride;
+
     use super::*;
 
     fn status(status: u16) -> Answer {
@@ -126,8 +146,46 @@ mod tests {
             factor: 2.0,
             max: Duration::from_secs(10),
         };
-        let policy = RetryPolicy { max_attempts: 100, backoff, max_age: None };
+        let policy = RetryPolicy { max_attempts: 100, backoff, ..RetryPolicy::default() };
         assert!((seconds(decide(status(500), 3, &policy, 0.5)) - 2.0).abs() < 1e-9);
         assert!(seconds(decide(status(500), 90, &policy, 0.999)) <= 10.0);
+    }
+
+    #[test]
+    fn a_fixed_wait_is_the_same_after_each_failure() {
+        let backoff = Backoff::Fixed { wait: Duration::from_millis(250), jitter: 0.0 };
+        let policy = RetryPolicy { max_attempts: 5, backoff, ..RetryPolicy::default() };
+        for used in 1..5 {
+            assert!((seconds(decide(status(500), used, &policy, 0.9)) - 0.25).abs() < 1e-9);
+        }
+        assert!(matches!(decide(status(500), 5, &policy, 0.9), Next::Dead { .. }));
+    }
+
+    #[test]
+    fn a_status_means_what_the_endpoint_says() {
+        let own = |statuses: &[(u16, u16)], then| StatusOverride { statuses: statuses.to_vec(), then };
+        let wait = |seconds| StatusAction::Retry { wait: Some(Duration::from_secs(seconds)) };
+        let policy = RetryPolicy {
+            overrides: vec![
+                own(&[(404, 404), (500, 504)], wait(7)),
+                own(&[(400, 499)], StatusAction::Dead),
+                own(&[(200, 299)], StatusAction::Dead),
+            ],
+            ..RetryPolicy::default()
+        };
+        let dead = Next::Dead { reason: DeadReason::NotRetried, disable: false };
+        for (answer, next) in [(400, dead), (410, dead), (429, dead), (200, Next::Done)] {
+            assert_eq!(decide(status(answer), 1, &policy, 0.5), next, "{answer}");
+        }
+        for (answer, waits) in [(404, 7.0), (503, 7.0), (505, 5.0), (302, 5.0)] {
+            assert!((seconds(decide(status(answer), 1, &policy, 0.5)) - waits).abs() < 1e-9, "{answer}");
+        }
+        // A receiver's wish for more time stands, and so does the number of attempts.
+        let asked = Answer::Status { status: 503, retry_after: Some(Duration::from_secs(60)) };
+        assert!((seconds(decide(asked, 1, &policy, 0.5)) - 60.0).abs() < 1e-9);
+        assert!(matches!(decide(status(404), 10, &policy, 0.5), Next::Dead { .. }));
+        let again =
+            RetryPolicy { overrides: vec![own(&[(410, 410)], StatusAction::Retry { wait: None })], ..policy };
+        assert!((seconds(decide(status(410), 1, &again, 0.5)) - 5.0).abs() < 1e-9, "nothing is disabled");
     }
 }

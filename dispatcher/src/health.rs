@@ -6,13 +6,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_core::delivery::{Decision, DeliveryKey};
-use bowline_core::id::EndpointId;
+use bowline_core::event::OWN_EVENTS;
+use bowline_core::id::{EndpointId, EventId, TenantId};
+use bowline_core::own_event::{DELIVERY_DEAD, OwnEvent};
 use bowline_core::snapshot::Snapshot;
-use bowline_core::store::{self, Pool, health};
+use bowline_core::store::{self, Pool, health, own_events};
 use parking_lot::Mutex;
 
 const CLEARED_FOR: Duration = Duration::from_secs(1);
 const CLEARED_MAX: usize = 10_000;
+
+/// A delivery that became a dead letter.
+#[derive(Debug)]
+pub(crate) struct Died {
+    pub(crate) key: DeliveryKey,
+    pub(crate) tenant_id: TenantId,
+    pub(crate) reason: &'static str,
+    pub(crate) attempt: i32,
+}
 
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -45,6 +56,37 @@ impl Health {
         open.dedup();
         cleared.extend(open.iter().filter(|id| !failures.contains_key(id)).map(|id| (*id, now)));
         open
+    }
+
+    /// Tells those who want to know of deliveries that have died. Not of its own events' deliveries: one
+    /// that nobody takes would bring forth the next.
+    pub(crate) async fn tell_of_the_dead(&self, died: Vec<Died>) {
+        let wanted: Vec<Died> = died.into_iter().filter(|one| self.somebody_asks(one.tenant_id)).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let told = async {
+            let client = self.pool.get().await?;
+            let ids: Vec<EventId> = wanted.iter().map(|one| one.key.event_id).collect();
+            let types = own_events::types_of(&client, &ids).await?;
+            let events: Vec<OwnEvent> = wanted
+                .iter()
+                .filter_map(|one| {
+                    let event_type =
+                        types.get(&one.key.event_id).filter(|kind| !kind.starts_with(OWN_EVENTS))?;
+                    let why = (one.reason, one.attempt);
+                    Some(OwnEvent::delivery_dead(one.tenant_id, one.key, event_type, why))
+                })
+                .collect();
+            own_events::insert(&client, &events).await
+        };
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "nobody was told of deliveries that died");
+        }
+    }
+
+    fn somebody_asks(&self, tenant: TenantId) -> bool {
+        self.snapshot.endpoints_of(tenant).matching(DELIVERY_DEAD, None).next().is_some()
     }
 
     /// Counts what a record commit decided; disables the endpoints that are gone, and those whose policy
@@ -103,7 +145,7 @@ impl Health {
 
     async fn disable(
         &self,
-        client: &mut tokio_postgres::Client,
+        client: &mut store::Connection,
         endpoint: EndpointId,
         reason: &str,
         failing_for: Option<Duration>,

@@ -28,10 +28,22 @@ pub(crate) struct Answered {
     pub(crate) promptly: bool,
 }
 
+/// What an endpoint with a rate lets go: see [`crate::rate`].
+#[derive(Debug, Default)]
+pub(crate) struct Ration {
+    /// Requests a second over all dispatchers; `None`: any number.
+    pub(crate) rate: Option<f64>,
+    /// Those that may go now.
+    pub(crate) tokens: u32,
+    /// Somebody asks for more.
+    pub(crate) asked: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) tenant: TenantId,
     pub(crate) concurrency: usize,
+    pub(crate) ration: Ration,
     pub(crate) breaker: Breaker,
     /// Requests that are out, and those of them for longer than [`SLOW_AFTER`].
     pub(crate) out: usize,
@@ -51,6 +63,7 @@ impl Lane {
         Self {
             tenant,
             concurrency: 1,
+            ration: Ration::default(),
             breaker: Breaker::default(),
             out: 0,
             stalled: 0,
@@ -74,6 +87,7 @@ impl Lane {
             return true;
         }
         let room = if self.due.is_empty() { LANE_CAPACITY } else { LANE_CAPACITY / 2 };
+        let room = self.rated(1.0).map_or(room, |rated| room.min(rated));
         if self.fresh.len() >= room {
             return false;
         }
@@ -86,8 +100,32 @@ impl Lane {
         match self.breaker.gate(now) {
             Gate::Open(_) => 0,
             Gate::Probe => usize::from(self.due.is_empty()),
-            Gate::Closed => (LANE_CAPACITY / 2).saturating_sub(self.due.len()),
+            Gate::Closed => {
+                let room = LANE_CAPACITY / 2;
+                let room = self.rated(2.0).map_or(room, |rated| room.min(rated));
+                room.saturating_sub(self.due.len())
+            }
         }
+    }
+
+    /// How many requests its rate lets go in so many seconds: more need not wait in memory.
+    fn rated(&self, seconds: f64) -> Option<usize> {
+        self.ration.rate.map(|rate| (rate * seconds).ceil().max(1.0) as usize)
+    }
+
+    /// How many requests could go now if there were tokens for them.
+    pub(crate) fn usable(&self, now: Instant) -> usize {
+        let free = match self.breaker.gate(now) {
+            Gate::Open(_) => 0,
+            Gate::Probe => 1_usize.saturating_sub(self.out),
+            Gate::Closed => self.concurrency.saturating_sub(self.out),
+        };
+        free.min(self.fresh.len() + self.due.len())
+    }
+
+    /// Whether all it lacks is a token, and nobody asks for one yet.
+    pub(crate) fn is_thirsty(&self, now: Instant) -> bool {
+        self.ration.rate.is_some() && self.ration.tokens == 0 && !self.ration.asked && self.usable(now) > 0
     }
 
     /// Forgets what was parked meanwhile.
@@ -102,7 +140,10 @@ impl Lane {
 
     /// Whether a request may go now, as far as the endpoint itself is concerned.
     pub(crate) fn may_start(&self, now: Instant) -> bool {
-        self.has_waiting() && self.out < self.concurrency && !matches!(self.breaker.gate(now), Gate::Open(_))
+        self.has_waiting()
+            && self.out < self.concurrency
+            && (self.ration.rate.is_none() || self.ration.tokens > 0)
+            && !matches!(self.breaker.gate(now), Gate::Open(_))
     }
 
     /// The next job, taken out of the lane and started.
@@ -117,6 +158,7 @@ impl Lane {
             self.breaker.start_probe();
         }
         self.out += 1;
+        self.ration.tokens = self.ration.tokens.saturating_sub(1);
         Some(job)
     }
 
@@ -147,6 +189,6 @@ impl Lane {
 
     /// Nothing is lost by forgetting it, but how it has shown itself.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        self.out == 0 && !self.has_waiting() && self.breaker.gate(now) == Gate::Closed
+        self.out == 0 && !self.has_waiting() && !self.ration.asked && self.breaker.gate(now) == Gate::Closed
     }
 }

@@ -5,13 +5,15 @@
 //!
 //! [`park_after`]: bowline_core::bootstrap::Config
 
+mod ration;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bowline_core::crash;
-use bowline_core::defaults::{LANE_CAPACITY, RETENTION};
+use bowline_core::defaults::LANE_CAPACITY;
 use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
 use bowline_core::endpoint::EndpointState;
 use bowline_core::id::{AttemptId, EndpointId};
@@ -26,9 +28,11 @@ use crate::attempt::{Attempted, Sender};
 use crate::decide::{Answer, Next, decide};
 use crate::job::{Age, Job};
 use crate::lane::{Answered, SLOW_AFTER};
+use crate::rate::Rates;
 use crate::record::{Entry, Recorder};
 use crate::select::{Wanted, wanted};
-use crate::turns::{Placed, Turn, Turns};
+use crate::soon::Soon;
+use crate::turns::{Limits, Placed, Turn, Turns};
 
 /// While the lease can't be confirmed, this is how often it is looked at.
 const LEASE_POLL: Duration = Duration::from_millis(50);
@@ -50,6 +54,11 @@ pub(crate) struct Lanes {
     snapshot: Arc<Snapshot>,
     replica: Arc<Replica>,
     park_after: Duration,
+    /// Nothing waits for longer.
+    retention: Duration,
+    /// What is due before the next look at the queue.
+    pub(crate) soon: Soon,
+    rates: Arc<Rates>,
 }
 
 pub(crate) struct Parts {
@@ -59,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) replica: Arc<Replica>,
     pub(crate) in_flight_max: usize,
     pub(crate) park_after: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) rates: Arc<Rates>,
 }
 
 impl Lanes {
@@ -73,6 +84,9 @@ impl Lanes {
             snapshot: parts.snapshot,
             replica: parts.replica,
             park_after: parts.park_after,
+            retention: parts.retention,
+            soon: Soon::default(),
+            rates: parts.rates,
         })
     }
 
@@ -110,20 +124,25 @@ impl Lanes {
 
     fn place(self: &Arc<Self>, job: &Arc<Job>) -> Placed {
         let live = self.snapshot.endpoint(job.key.endpoint_id);
-        let concurrency = live.as_ref().map_or(1, |live| live.endpoint.spec.concurrency as usize);
+        let limits = live.as_ref().map_or(Limits::from(1), |live| Limits {
+            concurrency: live.endpoint.spec.concurrency as usize,
+            rate: live.endpoint.spec.rate_per_s,
+        });
         if live.is_some_and(|live| live.endpoint.state != EndpointState::Enabled) {
             return Placed::Refused(PAUSED_RECHECK);
         }
         let now = Instant::now();
         let mut turns = self.turns.lock();
-        let placed = turns.place(job, concurrency, now);
+        let placed = turns.place(job, limits, now);
         if placed == Placed::InLane {
             if job.chunk.is_some() {
                 self.young.lock().push_back((now, Arc::downgrade(job)));
             }
             let next = turns.next(now);
+            let thirsty = turns.thirsty();
             drop(turns);
             self.start(next);
+            self.ration(thirsty);
         }
         placed
     }
@@ -151,11 +170,13 @@ impl Lanes {
         while let Some(turn) = next.take() {
             let answered = self.deliver(turn.job).await;
             let now = Instant::now();
-            let ((refused, left), mut ready) = {
+            let ((refused, left), mut ready, thirsty) = {
                 let mut turns = self.turns.lock();
                 let refused = turns.end(turn.number, answered, now);
-                (refused, std::iter::from_fn(|| turns.next(now)).collect::<Vec<Turn>>())
+                let ready = std::iter::from_fn(|| turns.next(now)).collect::<Vec<Turn>>();
+                (refused, ready, turns.thirsty())
             };
+            self.ration(thirsty);
             next = ready.pop();
             self.start(ready);
             for job in refused {
@@ -199,7 +220,7 @@ impl Lanes {
             Age::OfEvent => (Utc::now() - held.event.time).to_std().unwrap_or_default(),
             Age::OfBudget { waited, at } => waited + at.elapsed(),
         };
-        if age > live.endpoint.spec.retry.max_age.unwrap_or(RETENTION) {
+        if age > live.endpoint.spec.retry.max_age.unwrap_or(self.retention).min(self.retention) {
             let why = "older than the retry policy allows";
             self.decide_unsent(job, "expired", Decision::Expired, why).await;
             return None;
@@ -263,7 +284,10 @@ impl Lanes {
                 (Decision::Dead, Duration::ZERO, Some(OF_TEST), false)
             }
             Next::Done => (Decision::Delivered, Duration::ZERO, None, false),
-            Next::Retry { after } => (Decision::Retry, after, None, false),
+            Next::Retry { after } => {
+                self.soon.due_in(after);
+                (Decision::Retry, after, None, false)
+            }
             Next::Dead { reason, disable } => {
                 (Decision::Dead, Duration::ZERO, Some(reason.as_str()), disable)
             }

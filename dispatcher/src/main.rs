@@ -7,11 +7,12 @@
 //!    the chunk's row first.
 //! 2. [`match_endpoints`] makes deliveries of it.
 //! 3. [`lanes`] queues each in its endpoint's [`lane`], [`turns`] says whose turn it is; [`breaker`] guards
-//!    an endpoint that fails.
+//!    an endpoint that fails, [`rate`] keeps to what an endpoint takes a second.
 //! 4. [`attempt`] sends, [`decide`] says what that means.
 //! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
 //!
-//! Beside that, [`trial`] sends tests of endpoints past the lanes, and [`operate`] works on operations.
+//! Beside that, [`trial`] sends tests of endpoints past the lanes, [`operate`] works on operations, [`tell`]
+//! hands over Bowline's own events, and [`janitor`] takes away what is older than the retention.
 
 mod attempt;
 mod breaker;
@@ -19,15 +20,19 @@ mod claim;
 mod consume;
 mod decide;
 mod health;
+mod janitor;
 mod job;
 mod lane;
 mod lanes;
 mod match_endpoints;
 mod operate;
+mod rate;
 mod record;
 mod redact;
 mod select;
 mod share;
+mod soon;
+mod tell;
 mod trial;
 mod turns;
 
@@ -98,6 +103,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let journal = Journal::start(&config, streams.clone())?;
     let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?;
+    let rates = Arc::new(rate::Rates::new(streams.clone()));
     let lanes = Lanes::new(Parts {
         sender: attempt::Sender { guard, vault: vault.clone() },
         recorder: recorder.clone(),
@@ -105,9 +111,19 @@ async fn run(process: Process) -> anyhow::Result<()> {
         replica: Arc::clone(&replica),
         in_flight_max: config.dispatcher.in_flight_max,
         park_after: config.dispatcher.park_after,
+        retention: config.retention.events,
+        rates: Arc::clone(&rates),
+    });
+    let (counting, token) = (pool.clone(), shutdown.clone());
+    supervise("rates", &shutdown, move || {
+        let (rates, pool) = (Arc::clone(&rates), counting.clone());
+        until(token.clone(), async move { rates.follow(&pool).await })
     });
     let claims = claims(&config, &pool, &snapshot, &replica, &lanes, &recorder, streams);
-    let intake = intake(&claims, &lanes, &shutdown, &drained);
+    let mut intake = intake(&claims, &lanes, &shutdown, &drained);
+    let teller = Arc::new(tell::Teller { pool: pool.clone(), journal: journal.clone() });
+    let token = shutdown.clone();
+    intake.push(supervise("own events", &shutdown, move || until(token.clone(), Arc::clone(&teller).work())));
 
     let context = AdminContext {
         pool: store::connect(config.postgres.url_str(), config.postgres.admin_pool_size)?,
@@ -158,6 +174,12 @@ fn background(
     essential("configuration", shutdown, follow);
     let (pool, token) = (pool.clone(), shutdown.clone());
     supervise("partitions", shutdown, move || partitions::make_ahead(pool.clone(), token.clone()));
+    let (direct_url, retention) = (config.postgres.direct_url_str().to_owned(), config.retention.clone());
+    let token = shutdown.clone();
+    supervise("janitor", shutdown, move || {
+        let janitor = janitor::Janitor { direct_url: direct_url.clone(), retention: retention.clone() };
+        until(token.clone(), janitor.work())
+    });
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of the boot script, named once")]

@@ -12,11 +12,11 @@ use std::time::Duration;
 use bowline_core::delivery::{Decision, DeliveryKey};
 use bowline_core::id::{ChunkId, EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
-use bowline_core::store::record::{Batch, Outcome, Park, Release, commit};
+use bowline_core::store::record::{Batch, OF_TEST, Outcome, Park, Release, commit};
 use bowline_core::store::{self, Pool, partitions};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::health::Health;
+use crate::health::{Died, Health};
 use crate::job::{Chunk, Job};
 
 const BATCH_MAX: usize = 1024;
@@ -113,8 +113,9 @@ struct Writer {
 struct After {
     chunks: Vec<Arc<Chunk>>,
     disable: Vec<EndpointId>,
-    /// They say nothing about their endpoints.
-    tests: HashSet<DeliveryKey>,
+    /// They say nothing about their endpoints: tests, and what was decided without a request.
+    silent: HashSet<DeliveryKey>,
+    died: Vec<Died>,
     flushed: Vec<oneshot::Sender<()>>,
 }
 
@@ -124,7 +125,11 @@ impl Writer {
         while entries.recv_many(&mut gathered, BATCH_MAX).await > 0 {
             let (batch, after) = fold(gathered.drain(..));
             let mut decisions = self.commit(batch).await;
-            decisions.retain(|(key, _)| !after.tests.contains(key));
+            if !after.died.is_empty() {
+                let dead = |one: &Died| decisions.contains(&(one.key, Decision::Dead));
+                self.health.tell_of_the_dead(after.died.into_iter().filter(dead).collect()).await;
+            }
+            decisions.retain(|(key, _)| !after.silent.contains(key));
             for chunk in &after.chunks {
                 chunk.settled.notify_waiters();
                 chunk.settled.notify_one();
@@ -291,8 +296,12 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
                     outcome.chunk = None;
                 }
                 settle(&job, &mut batch, &mut after);
-                if job.test {
-                    after.tests.insert(job.key);
+                if job.test || outcome.kind != "request" {
+                    after.silent.insert(job.key);
+                }
+                if let Some(reason) = outcome.dead_reason.filter(|reason| *reason != OF_TEST) {
+                    let (key, tenant_id, attempt) = (job.key, job.tenant_id, outcome.attempt);
+                    after.died.push(Died { key, tenant_id, reason, attempt });
                 }
                 if disable {
                     after.disable.push(job.key.endpoint_id);

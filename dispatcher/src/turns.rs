@@ -44,6 +44,21 @@ pub(crate) struct Turns {
     /// Requests granted so far; the number of the next one.
     grants: u64,
     closed: bool,
+    /// Lanes that lack a token for what they have; whoever holds this hands them on to be rationed.
+    thirsty: Vec<EndpointId>,
+}
+
+/// What an endpoint allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) concurrency: usize,
+    pub(crate) rate: Option<f64>,
+}
+
+impl From<usize> for Limits {
+    fn from(concurrency: usize) -> Self {
+        Self { concurrency, rate: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +117,7 @@ impl Turns {
             slow: VecDeque::new(),
             grants: 0,
             closed: false,
+            thirsty: Vec::new(),
         }
     }
 
@@ -110,13 +126,15 @@ impl Turns {
     }
 
     /// Puts a job into its endpoint's lane.
-    pub(crate) fn place(&mut self, job: &Arc<Job>, concurrency: usize, now: Instant) -> Placed {
+    pub(crate) fn place(&mut self, job: &Arc<Job>, limits: impl Into<Limits>, now: Instant) -> Placed {
+        let limits = limits.into();
         if self.closed {
             return Placed::Refused(Duration::ZERO);
         }
         let id = job.key.endpoint_id;
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(job.tenant_id, now));
-        lane.concurrency = concurrency.max(1);
+        lane.concurrency = limits.concurrency.max(1);
+        lane.ration.rate = limits.rate;
         if let Gate::Open(left) = lane.breaker.gate(now) {
             return Placed::Refused(left);
         }
@@ -130,6 +148,10 @@ impl Turns {
     /// Puts a lane where it will be found, if it could go.
     fn list(&mut self, id: EndpointId, now: Instant) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.is_thirsty(now) {
+            lane.ration.asked = true;
+            self.thirsty.push(id);
+        }
         if lane.listed || !lane.may_start(now) {
             return;
         }
@@ -281,6 +303,32 @@ impl Turns {
         if self.tenants.get(&id).is_some_and(idle) {
             self.tenants.remove(&id);
         }
+    }
+
+    /// Lanes for which somebody has to ask for tokens now, until [`Self::wants`] says none.
+    pub(crate) fn thirsty(&mut self) -> Vec<EndpointId> {
+        std::mem::take(&mut self.thirsty)
+    }
+
+    /// How many tokens a rationed lane could use now; `None` ends its rationing.
+    pub(crate) fn wants(&mut self, id: EndpointId, rate: Option<f64>, now: Instant) -> Option<(f64, usize)> {
+        let closed = self.closed;
+        let lane = self.lanes.get_mut(&id)?;
+        lane.ration.rate = rate;
+        let usable = lane.usable(now);
+        if let Some(rate) = rate.filter(|_| usable > 0 && lane.ration.tokens == 0 && !closed) {
+            return Some((rate, usable));
+        }
+        lane.ration.asked = false;
+        self.list(id, now);
+        None
+    }
+
+    /// Tokens for a rationed lane.
+    pub(crate) fn grant(&mut self, id: EndpointId, tokens: u32, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.ration.tokens += tokens;
+        self.list(id, now);
     }
 
     /// How many rows of the queue an endpoint's lane can take.

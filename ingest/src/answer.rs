@@ -76,6 +76,17 @@ pub(crate) fn handshake(answer: HandshakeAnswer) -> Reply {
     reply
 }
 
+/// A document that may be kept for a while, by anybody.
+pub(crate) fn public(document: &impl Serialize, content_type: &'static str, cached_for_s: u32) -> Reply {
+    let mut reply = json(StatusCode::OK, document);
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(cache) = HeaderValue::from_str(&format!("public, max-age={cached_for_s}")) {
+        headers.insert(CACHE_CONTROL, cache);
+    }
+    reply
+}
+
 fn prescribed(answer: &Answer) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::copy_from_slice(answer.body.as_bytes())));
     // Presets are part of the binary, and a test reads each: what stands in is never seen.

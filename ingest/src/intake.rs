@@ -25,6 +25,7 @@ use crate::answer::{self, Reply};
 use crate::arrivals::{Arrivals, Full};
 use crate::handshake::Deeds;
 use crate::head;
+use crate::public_keys;
 use crate::rate::Rates;
 use crate::receive::{self, BodyLimits, Pace};
 use crate::reject::Rejections;
@@ -118,6 +119,10 @@ impl Intake {
         seen: &mut Seen,
     ) -> Result<Taken, Refusal> {
         head::check(&asked.head, connection.is_next_ambiguous(), self.headers_max)?;
+        if let Some(endpoint) = public_keys::wanted(asked.head.uri.path()) {
+            let keys = public_keys::answer(&self.pool, endpoint, &asked.head.method);
+            return Ok(("public_keys", self.in_time(keys).await?));
+        }
         let route = Route::of(asked.head.uri.path()).ok_or_else(route::unknown_source)?;
         let live = self.in_time(route.find(&self.snapshot)).await?;
         seen.live = Some(Arc::clone(&live));

@@ -19,6 +19,7 @@ mod handshake;
 mod head;
 mod intake;
 mod places;
+mod public_keys;
 mod rate;
 mod receive;
 mod reject;

@@ -8,6 +8,8 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint as Peer};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
+use v1::api_key_service_client::ApiKeyServiceClient;
+use v1::audit_service_client::AuditServiceClient;
 use v1::binding_service_client::BindingServiceClient;
 use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
@@ -16,6 +18,7 @@ use v1::event_service_client::EventServiceClient;
 use v1::operation_service_client::OperationServiceClient;
 use v1::payload_service_client::PayloadServiceClient;
 use v1::source_service_client::SourceServiceClient;
+use v1::tenant_service_client::TenantServiceClient;
 
 use crate::eventually::{BOUND, eventually, holds};
 
@@ -88,6 +91,18 @@ impl Admin {
 
     pub fn dead_letters(&self) -> DeadLetterServiceClient<Authorized> {
         DeadLetterServiceClient::new(self.channel())
+    }
+
+    pub fn tenants(&self) -> TenantServiceClient<Authorized> {
+        TenantServiceClient::new(self.channel())
+    }
+
+    pub fn api_keys(&self) -> ApiKeyServiceClient<Authorized> {
+        ApiKeyServiceClient::new(self.channel())
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Authorized> {
+        AuditServiceClient::new(self.channel())
     }
 
     pub fn operations(&self) -> OperationServiceClient<Authorized> {

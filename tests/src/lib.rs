@@ -5,7 +5,7 @@
 //! 2. [`binaries`] finds the services, [`service`] runs one as a process of its own,
 //!    [`stack`] a set of them over one database.
 //! 3. [`cli`] runs the command line. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer,
-//!    with certificates of an [`authority`], [`admin`] the operator.
+//!    with certificates of an [`authority`], [`admin`] the operator; [`receivers`] are customers that others have written.
 //! 4. [`proxy`] breaks connections where a test wants them broken.
 //! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
 //!
@@ -21,6 +21,7 @@ pub mod http;
 pub mod provider;
 pub mod proxy;
 pub mod receiver;
+pub mod receivers;
 pub mod service;
 pub mod sign;
 pub mod stack;

@@ -40,7 +40,7 @@ impl Endpoints {
         let change = begin(&mut client).await?;
         let old = found(endpoints::find(&change.tx, call.scope(), id).await?, id)?;
         check_etag(&old, &wire.etag)?;
-        let merged = fields::merge(present::endpoint(&old, &[]), wire, &mask);
+        let merged = fields::merge(present::endpoint(&old, &[], &context.public_url), wire, &mask);
         let mut violations = Violations::default();
         let draft = validate::endpoint::check(&mut violations, &merged, &context.egress);
         if draft.name.is_empty() {
@@ -56,9 +56,8 @@ impl Endpoints {
             validate::auth::check_key(&mut violations, chain, &key);
         }
         violations.finish()?;
-        if draft.spec.format != old.spec.format
-            && !secret_use(&draft).fits(&context.vault, &signing_now(stored))?
-        {
+        let same = draft.spec.format == old.spec.format && draft.spec.custom == old.spec.custom;
+        if !same && !secret_use(&draft).fits(&context.vault, &signing_now(stored))? {
             return Err(Fault::field(
                 "endpoint.format",
                 "the secret of this endpoint cannot sign in this format: create a new endpoint for it",
@@ -97,18 +96,18 @@ impl Endpoints {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(endpoints::find(&change.tx, call.scope(), id).await?, id)?;
-        let format = format::find(&old.spec.format)
-            .ok_or_else(|| Fault::Unreadable(format!("endpoint {id} has the format {}", old.spec.format)))?;
+        let format = format::of(&old.spec.format, old.spec.custom.as_ref())
+            .map_err(|fault| Fault::Unreadable(format!("the format of endpoint {id}: {fault}")))?;
         let used = Use::Sign { scheme: format.scheme(), optional: format.secret_optional() };
         used.check(&mut violations, &request.secret);
+        used.check_kind(&mut violations, &request.secret, request.secret_kind());
         violations.finish()?;
-        let secret = used.next(&request.secret).ok_or_else(|| Fault::NoSecretUsed {
-            kind: Kind::Endpoint,
-            id: id.to_string(),
-            hint: "its format does not sign",
+        let current = signing_now(stored_secrets::of_owner(&change.tx, id.0).await?);
+        let secret = used.next_of(&request.secret, request.secret_kind(), &current).ok_or_else(|| {
+            Fault::NoSecretUsed { kind: Kind::Endpoint, id: id.to_string(), hint: "its format does not sign" }
         })?;
         stored_secrets::expire(&change.tx, id.0, SIGNING, overlap, change.version).await?;
-        let sealed = signing::seal(&context.vault, old.tenant_id, id.0, SIGNING, secret.clone())?;
+        let sealed = used.seal(&context.vault, old.tenant_id, id.0, SIGNING, secret.clone())?;
         stored_secrets::insert(&change.tx, &sealed, change.version).await?;
         endpoints::touch(&change.tx, id, change.version).await?;
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("RotateEndpointSecret", id.to_string()) };

@@ -6,7 +6,7 @@ use bowline_proto::v1::{Endpoint, EndpointState};
 use crate::mask::Mask;
 use crate::validate::{auth, headers};
 
-pub(super) const WRITABLE: [&str; 17] = [
+pub(super) const WRITABLE: [&str; 19] = [
     "name",
     "display_name",
     "labels",
@@ -24,6 +24,8 @@ pub(super) const WRITABLE: [&str; 17] = [
     "filter",
     "transform",
     "secret_revealable",
+    "custom_format",
+    "rate",
 ];
 
 pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
@@ -45,6 +47,8 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "filter" => !endpoint.filter.is_empty(),
         "transform" => !endpoint.transform.is_empty(),
         "secret_revealable" => endpoint.secret_revealable.is_some(),
+        "custom_format" => endpoint.custom_format.is_some(),
+        "rate" => endpoint.rate != 0.0,
         _ => false,
     }
 }
@@ -61,7 +65,7 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
     }
     take!(name, display_name, labels, url, event_types, channels);
     take!(format, headers, auth, tls, timeout, retry, concurrency, disable, filter, transform);
-    take!(secret_revealable);
+    take!(secret_revealable, custom_format, rate);
     merged
 }
 
@@ -77,6 +81,7 @@ pub(super) fn without_output(endpoint: Endpoint) -> Endpoint {
         state: EndpointState::Unspecified.into(),
         disabled_reason: String::new(),
         secrets: Vec::new(),
+        jwks_url: String::new(),
         ..endpoint
     }
 }
@@ -94,7 +99,7 @@ pub(super) fn without_secrets(endpoint: Endpoint) -> Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bowline_proto::v1::{DisablePolicy, EndpointAuth, EndpointTls, RetryPolicy};
+    use bowline_proto::v1::{self, DisablePolicy, EndpointAuth, EndpointTls, RetryPolicy};
     use prost_types::FieldMask;
 
     fn full() -> Endpoint {
@@ -118,6 +123,8 @@ mod tests {
             filter: "true".into(),
             transform: "{}".into(),
             secret_revealable: Some(true),
+            custom_format: Some(v1::CustomFormat::default()),
+            rate: 1.0,
             state: 2,
             ..Endpoint::default()
         }

@@ -17,6 +17,7 @@ use bowline_core::store::stored_secrets;
 use bowline_proto::v1;
 use bowline_proto::v1::endpoint_service_server::EndpointService;
 use chrono::Utc;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
@@ -31,6 +32,8 @@ use crate::validate::endpoint::EndpointDraft;
 use crate::validate::{self, Violations, filter};
 
 const ENDPOINTS_PER_TENANT_MAX: i64 = 200_000;
+/// A page ends early where the next endpoint would make it larger: a client takes 4 MiB by default.
+const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 pub(crate) struct Endpoints {
     context: Arc<AdminContext>,
@@ -49,6 +52,7 @@ impl Endpoints {
     ) -> Result<v1::CreateEndpointResponse, Fault> {
         let context = &*self.context;
         let tenant = call.tenant(context, &request.tenant_id).await?;
+        let secret_kind = request.secret_kind();
         let wire = request.endpoint.unwrap_or_default();
         let mut violations = Violations::default();
         validate::request_id(&mut violations, &request.request_id);
@@ -57,15 +61,20 @@ impl Endpoints {
         let used = secret_use(&draft);
         if draft.format.is_some() {
             used.check(&mut violations, &request.secret);
+            used.check_kind(&mut violations, &request.secret, secret_kind);
         }
         violations.finish()?;
 
         let asked = v1::CreateEndpointRequest {
             endpoint: Some(fields::without_secrets(fields::without_output(wire))),
+            secret_kind: request.secret_kind,
             ..v1::CreateEndpointRequest::default()
         };
         let repeat = Repeat::new(tenant, "CreateEndpoint", &request.request_id, &asked);
-        let secret = used.first(&request.secret);
+        let secret = match secret_kind {
+            v1::SecretKind::Unspecified => used.first(&request.secret),
+            kind => used.next_of("", kind, &[]),
+        };
         let mut client = context.client().await?;
         self.quota.check(tenant, endpoints::count(&client, tenant)).await?;
         let change = begin(&mut client).await?;
@@ -84,11 +93,15 @@ impl Endpoints {
             return Ok(v1::CreateEndpointResponse { endpoint: Some(endpoint), secret: String::new() });
         }
         let sealing = draft.sealing.all_new();
-        let endpoint = new_endpoint(tenant, draft, change.version);
+        let id = EndpointId::new();
+        let signing_secret = secret
+            .as_ref()
+            .map(|secret| used.seal(&context.vault, tenant, id.0, SIGNING, secret.clone()))
+            .transpose()?;
+        let endpoint = new_endpoint(id, tenant, draft, change.version);
         endpoints::insert(&change.tx, &endpoint).await.map_err(|error| taken(error, &endpoint))?;
-        if let Some(secret) = &secret {
-            let sealed = signing::seal(&context.vault, tenant, endpoint.id.0, SIGNING, secret.clone())?;
-            stored_secrets::insert(&change.tx, &sealed, change.version).await?;
+        if let Some(sealed) = &signing_secret {
+            stored_secrets::insert(&change.tx, sealed, change.version).await?;
         }
         sealing.write(&change, context, &endpoint).await?;
         change.keep(&repeat, endpoint.id.0).await?;
@@ -137,16 +150,21 @@ impl Endpoints {
         };
         let client = context.client().await?;
         let mut rows = endpoints::list(&client, tenant, &query).await?;
-        let next_page_token = listing.cut(&mut rows, size, |endpoint| endpoint.id.0);
+        let mut next_page_token = listing.cut(&mut rows, size, |endpoint| endpoint.id.0);
         let owners: Vec<_> = rows.iter().map(|endpoint| endpoint.id.0).collect();
         let mut secrets = stored_secrets::of_owners(&client, &owners).await?;
-        let shown = rows
-            .iter()
-            .map(|endpoint| {
-                let own = signing_now(secrets.remove(&endpoint.id.0).unwrap_or_default());
-                present::endpoint(endpoint, &own)
-            })
-            .collect();
+        let mut shown: Vec<v1::Endpoint> = Vec::with_capacity(rows.len());
+        let mut bytes = 0;
+        for (at, endpoint) in rows.iter().enumerate() {
+            let own = signing_now(secrets.remove(&endpoint.id.0).unwrap_or_default());
+            let one = present::endpoint(endpoint, &own, &context.public_url);
+            bytes += one.encoded_len();
+            if bytes > PAGE_BYTES_MAX && at > 0 {
+                next_page_token = listing.token(&rows[at - 1].id.0);
+                break;
+            }
+            shown.push(one);
+        }
         Ok(v1::ListEndpointsResponse { endpoints: shown, next_page_token })
     }
 
@@ -154,13 +172,14 @@ impl Endpoints {
         let client = self.context.client().await?;
         let endpoint = found(endpoints::find(&client, scope, id).await?, id)?;
         let secrets = stored_secrets::of_owner(&client, id.0).await?;
-        Ok(present::endpoint(&endpoint, &signing_now(secrets)))
+        Ok(present::endpoint(&endpoint, &signing_now(secrets), &self.context.public_url))
     }
 }
 
 fn secret_use(draft: &EndpointDraft) -> Use<'_> {
     draft
         .format
+        .as_ref()
         .map_or(Use::None, |format| Use::Sign { scheme: format.scheme(), optional: format.secret_optional() })
 }
 
@@ -180,8 +199,7 @@ fn taken(error: WriteError, endpoint: &Endpoint) -> Fault {
     }
 }
 
-fn new_endpoint(tenant_id: TenantId, draft: EndpointDraft, version: i64) -> Endpoint {
-    let id = EndpointId::new();
+fn new_endpoint(id: EndpointId, tenant_id: TenantId, draft: EndpointDraft, version: i64) -> Endpoint {
     let now = Utc::now();
     let name = if draft.name.is_empty() {
         validate::made_name(&draft.spec.format, &id.to_string())

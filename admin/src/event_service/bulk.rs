@@ -56,7 +56,7 @@ impl Events {
         event: v1::PublishEventRequest,
     ) -> v1::PublishEventResult {
         let outcome = if event.tenant_id.is_empty() || event.tenant_id == tenant.to_string() {
-            self.publish_for(tenant, event).await
+            self.publish_for(call, tenant, event).await
         } else {
             Err(Fault::field("tenant_id", "must be empty, or the one of the batch"))
         };

@@ -2,6 +2,7 @@
 
 use bowline_core::delivery::{DeadReason, Decision};
 use bowline_core::endpoint::EndpointState;
+use bowline_core::store::audit_log::AuditQuery;
 use bowline_core::store::dead_letters::DeadLetterQuery;
 use bowline_core::store::deliveries::{DeliveryQuery, StateFilter};
 use bowline_core::store::events::{EventQuery, IdRange};
@@ -37,6 +38,16 @@ pub(crate) fn events(violations: &mut Violations, filter: &v1::EventFilter) -> E
         source_id: optional_id(violations, "filter.source_id", &filter.source_id),
         event_type: text(violations, "filter.event_type", &filter.event_type),
         channel: text(violations, "filter.channel", &filter.channel),
+        range: range(violations, filter.start_time.as_ref(), filter.end_time.as_ref()),
+    }
+}
+
+pub(crate) fn audit(violations: &mut Violations, filter: &v1::AuditFilter) -> AuditQuery {
+    AuditQuery {
+        actor: text(violations, "filter.actor", &filter.actor),
+        action: text(violations, "filter.action", &filter.action),
+        resource: text(violations, "filter.resource", &filter.resource),
+        outcome: text(violations, "filter.outcome", &filter.outcome),
         range: range(violations, filter.start_time.as_ref(), filter.end_time.as_ref()),
     }
 }
@@ -83,6 +94,7 @@ pub(crate) fn dead_letters(violations: &mut Violations, filter: &v1::DeadLetterF
         v1::DeadReason::Poison => Some(DeadReason::Poison),
         v1::DeadReason::FilterFailed => Some(DeadReason::FilterFailed),
         v1::DeadReason::TransformFailed => Some(DeadReason::TransformFailed),
+        v1::DeadReason::NotRetried => Some(DeadReason::NotRetried),
     };
     DeadLetterQuery {
         endpoint_id: optional_id(violations, "filter.endpoint_id", &filter.endpoint_id),

@@ -82,7 +82,7 @@ mod tests {
     fn checked(list: &[(&str, &str)]) -> (Headers, Vec<String>) {
         let headers = list.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let mut violations = Violations::default();
-        let headers = check(&mut violations, &headers, format::find("standard"));
+        let headers = check(&mut violations, &headers, format::find("standard").map(|format| &**format));
         let faults = match violations.finish() {
             Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
             _ => Vec::new(),

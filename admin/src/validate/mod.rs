@@ -6,8 +6,10 @@ pub(crate) mod binding;
 pub(crate) mod endpoint;
 mod expression;
 pub(crate) mod filter;
+mod format;
 pub(crate) mod headers;
 pub(crate) mod query;
+mod retry;
 mod scheme;
 pub(crate) mod secret;
 pub(crate) mod source;
@@ -32,6 +34,19 @@ const EVENT_TYPE_PATTERN_MAX: usize = 256;
 const REQUEST_ID_MAX: usize = 128;
 const SLUG_MAX: usize = 63;
 const VIOLATIONS_MAX: usize = 200;
+const RATE_PER_S: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+
+/// So many a second; `None` for no limit.
+pub(crate) fn rate(violations: &mut Violations, field: &str, what: &str, rate: f64) -> Option<f64> {
+    if rate == 0.0 {
+        return None;
+    }
+    if !RATE_PER_S.contains(&rate) {
+        let (min, max) = (RATE_PER_S.start(), RATE_PER_S.end());
+        violations.add(field, format!("must be {min} to {max} {what} a second, or 0 for no limit"));
+    }
+    Some(rate)
+}
 
 /// Bad fields, gathered.
 #[derive(Debug, Default)]

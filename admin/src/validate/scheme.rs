@@ -9,7 +9,6 @@ use serde_path_to_error::{Path, Segment};
 use super::Violations;
 use crate::convert;
 
-const FIELD: &str = "source.scheme";
 const JSON_BYTES_MAX: usize = 16 * 1024;
 /// Each fault costs a reading of the whole.
 const FAULTS_MAX: usize = 20;
@@ -17,22 +16,23 @@ const FAULTS_MAX: usize = 20;
 /// Reads and compiles a scheme from the wire.
 pub(super) fn read(
     violations: &mut Violations,
+    field: &str,
     wire: &prost_types::Struct,
 ) -> Option<(Scheme, Arc<CompiledScheme>)> {
     let Some(json) = convert::json_of_struct(wire) else {
-        violations.add(FIELD, "holds a number that JSON does not have");
+        violations.add(field, "holds a number that JSON does not have");
         return None;
     };
     if json.to_string().len() > JSON_BYTES_MAX {
-        violations.add(FIELD, format!("must be at most {JSON_BYTES_MAX} bytes as JSON"));
+        violations.add(field, format!("must be at most {JSON_BYTES_MAX} bytes as JSON"));
         return None;
     }
-    let scheme = described(violations, json)?;
+    let scheme = described(violations, field, json)?;
     match scheme.compile() {
         Ok(compiled) => Some((scheme, Arc::new(compiled))),
         Err(error) => {
             for fault in error.faults {
-                violations.add(format!("{FIELD}.{}", fault.field), fault.problem);
+                violations.add(format!("{field}.{}", fault.field), fault.problem);
             }
             None
         }
@@ -41,7 +41,7 @@ pub(super) fn read(
 
 /// A description is read up to its first fault. So that all are named, what is at fault is taken out
 /// and the rest is read again; what is missing then was there.
-fn described(violations: &mut Violations, mut json: Value) -> Option<Scheme> {
+fn described(violations: &mut Violations, field: &str, mut json: Value) -> Option<Scheme> {
     let mut removed: Vec<String> = Vec::new();
     for _ in 0..FAULTS_MAX {
         let error = match serde_path_to_error::deserialize::<_, Scheme>(&json) {
@@ -50,24 +50,24 @@ fn described(violations: &mut Violations, mut json: Value) -> Option<Scheme> {
             Err(error) => error,
         };
         let (path, problem) = (error.path().clone(), error.into_inner().to_string());
-        let at = named(&path);
+        let at = named(field, &path);
         if let Some(missing) = missing_field(&problem) {
-            let field = format!("{at}.{missing}");
-            if !removed.contains(&field) {
-                violations.add(field, "is missing");
+            let name = format!("{at}.{missing}");
+            if !removed.contains(&name) {
+                violations.add(name, "is missing");
             }
             // Nothing can stand in for it: the rest is read once it is there.
             return None;
         }
         violations.add(at, problem);
-        removed.push(remove(&mut json, &path)?);
+        removed.push(remove(field, &mut json, &path)?);
     }
     None
 }
 
 /// `source.scheme.signature.sources[0]`
-fn named(path: &Path) -> String {
-    path.iter().fold(FIELD.to_owned(), |name, segment| match segment {
+fn named(field: &str, path: &Path) -> String {
+    path.iter().fold(field.to_owned(), |name, segment| match segment {
         Segment::Seq { index } => format!("{name}[{index}]"),
         Segment::Map { key } => format!("{name}.{}", super::excerpt(key)),
         Segment::Enum { .. } | Segment::Unknown => name,
@@ -80,7 +80,7 @@ fn missing_field(problem: &str) -> Option<&str> {
 
 /// The path of what was removed. An item of a list takes the list with it, so that the places of the
 /// others stay true.
-fn remove(json: &mut Value, path: &Path) -> Option<String> {
+fn remove(field: &str, json: &mut Value, path: &Path) -> Option<String> {
     let keys: Vec<&String> = path
         .iter()
         .map_while(|segment| match segment {
@@ -91,7 +91,7 @@ fn remove(json: &mut Value, path: &Path) -> Option<String> {
     let (last, parents) = keys.split_last()?;
     let parent = parents.iter().try_fold(json, |value, key| value.get_mut(key.as_str()))?;
     parent.as_object_mut()?.remove(last.as_str())?;
-    Some(keys.iter().fold(FIELD.to_owned(), |name, key| format!("{name}.{}", super::excerpt(key))))
+    Some(keys.iter().fold(field.to_owned(), |name, key| format!("{name}.{}", super::excerpt(key))))
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
 
     fn faults(json: Value) -> Vec<String> {
         let mut violations = Violations::default();
-        read(&mut violations, &convert::struct_of_json(json).unwrap());
+        read(&mut violations, "source.scheme", &convert::struct_of_json(json).unwrap());
         match violations.finish() {
             Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
             _ => Vec::new(),

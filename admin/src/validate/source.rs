@@ -16,7 +16,6 @@ use super::{Range, Violations, excerpt, scheme};
 const PATH_MAX: usize = 200;
 const BODY_LIMIT_BYTES_MAX: i64 = 25 * 1024 * 1024;
 const IP_ALLOW_LIST_MAX: usize = 256;
-const RATE_PER_S: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const QUERY_WINDOW_PAYLOADS_MAX: u32 = 10_000;
 const STORED_PAYLOADS_MAX: u32 = 100_000;
 const DEDUP_TTL: Range =
@@ -91,7 +90,7 @@ fn check_spec(violations: &mut Violations, source: &v1::Source) -> (SourceSpec, 
         dedup_ttl,
         body_limit_bytes: u64::try_from(source.body_limit_bytes).ok().filter(|limit| *limit > 0),
         ip_allow_list: check_ip_allow_list(violations, &source.ip_allow_list),
-        rate_per_s: check_rate(violations, source.rate),
+        rate_per_s: super::rate(violations, "source.rate", "events", source.rate),
         query_window_payloads: check_payloads(
             violations,
             "source.query_window_payloads",
@@ -129,17 +128,6 @@ fn check_ip_allow_list(violations: &mut Violations, list: &[String]) -> Vec<IpNe
     networks
 }
 
-fn check_rate(violations: &mut Violations, rate: f64) -> Option<f64> {
-    if rate == 0.0 {
-        return None;
-    }
-    if !RATE_PER_S.contains(&rate) {
-        let (min, max) = (RATE_PER_S.start(), RATE_PER_S.end());
-        violations.add("source.rate", format!("must be {min} to {max} events a second, or 0 for no limit"));
-    }
-    Some(rate)
-}
-
 fn check_payloads(violations: &mut Violations, field: &str, payloads: i32, max: u32) -> Option<u32> {
     let checked = u32::try_from(payloads).ok().filter(|payloads| *payloads <= max);
     if checked.is_none() {
@@ -166,7 +154,7 @@ fn check_scheme(
         );
     }
     let preset = known.and_then(|known| check_parameters(violations, known, &source.parameters));
-    let own = source.scheme.as_ref().and_then(|wire| scheme::read(violations, wire));
+    let own = source.scheme.as_ref().and_then(|wire| scheme::read(violations, "source.scheme", wire));
     let compiled = match &own {
         Some((_, compiled)) => Some(Arc::clone(compiled)),
         None => preset.and_then(|preset| preset.shared_scheme()),
@@ -204,7 +192,7 @@ fn check_parameters(
     None
 }
 
-/// `/webhooks/stripe`: no empty segment, no dots that walk, not under `/in/`.
+/// `/webhooks/stripe`: no empty segment, no dots that walk, not under `/in/` or `/endpoints/`.
 fn check_path(violations: &mut Violations, path: &str) {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.~-".contains(&byte);
     let well_formed = path.len() <= PATH_MAX
@@ -220,6 +208,10 @@ fn check_path(violations: &mut Violations, path: &str) {
                  most {PATH_MAX} characters"
             ),
         );
+    }
+    if path == "/endpoints" || path.starts_with("/endpoints/") {
+        violations
+            .add("source.path", "must not be under /endpoints/: the public keys of endpoints are there");
     }
     if path == "/in" || path.starts_with("/in/") {
         violations.add("source.path", "must not be under /in/: those are the paths of source ids");
@@ -252,9 +244,22 @@ mod tests {
             assert_eq!(faults(&with_path(good)), [""; 0], "{good}");
         }
         let long = format!("/{}", "a".repeat(200));
-        for bad in
-            ["a", "/", "/a/", "//a", "/a//b", "/../a", "/a/.", "/a?b", "/a%20", "/é", "/in", "/in/x", &long]
-        {
+        for bad in [
+            "a",
+            "/",
+            "/a/",
+            "//a",
+            "/a//b",
+            "/../a",
+            "/a/.",
+            "/a?b",
+            "/a%20",
+            "/é",
+            "/in",
+            "/in/x",
+            "/endpoints/x",
+            &long,
+        ] {
             assert_eq!(faults(&with_path(bad)), ["source.path"], "{bad}");
         }
     }

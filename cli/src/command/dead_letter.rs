@@ -68,6 +68,7 @@ pub enum Reason {
     Poison,
     FilterFailed,
     TransformFailed,
+    NotRetried,
 }
 
 impl From<Reason> for v1::DeadReason {
@@ -81,6 +82,7 @@ impl From<Reason> for v1::DeadReason {
             Reason::Poison => Self::Poison,
             Reason::FilterFailed => Self::FilterFailed,
             Reason::TransformFailed => Self::TransformFailed,
+            Reason::NotRetried => Self::NotRetried,
         }
     }
 }

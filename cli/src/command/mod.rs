@@ -1,5 +1,7 @@
 //! One file a noun: what its subcommands take, ask the admin API, and show.
 
+pub mod api_key;
+pub mod audit;
 pub mod binding;
 pub mod by_hand;
 pub mod dead_letter;
@@ -14,6 +16,7 @@ pub mod preset;
 pub mod publish;
 pub mod rejection;
 pub mod source;
+pub mod tenant;
 pub mod trigger;
 pub mod verify;
 

@@ -18,6 +18,9 @@ pub struct SecretView {
     pub name: String,
     pub create_time: String,
     pub expire_time: String,
+    /// Of a key pair: the half that receivers verify by.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub public_key: String,
 }
 
 impl From<v1::SecretVersion> for SecretView {
@@ -27,6 +30,7 @@ impl From<v1::SecretVersion> for SecretView {
             expire_time: time(secret.expire_time.as_ref()),
             id: secret.id,
             name: secret.name,
+            public_key: secret.public_key,
         }
     }
 }
@@ -158,13 +162,23 @@ pub struct EndpointView {
     pub timeout: String,
     pub retry: Option<RetryView>,
     pub concurrency: u32,
+    /// A second; 0: no limit.
+    pub rate: f64,
     pub disable: Option<DisableView>,
     pub state: String,
     pub disabled_reason: String,
+    pub custom_format: Option<CustomFormatView>,
     pub secrets: Vec<SecretView>,
+    pub jwks_url: String,
     pub create_time: String,
     pub update_time: String,
     pub etag: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CustomFormatView {
+    pub scheme: Option<serde_json::Value>,
+    pub headers: BTreeMap<String, String>,
 }
 
 impl From<v1::Endpoint> for EndpointView {
@@ -179,6 +193,11 @@ impl From<v1::Endpoint> for EndpointView {
             tls: endpoint.tls.map(Into::into),
             retry: endpoint.retry.map(Into::into),
             disable: endpoint.disable.map(Into::into),
+            custom_format: endpoint.custom_format.map(|custom| CustomFormatView {
+                scheme: custom.scheme.as_ref().map(scheme_file::shown),
+                headers: custom.headers,
+            }),
+            jwks_url: endpoint.jwks_url,
             id: endpoint.id,
             tenant_id: endpoint.tenant_id,
             name: endpoint.name,
@@ -192,6 +211,7 @@ impl From<v1::Endpoint> for EndpointView {
             format: endpoint.format,
             headers: endpoint.headers,
             concurrency: endpoint.concurrency,
+            rate: endpoint.rate,
             disabled_reason: endpoint.disabled_reason,
             etag: endpoint.etag,
         }
@@ -201,6 +221,10 @@ impl From<v1::Endpoint> for EndpointView {
 impl EndpointView {
     pub(crate) fn types(&self) -> String {
         if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(",") }
+    }
+
+    pub(crate) fn rate_line(&self) -> String {
+        if self.rate == 0.0 { String::new() } else { format!("{} a second", self.rate) }
     }
 
     /// `disabled (10 consecutive attempts failed)`; a person who disabled it gave no reason.

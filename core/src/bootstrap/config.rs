@@ -8,6 +8,7 @@
 
 pub mod ingest;
 pub(super) mod read;
+pub mod retention;
 pub mod sections;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 pub use ingest::IngestConfig;
 use read::Reader;
+pub use retention::RetentionConfig;
 pub use sections::{
     AdminConfig, DispatcherConfig, LogConfig, LogFormat, OpsConfig, PostgresConfig, RedisConfig,
     SecretsConfig,
@@ -55,6 +57,7 @@ pub struct Config {
     pub egress: EgressPolicy,
     pub ingest: IngestConfig,
     pub dispatcher: DispatcherConfig,
+    pub retention: RetentionConfig,
 }
 
 /// All that is wrong with the configuration. No fault shows a secret value.
@@ -106,6 +109,7 @@ impl Config {
             egress: reader.section("egress", sections::read_egress),
             ingest: reader.section("ingest", IngestConfig::read),
             dispatcher: reader.section("dispatcher", DispatcherConfig::read),
+            retention: reader.section("retention", RetentionConfig::read),
         };
         let mut faults = reader.finish();
         // Combinations are judged only among values that are sound by themselves.

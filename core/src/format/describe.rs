@@ -4,13 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scheme::Scheme;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
     pub name: String,
     pub display_name: String,
-    /// The preset whose scheme signs it, so that this preset verifies it.
+    /// The preset whose scheme signs it, so that this preset verifies it. Where endpoints bring their own, it
+    /// stands in.
     pub scheme: String,
+    /// Each endpoint says how it is signed and which headers it has ([`Custom`]).
+    #[serde(default)]
+    pub own_scheme: bool,
+    /// What a header cannot hold is written as `%XX`, as `CloudEvents` does.
+    #[serde(default)]
+    pub percent_headers: bool,
     /// Without a secret it is sent unsigned.
     #[serde(default)]
     pub secret_optional: bool,
@@ -44,6 +53,16 @@ pub struct Member {
     pub value: Value,
 }
 
+/// What an endpoint of format `custom` says for itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Custom {
+    pub scheme: Scheme,
+    /// Headers beside those of the scheme.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Value>,
+}
+
 /// How JSON data stands in an envelope.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +90,10 @@ pub enum Value {
     EventTimeS,
     /// The moment of signing: RFC 3339 with seconds, `Z`; for headers.
     SignTimeS,
+    /// Where it came from: `/sources/src_...`, or `/tenants/ten_...` where an app published it.
+    EventSource,
+    /// `1.0`
+    CloudeventsVersion,
     /// The event's body: JSON as JSON, other UTF-8 as a string, the rest as `{"base64": "…"}`.
     Data,
 }

@@ -25,12 +25,13 @@ use uuid::Uuid;
 use crate::delivery::DeadReason;
 use crate::event::Event;
 use crate::preset;
-use crate::scheme::{CompiledScheme, GeneratedSecret, Key, KeyError, SignError, SignInput};
+use crate::scheme::{CompiledScheme, GeneratedSecret, Key, KeyError, SchemeError, SignError, SignInput};
 use crate::secrets::Secret;
+use crate::trace_context;
 
 pub(crate) use body::Data;
 pub use credential::is_credential;
-pub use describe::{Body, Description, JsonStyle, Member, Value};
+pub use describe::{Body, Custom, Description, JsonStyle, Member, Value};
 pub use headers::{EXTRA_HEADERS_MAX, HeaderFault, HeaderRefusal};
 pub(crate) use javascript::number_text;
 
@@ -41,9 +42,11 @@ pub const STANDARD: &str = "standard";
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 /// 1 for the first attempt.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("bowline-attempt");
+const TRACEPARENT: HeaderName = HeaderName::from_static(trace_context::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(trace_context::TRACESTATE);
 pub const USER_AGENT: &str = concat!("Bowline/", env!("CARGO_PKG_VERSION"));
 
-static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| {
+static FORMATS: LazyLock<Vec<Arc<Format>>> = LazyLock::new(|| {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct File {
@@ -53,7 +56,7 @@ static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| {
     // The file is part of the binary and a test reads it.
     let file: File =
         toml::from_str(include_str!("formats.toml")).unwrap_or_else(|fault| broken(fault.to_string()));
-    let new = |description| Format::new(description).unwrap_or_else(|fault| broken(fault));
+    let new = |description| Arc::new(Format::new(description).unwrap_or_else(|fault| broken(fault)));
     file.format.into_iter().map(new).collect()
 });
 
@@ -111,15 +114,78 @@ impl FormatError {
 }
 
 /// Every format, in the order people look for them.
-pub fn all() -> &'static [Format] {
+pub fn all() -> &'static [Arc<Format>] {
     &FORMATS
 }
 
-pub fn find(name: &str) -> Option<&'static Format> {
+pub fn find(name: &str) -> Option<&'static Arc<Format>> {
     FORMATS.iter().find(|format| format.name() == name)
 }
 
+/// The format of an endpoint, with what it brings of its own.
+pub fn of(name: &str, custom: Option<&Custom>) -> Result<Arc<Format>, FormatFault> {
+    let known = find(name).ok_or_else(|| FormatFault::Unknown(name.to_owned()))?;
+    match (custom, known.description.own_scheme) {
+        (None, false) => Ok(Arc::clone(known)),
+        (Some(custom), true) => Ok(Arc::new(known.with(custom)?)),
+        (None, true) => Err(FormatFault::CustomMissing(name.to_owned())),
+        (Some(_), false) => Err(FormatFault::NotCustom(name.to_owned())),
+    }
+}
+
+/// Why an endpoint has no format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatFault {
+    #[error("the format `{0}` is not in this version")]
+    Unknown(String),
+    #[error("the format `{0}` needs a scheme of the endpoint's own")]
+    CustomMissing(String),
+    #[error("the format `{0}` has its own scheme: only `custom` takes another")]
+    NotCustom(String),
+    #[error("its scheme is none: {0}")]
+    Scheme(SchemeError),
+    #[error(
+        "its scheme cannot sign: give one by HMAC, ed25519 or a token, whose signature stands in a header"
+    )]
+    NoSigning,
+    #[error("its header `{name}`: {problem}")]
+    Header { name: String, problem: String },
+}
+
 impl Format {
+    /// This format with a scheme and headers of an endpoint's own.
+    fn with(&self, custom: &Custom) -> Result<Self, FormatFault> {
+        let scheme = Arc::new(custom.scheme.compile().map_err(FormatFault::Scheme)?);
+        let description = Description { headers: custom.headers.clone(), ..self.description.clone() };
+        let mut made = Self { description, scheme, own: Vec::new() };
+        if !made.signs() {
+            return Err(FormatFault::NoSigning);
+        }
+        for (name, value) in &custom.headers {
+            let fault = |problem: String| FormatFault::Header { name: name.clone(), problem };
+            if *value == Value::Data {
+                return Err(fault("a header cannot hold the data".to_owned()));
+            }
+            let header = made.validate_header(name).map_err(|refusal| fault(refusal.to_string()))?;
+            made.own.push((header, *value));
+        }
+        Ok(made)
+    }
+
+    /// Whether a secret made for it gives a signature in a header.
+    fn signs(&self) -> bool {
+        let trial = SignInput {
+            id: "trial",
+            timestamp: DateTime::UNIX_EPOCH,
+            method: "POST",
+            url: "https://localhost/",
+            headers: &HeaderMap::new(),
+            body: b"{}",
+        };
+        let key = self.scheme.key(&self.generate_secret().secret);
+        key.is_ok_and(|key| self.scheme.sign(&trial, &[key]).is_ok_and(|headers| !headers.is_empty()))
+    }
+
     fn new(description: Description) -> Result<Self, String> {
         let fault = |problem: &str| format!("{}: {problem}", description.name);
         let scheme = preset::find(&description.scheme)
@@ -214,8 +280,15 @@ impl Format {
         let event_id = event.id.to_string();
         headers.insert(WEBHOOK_ID, text_value(&WEBHOOK_ID, &event_id)?);
         headers.insert(ATTEMPT, HeaderValue::from(attempt.number));
+        let (traceparent, tracestate) = trace_context::outbound(event, attempt.attempt_id);
+        headers.insert(TRACEPARENT, text_value(&TRACEPARENT, &traceparent)?);
+        // Of the sender's making: one that no header can hold is no reason not to deliver.
+        if let Some(state) = tracestate.and_then(|state| HeaderValue::from_str(&state).ok()) {
+            headers.insert(TRACESTATE, state);
+        }
         for (name, value) in &self.own {
             if let Some(text) = value.text(event, attempt.attempt_id, attempt.now) {
+                let text = if self.description.percent_headers { percent(&text) } else { text };
                 headers.insert(name.clone(), text_value(name, &text)?);
             }
         }
@@ -271,6 +344,11 @@ impl Value {
             Self::EventTimeMs => time(event.time, SecondsFormat::Millis),
             Self::EventTimeS => time(event.time, SecondsFormat::Secs),
             Self::SignTimeS => time(signed_at, SecondsFormat::Secs),
+            Self::EventSource => Some(match event.source_id {
+                Some(source) => format!("/sources/{source}"),
+                None => format!("/tenants/{}", event.tenant_id),
+            }),
+            Self::CloudeventsVersion => Some("1.0".to_owned()),
             Self::Data => None,
         }
     }
@@ -279,4 +357,21 @@ impl Value {
 /// Line feeds and the like are refused here: nothing can add a header by its value.
 fn text_value(name: &HeaderName, text: &str) -> Result<HeaderValue, FormatError> {
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| FormatError::HeaderValue { name: name.clone() })
+}
+
+/// As `CloudEvents` writes values into headers: blanks, quotes, percent signs and what is not printable ASCII
+/// become `%XX`, byte by byte.
+fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!' | b'#' | b'$' | b'&'..=b'~' => out.push(char::from(byte)),
+            _ => out.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
+        }
+    }
+    out
+}
+
+fn hex_digit(value: u8) -> char {
+    char::from(b"0123456789ABCDEF"[usize::from(value)])
 }

@@ -7,10 +7,16 @@ use zeroize::Zeroizing;
 
 use super::compile::CompiledScheme;
 use super::describe::{Algorithm, Family, KeyEncoding, KeyPart};
+use super::key::Material;
 use super::readings::Reading;
 use crate::secrets::Secret;
 
 const KEY_BYTES: usize = 32;
+
+/// As JSON Web Keys write bytes.
+pub fn base64url(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
 
 /// A secret nobody has seen yet.
 #[derive(Debug, Clone)]
@@ -43,6 +49,20 @@ impl CompiledScheme {
         let reading =
             self.readings.iter().find(|reading| reading.algorithm == algorithm && reading.can_issue())?;
         Some(self.issue(reading))
+    }
+
+    /// The public half of an ed25519 secret that signs; `None` for any other.
+    pub fn public_key(&self, secret: &Secret) -> Option<[u8; 32]> {
+        self.key(secret).ok()?.forms.iter().find_map(|form| match &form.material {
+            Material::Ed25519Private(key) => Some(key.verifying_key().to_bytes()),
+            _ => None,
+        })
+    }
+
+    /// A public key as receivers of this scheme are told it: `whpk_...` for `standard`.
+    pub fn write_public_key(&self, key: &[u8; 32]) -> Option<String> {
+        let public = |one: &&Reading| one.algorithm == Algorithm::Ed25519 && one.part == KeyPart::Public;
+        self.readings.iter().find(public).map(|reading| reading.write(key))
     }
 
     fn issue(&self, reading: &Reading) -> GeneratedSecret {

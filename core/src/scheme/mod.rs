@@ -52,7 +52,7 @@ pub use describe::{
     Normalization, RequireEqual, Scheme, SignatureSpec, TimestampSpec, TimestampUnit, Tolerance, UrlVariant,
 };
 pub use error::{Malformed, SchemeError, SchemeFault, SignError, StatusHint, TokenFault, VerifyError};
-pub use generate::GeneratedSecret;
+pub use generate::{GeneratedSecret, base64url};
 pub use json::JsonFault;
 pub use jwt::{HashClaim, JwtAlgorithm, JwtSpec, UrlClaim, UrlForm};
 pub use key::{Key, KeyError};

@@ -30,6 +30,8 @@ pub struct StoredSecret {
     pub create_time: DateTime<Utc>,
     /// When it stops being accepted; `None`: it is current.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Of an ed25519 key that signs: what anybody may verify by.
+    pub public_key: Option<[u8; 32]>,
 }
 
 /// What is to be sealed for the first time.
@@ -131,6 +133,7 @@ impl Vault {
             sealed,
             create_time: Utc::now(),
             expires_at: new.expires_at,
+            public_key: None,
         })
     }
 

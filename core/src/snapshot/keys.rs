@@ -105,6 +105,7 @@ mod tests {
             sealed: Sealed { key_id: "a".into(), bytes: Vec::new() },
             create_time: DateTime::UNIX_EPOCH,
             expires_at,
+            public_key: None,
         })
     }
 

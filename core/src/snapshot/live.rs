@@ -160,7 +160,7 @@ pub enum ExpressionFault {
 pub struct LiveEndpoint {
     pub endpoint: Endpoint,
     pub url: Url,
-    pub format: &'static Format,
+    pub format: Arc<Format>,
     /// Those it signs with, newest first, expired ones too.
     pub secrets: Vec<Arc<StoredSecret>>,
     /// Why this build cannot send to it. It is paused here then, whatever its row says: its backlog
@@ -209,7 +209,7 @@ impl LiveEndpoint {
             endpoint,
             url: NOWHERE.clone(),
             // Never used; formats are part of the binary, so there is a first one.
-            format: &format::all()[0],
+            format: Arc::clone(&format::all()[0]),
             secrets: Vec::new(),
             headers: SentHeaders::none(),
             tokens: None,
@@ -283,7 +283,7 @@ impl LiveEndpoint {
 /// What a specification comes to.
 struct Read {
     url: Url,
-    format: &'static Format,
+    format: Arc<Format>,
     headers: SentHeaders,
     tokens: Option<Box<AccessTokens>>,
     tls: Option<Box<ReceiverTls>>,
@@ -291,8 +291,7 @@ struct Read {
 
 fn read(spec: &EndpointSpec, secrets: &[Arc<StoredSecret>]) -> Result<Read, String> {
     let url = Url::parse(&spec.url).map_err(|fault| format!("its URL does not parse: {fault}"))?;
-    let format = format::find(&spec.format)
-        .ok_or_else(|| format!("the format `{}` is not in this version", spec.format))?;
+    let format = format::of(&spec.format, spec.custom.as_ref()).map_err(|fault| fault.to_string())?;
     let tokens = match spec.auth.as_deref() {
         Some(EndpointAuth::ClientCredentials(wanted)) => {
             let secret = secrets.iter().find(|secret| secret.name == name::CLIENT_SECRET);
@@ -301,6 +300,6 @@ fn read(spec: &EndpointSpec, secrets: &[Arc<StoredSecret>]) -> Result<Read, Stri
         _ => None,
     };
     let tls = spec.tls.as_deref().map(|tls| Box::new(ReceiverTls::new(tls.clone(), secrets)));
-    let headers = SentHeaders::new(spec, format, secrets)?;
+    let headers = SentHeaders::new(spec, &format, secrets)?;
     Ok(Read { url, format, headers, tokens, tls })
 }

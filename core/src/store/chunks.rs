@@ -102,12 +102,28 @@ pub async fn settled(
          WHERE event_id = ANY($1) AND event_id BETWEEN $2 AND $3 AND run = 0
            AND decision IN ('delivered', 'dead', 'cancelled', 'expired')
         UNION
+        SELECT event_id, endpoint_id FROM attempts_kept
+         WHERE event_id = ANY($1) AND run = 0 AND decision IN ('delivered', 'dead', 'cancelled', 'expired')
+        UNION
         SELECT event_id, endpoint_id FROM queue WHERE event_id = ANY($1) AND run = 0
         UNION
         SELECT event_id, endpoint_id FROM dead_letters WHERE event_id = ANY($1) AND run = 0";
     let Some((ids, least, most)) = bounds(events) else { return Ok(HashSet::new()) };
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most]).await?;
     rows.iter().map(|row| Ok((EventId(row.try_get(0)?), EndpointId(row.try_get(1)?)))).collect()
+}
+
+/// Between which ids the chunks of these events are: a chunk's id is made after those of its events, within the
+/// time a request may take. Clocks may be set meanwhile.
+pub(super) fn chunks_of(least: Uuid, most: Uuid) -> (Uuid, Uuid) {
+    const BEFORE_MS: u128 = 10_000;
+    const AFTER_MS: u128 = 120_000;
+    let shift = |ms: u128| ms << 80;
+    let (least, most) = (least.as_u128(), most.as_u128());
+    (
+        Uuid::from_u128(least.saturating_sub(shift(BEFORE_MS))),
+        Uuid::from_u128(most.saturating_add(shift(AFTER_MS))),
+    )
 }
 
 /// The ids and their range: a plan prunes partitions by the range.
@@ -131,9 +147,12 @@ pub async fn load(client: &Connection, events: &[EventId]) -> Result<Vec<Event>,
         UNION ALL
         SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
           FROM events_kept WHERE id = ANY($1)";
+    // Copied before their partition goes, some are in both for a moment.
+    let mut seen = HashSet::new();
     let Some((ids, least, most)) = bounds(events) else { return Ok(Vec::new()) };
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most]).await?;
     rows.iter()
+        .filter(|row| row.try_get::<_, Uuid>(0).map_or(true, |id| seen.insert(id)))
         .map(|row| {
             Ok(Event {
                 id: EventId(row.try_get(0)?),

@@ -65,7 +65,10 @@ const MATCHING: &str = "d.tenant_id = $1 AND d.event_id >= $2 AND d.event_id < $
                     AND ($7::text IS NULL OR e.event_type = $7)
                     AND ($8::text IS NULL OR e.channel = $8)";
 const WITH_EVENT: &str = "dead_letters AS d
-         LEFT JOIN LATERAL (SELECT event_type, channel FROM events WHERE id = d.event_id LIMIT 1) AS e ON true";
+         LEFT JOIN LATERAL (
+              SELECT event_type, channel FROM events WHERE id = d.event_id
+              UNION ALL
+              SELECT event_type, channel FROM events_kept WHERE id = d.event_id LIMIT 1) AS e ON true";
 const LIVE: &str =
     "EXISTS (SELECT 1 FROM endpoints WHERE endpoints.id = d.endpoint_id AND endpoints.deleted_at IS NULL)";
 

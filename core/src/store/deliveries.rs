@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Error;
+use super::chunks::chunks_of;
 use super::events::IdRange;
 use crate::delivery::{DeadReason, Decision, DeliveryKey};
 use crate::id::{AttemptId, EndpointId, EventId, TenantId};
@@ -176,7 +177,9 @@ const DESCRIBE: &str = "
               FROM unnest($1::uuid[], $2::uuid[], $3::int[]) WITH ORDINALITY AS k (event_id, endpoint_id, run, at)
               LEFT JOIN LATERAL (
                    SELECT event_type, channel, test FROM events
-                    WHERE id = k.event_id AND id BETWEEN $4 AND $5 LIMIT 1) AS e ON true
+                    WHERE id = k.event_id AND id BETWEEN $4 AND $5
+                    UNION ALL
+                   SELECT event_type, channel, test FROM events_kept WHERE id = k.event_id LIMIT 1) AS e ON true
               LEFT JOIN LATERAL (
                    SELECT event_id, due_at FROM queue
                     WHERE event_id = k.event_id AND endpoint_id = k.endpoint_id AND run = k.run LIMIT 1) AS q ON true
@@ -184,14 +187,24 @@ const DESCRIBE: &str = "
                    SELECT reason FROM dead_letters
                     WHERE event_id = k.event_id AND endpoint_id = k.endpoint_id AND run = k.run LIMIT 1) AS d ON true
               LEFT JOIN LATERAL (
-                   SELECT decision, status, error_kind, recorded_at FROM attempts
-                    WHERE event_id = k.event_id AND event_id BETWEEN $4 AND $5
-                      AND endpoint_id = k.endpoint_id AND run = k.run AND decision <> 'stale'
+                   SELECT * FROM (
+                       SELECT attempt_id, decision, status, error_kind, recorded_at FROM attempts
+                        WHERE event_id = k.event_id AND event_id BETWEEN $4 AND $5
+                          AND endpoint_id = k.endpoint_id AND run = k.run AND decision <> 'stale'
+                        UNION ALL
+                       SELECT attempt_id, decision, status, error_kind, recorded_at FROM attempts_kept
+                        WHERE event_id = k.event_id
+                          AND endpoint_id = k.endpoint_id AND run = k.run AND decision <> 'stale') AS made
                     ORDER BY decision = 'delivered' DESC, attempt_id DESC LIMIT 1) AS l ON true
               LEFT JOIN LATERAL (
-                   SELECT count(*)::int AS attempts FROM attempts
-                    WHERE event_id = k.event_id AND event_id BETWEEN $4 AND $5
-                      AND endpoint_id = k.endpoint_id AND run = k.run AND kind = 'request') AS n ON true
+                   SELECT count(*)::int AS attempts FROM (
+                       SELECT attempt_id FROM attempts
+                        WHERE event_id = k.event_id AND event_id BETWEEN $4 AND $5
+                          AND endpoint_id = k.endpoint_id AND run = k.run AND kind = 'request'
+                        UNION
+                       SELECT attempt_id FROM attempts_kept
+                        WHERE event_id = k.event_id
+                          AND endpoint_id = k.endpoint_id AND run = k.run AND kind = 'request') AS made) AS n ON true
            ) AS found
      WHERE ($6::text IS NULL OR event_type = $6) AND ($7::text IS NULL OR channel = $7)
        AND ($8::text IS NULL OR state = $8) AND ($9::int2 IS NULL OR status = $9)
@@ -263,6 +276,7 @@ pub(super) fn read_reason(text: &str) -> Option<DeadReason> {
         DeadReason::Poison,
         DeadReason::FilterFailed,
         DeadReason::TransformFailed,
+        DeadReason::NotRetried,
     ];
     known.into_iter().find(|reason| reason.as_str() == text)
 }
@@ -282,10 +296,13 @@ pub async fn find(
 ) -> Result<Option<DeliveryRow>, Error> {
     // The endpoint tells whose it is: its row stays, if only as a tombstone.
     const TENANT: &str = "
-        SELECT tenant_id, EXISTS (SELECT 1 FROM events WHERE id = $2 AND events.tenant_id = endpoints.tenant_id)
+        SELECT tenant_id, EXISTS (SELECT 1 FROM events WHERE id = $2 AND events.tenant_id = endpoints.tenant_id
+                                  UNION ALL
+                                  SELECT 1 FROM events_kept AS e WHERE id = $2 AND e.tenant_id = endpoints.tenant_id)
                           AS event_stored
           FROM endpoints WHERE id = $1 AND ($3::uuid IS NULL OR tenant_id = $3)";
-    const SETTLED: &str = "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE event_ids @> ARRAY[$1::uuid])";
+    const SETTLED: &str = "
+        SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE id BETWEEN $2 AND $3 AND event_ids @> ARRAY[$1::uuid])";
     let scope = scope.map(|tenant| tenant.0);
     let Some(owner) = client.query_opt(TENANT, &[&key.endpoint_id.0, &key.event_id.0, &scope]).await? else {
         return Ok(None);
@@ -302,7 +319,8 @@ pub async fn find(
     if !event_stored || key.run != 0 {
         return Ok(None);
     }
-    let settled: bool = client.query_one(SETTLED, &[&key.event_id.0]).await?.try_get(0)?;
+    let (first, last) = chunks_of(key.event_id.0, key.event_id.0);
+    let settled: bool = client.query_one(SETTLED, &[&key.event_id.0, &first, &last]).await?.try_get(0)?;
     // What was settled since the first look is recorded now.
     let Some(mut row) = look().await? else { return Ok(None) };
     if !is_recorded(&row) {
@@ -313,13 +331,17 @@ pub async fn find(
 
 /// The newest [`ATTEMPTS_SHOWN_MAX`] attempts of a delivery, oldest first.
 pub async fn attempts(client: &impl GenericClient, key: DeliveryKey) -> Result<Vec<AttemptRow>, Error> {
-    const SQL: &str = "
-        SELECT attempt_id, attempt, kind, decision, started_at, duration_us, url, request_headers, status,
-               response_headers, response_body, error_kind, error_message
-          FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
-         ORDER BY attempt_id DESC LIMIT $4";
+    const COLUMNS: &str = "
+        attempt_id, attempt, kind, decision, started_at, duration_us, url, request_headers, status,
+        response_headers, response_body, error_kind, error_message";
+    let sql = format!(
+        "SELECT {COLUMNS} FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+          UNION
+         SELECT {COLUMNS} FROM attempts_kept WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+          ORDER BY attempt_id DESC LIMIT $4"
+    );
     let rows =
-        client.query(SQL, &[&key.event_id.0, &key.endpoint_id.0, &key.run, &ATTEMPTS_SHOWN_MAX]).await?;
+        client.query(&sql, &[&key.event_id.0, &key.endpoint_id.0, &key.run, &ATTEMPTS_SHOWN_MAX]).await?;
     rows.iter().rev().map(read_attempt).collect()
 }
 

@@ -193,9 +193,13 @@ pub async fn count(client: &impl GenericClient, tenant: TenantId) -> Result<i64,
     Ok(client.query_one(SQL, &[&tenant.0]).await?.try_get(0)?)
 }
 
-/// Forgets what counts towards disabling, and the pause of the breaker.
+/// Forgets what counts towards disabling. That it had been disabled is remembered until its next success.
 pub async fn forget_failures(client: &impl GenericClient, id: EndpointId) -> Result<(), Error> {
-    client.execute("DELETE FROM endpoint_health WHERE endpoint_id = $1", &[&id.0]).await?;
+    const FORGET: &str = "DELETE FROM endpoint_health WHERE endpoint_id = $1 AND NOT told";
+    const BEGIN_ANEW: &str = "
+        UPDATE endpoint_health SET failures = 0, failing_since = NULL WHERE endpoint_id = $1";
+    client.execute(FORGET, &[&id.0]).await?;
+    client.execute(BEGIN_ANEW, &[&id.0]).await?;
     Ok(())
 }
 

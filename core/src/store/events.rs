@@ -109,7 +109,11 @@ pub async fn find(
 ) -> Result<Option<EventRow>, Error> {
     let sql = format!(
         "SELECT {SUMMARY}, headers, body FROM events
-          WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)"
+          WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
+          UNION ALL
+         SELECT {SUMMARY}, headers, body FROM events_kept
+          WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
+          LIMIT 1"
     );
     let Some(row) = client.query_opt(&sql, &[&id.0, &scope.map(|tenant| tenant.0)]).await? else {
         return Ok(None);

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{Connection, Error, config_writes};
-use crate::id::EndpointId;
+use super::{Connection, Error, config_writes, own_events};
+use crate::id::{EndpointId, TenantId};
+use crate::own_event::{ENDPOINT_RECOVERED, OwnEvent};
 
 /// What an endpoint has to show after a failure was added.
 #[derive(Debug, Clone, Copy)]
@@ -17,14 +17,27 @@ pub struct Failing {
     pub failing_for: Duration,
 }
 
-/// A success ends the count.
+/// A success ends the count. Where it had been told that the endpoint was disabled, it is told that it
+/// works again, in the same statement.
 pub async fn succeeded(client: &Connection, endpoints: &[EndpointId]) -> Result<(), Error> {
     const SQL: &str = "
-        WITH locked AS MATERIALIZED (
-            SELECT endpoint_id FROM endpoint_health WHERE endpoint_id = ANY($1) ORDER BY endpoint_id FOR UPDATE)
-        DELETE FROM endpoint_health AS h USING locked WHERE h.endpoint_id = locked.endpoint_id";
+        WITH asked AS (
+            SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS a (endpoint_id, shown_id, event_id)),
+        locked AS MATERIALIZED (
+            SELECT endpoint_id FROM endpoint_health WHERE endpoint_id = ANY($1) ORDER BY endpoint_id FOR UPDATE),
+        ended AS (
+            DELETE FROM endpoint_health AS h USING locked WHERE h.endpoint_id = locked.endpoint_id
+            RETURNING h.endpoint_id, h.told)
+        INSERT INTO own_events (id, tenant_id, event_type, body)
+        SELECT a.event_id, e.tenant_id, $4::text, convert_to(json_build_object(
+                   'endpoint_id', a.shown_id, 'endpoint_name', e.name,
+                   'time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'))::text, 'UTF8')
+          FROM ended JOIN asked AS a USING (endpoint_id) JOIN endpoints AS e ON e.id = ended.endpoint_id
+         WHERE ended.told AND e.deleted_at IS NULL";
     let ids = sorted(endpoints);
-    client.execute(&client.prepare_cached(SQL).await?, &[&ids]).await?;
+    let shown: Vec<String> = ids.iter().map(|id| EndpointId(*id).to_string()).collect();
+    let fresh: Vec<Uuid> = ids.iter().map(|_| Uuid::now_v7()).collect();
+    client.execute(&client.prepare_cached(SQL).await?, &[&ids, &shown, &fresh, &ENDPOINT_RECOVERED]).await?;
     Ok(())
 }
 
@@ -58,10 +71,10 @@ pub async fn failed(client: &Connection, mut counts: Vec<(EndpointId, i32)>) -> 
         .collect()
 }
 
-/// Disables an endpoint, unless it had a success meanwhile or is no longer enabled; returns whether
-/// it did. `failing_for` of `None` disables whatever the counts say (a 410).
+/// Disables an endpoint, and tells so, unless it had a success meanwhile or is no longer enabled; returns
+/// whether it did. The success of a test does not count. `failing_for` of `None` disables whatever the counts say (a 410).
 pub async fn disable(
-    client: &mut Client,
+    client: &mut Connection,
     endpoint: EndpointId,
     reason: &str,
     failing_for: Option<Duration>,
@@ -69,10 +82,15 @@ pub async fn disable(
     const SUCCESS_SINCE: &str = "
         SELECT EXISTS (SELECT 1 FROM attempts AS a JOIN endpoint_health AS h USING (endpoint_id)
                         WHERE a.endpoint_id = $1 AND a.decision = 'delivered'
-                          AND a.recorded_at > h.failing_since)";
+                          AND a.recorded_at > h.failing_since
+                          AND NOT coalesce((SELECT e.test FROM events AS e WHERE e.id = a.event_id LIMIT 1), false))";
     const DISABLE: &str = "
         UPDATE endpoints SET state = 'disabled', disabled_reason = $2, config_version = $3, update_time = now()
-         WHERE id = $1 AND state = 'enabled' AND deleted_at IS NULL";
+         WHERE id = $1 AND state = 'enabled' AND deleted_at IS NULL
+        RETURNING tenant_id, name";
+    const TOLD: &str = "
+        INSERT INTO endpoint_health (endpoint_id, failures, told) VALUES ($1, 0, true)
+        ON CONFLICT (endpoint_id) DO UPDATE SET told = true";
     let transaction = client.transaction().await?;
     let version = config_writes::begin(&transaction).await?;
     if failing_for.is_some() {
@@ -84,11 +102,14 @@ pub async fn disable(
             return Ok(false);
         }
     }
-    let changed = transaction.execute(DISABLE, &[&endpoint.0, &reason, &version]).await?;
-    if changed == 0 {
+    let Some(row) = transaction.query_opt(DISABLE, &[&endpoint.0, &reason, &version]).await? else {
         transaction.rollback().await?;
         return Ok(false);
-    }
+    };
+    let tenant = TenantId(row.try_get("tenant_id")?);
+    let event = OwnEvent::endpoint_disabled(tenant, endpoint, row.try_get("name")?, reason);
+    own_events::insert(&transaction, &[event]).await?;
+    transaction.execute(TOLD, &[&endpoint.0]).await?;
     transaction.commit().await?;
     Ok(true)
 }

@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 
 pub mod api_keys;
 pub mod audit;
+pub mod audit_log;
 pub mod bindings;
 pub mod chunks;
 pub mod config_writes;
@@ -23,6 +24,7 @@ pub mod events;
 pub mod health;
 pub mod journal;
 pub mod operations;
+pub mod own_events;
 pub mod partitions;
 pub mod payload_sweeps;
 pub mod payloads;
@@ -31,10 +33,12 @@ pub mod record;
 pub mod rejections;
 pub mod replays;
 pub mod replicas;
+pub mod retention;
 pub mod snapshots;
 pub mod sources;
 pub mod stats;
 pub mod stored_secrets;
+pub mod tenants;
 pub mod test_events;
 pub mod unsealings;
 
@@ -69,6 +73,10 @@ pub enum Error {
     Schema { found: i32, needed: i32 },
     #[error("a row of {table} can't be read: {problem}")]
     Row { table: &'static str, problem: String },
+    #[error(
+        "the janitor's session does not hold its lock: a pooler stands before Postgres, set postgres.direct_url"
+    )]
+    NotTheJanitor,
     #[error("postgres did not answer within {0:?}")]
     TimedOut(Duration),
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Error, Pool};
 use crate::bootstrap::Shutdown;
 
-const TABLES: [&str; 2] = ["events", "attempts"];
+pub(super) const TABLES: [&str; 2] = ["events", "attempts"];
 const DAYS_BEHIND: u64 = 1;
 const DAYS_AHEAD: u64 = 3;
 const CHECK_EVERY: Duration = Duration::from_secs(3600);
@@ -22,7 +22,7 @@ const LOCK_TIMEOUT_MS: u64 = 2000;
 const TRIES: u32 = 3;
 
 /// The smallest id that can be made on that day.
-fn first_id_of(day: NaiveDate) -> Uuid {
+pub(super) fn first_id_of(day: NaiveDate) -> Uuid {
     let unix_ms = day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis();
     Uuid::from_u128(u128::try_from(unix_ms).unwrap_or(0) << 80)
 }

@@ -80,10 +80,16 @@ pub async fn claim_due(
                AND q.owner IS NULL
             RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt, q.due_at, q.priority,
                       CASE WHEN q.attempt = 0 THEN 0 ELSE (
-                          SELECT count(*) FROM attempts AS a
-                           WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
-                             AND a.kind = 'request' AND a.decision <> 'stale'
-                             AND a.recorded_at >= q.budget_from)::int END AS used,
+                          SELECT count(*) FROM (
+                              SELECT a.attempt_id FROM attempts AS a
+                               WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
+                                 AND a.kind = 'request' AND a.decision <> 'stale'
+                                 AND a.recorded_at >= q.budget_from
+                              UNION
+                              SELECT a.attempt_id FROM attempts_kept AS a
+                               WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
+                                 AND a.kind = 'request' AND a.decision <> 'stale'
+                                 AND a.recorded_at >= q.budget_from) AS made)::int END AS used,
                       extract(epoch FROM now() - q.budget_from)::float8 AS waited_s
         )
         SELECT event_id, endpoint_id, run, tenant_id, attempt, due_at, used, waited_s

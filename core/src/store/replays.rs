@@ -4,6 +4,7 @@ use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::Error;
+use super::chunks::chunks_of;
 use super::events::EventQuery;
 use crate::id::{EndpointId, EventId, TenantId};
 
@@ -151,7 +152,8 @@ pub async fn enqueue(
             SELECT w.event_id, w.endpoint_id FROM unnest($1::uuid[], $2::uuid[]) AS w (event_id, endpoint_id)
               JOIN stored ON stored.id = w.event_id),
         open AS MATERIALIZED (
-            SELECT unnest(event_ids) AS event_id FROM outbox WHERE $6 AND event_ids && $1::uuid[]),
+            SELECT unnest(event_ids) AS event_id FROM outbox
+             WHERE $6 AND id BETWEEN $7 AND $8 AND event_ids && $1::uuid[]),
         known AS (
             SELECT w.event_id, w.endpoint_id, a.run AS attempted, a.delivered, q.run AS queued, d.run AS died
               FROM wanted AS w
@@ -179,6 +181,9 @@ pub async fn enqueue(
     };
     let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
         deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
-    let queued = client.execute(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing]).await?;
+    let chunks = chunks_of(least, most);
+    let queued = client
+        .execute(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing, &chunks.0, &chunks.1])
+        .await?;
     Ok(queued as i64)
 }

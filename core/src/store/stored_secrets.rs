@@ -10,10 +10,10 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Error;
-use crate::id::{SecretId, TenantId};
+use crate::id::{EndpointId, SecretId, TenantId};
 use crate::secrets::{Sealed, StoredSecret};
 
-const COLUMNS: &str = "id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at";
+const COLUMNS: &str = "id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, public_key";
 /// How long a version that is not valid any more is kept, to tell a repeated call by.
 const KEPT_AFTER_EXPIRY_DAYS: i32 = 30;
 
@@ -26,6 +26,8 @@ fn read(row: &Row) -> Result<StoredSecret, Error> {
         sealed: Sealed { key_id: row.try_get("key_id")?, bytes: row.try_get("sealed")? },
         create_time: row.try_get("create_time")?,
         expires_at: row.try_get("expires_at")?,
+        // A CHECK constraint says how long it is.
+        public_key: row.try_get::<_, Option<Vec<u8>>>("public_key")?.and_then(|key| key.try_into().ok()),
     })
 }
 
@@ -36,8 +38,9 @@ pub async fn insert(
     config_version: i64,
 ) -> Result<(), Error> {
     const SQL: &str = "
-        INSERT INTO secrets (id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, config_version)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        INSERT INTO secrets (id, tenant_id, owner_id, name, key_id, sealed, create_time, expires_at, config_version,
+                             public_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     client
         .execute(
             SQL,
@@ -51,6 +54,7 @@ pub async fn insert(
                 &secret.create_time,
                 &secret.expires_at,
                 &config_version,
+                &secret.public_key.as_ref().map(<[u8; 32]>::as_slice),
             ],
         )
         .await?;
@@ -123,4 +127,24 @@ pub async fn delete(client: &impl GenericClient, id: SecretId) -> Result<(), Err
 pub async fn delete_of_owner(client: &impl GenericClient, owner: Uuid) -> Result<(), Error> {
     client.execute("DELETE FROM secrets WHERE owner_id = $1", &[&owner]).await?;
     Ok(())
+}
+
+/// The public halves of the keys by which an endpoint signs now, newest first.
+pub async fn public_keys(
+    client: &impl GenericClient,
+    endpoint: EndpointId,
+) -> Result<Vec<(SecretId, [u8; 32])>, Error> {
+    const SQL: &str = "
+        SELECT s.id, s.public_key FROM secrets AS s JOIN endpoints AS e ON e.id = s.owner_id
+         WHERE s.owner_id = $1 AND e.deleted_at IS NULL AND s.public_key IS NOT NULL
+           AND (s.expires_at IS NULL OR s.expires_at > now())
+         ORDER BY s.id DESC";
+    let mut found = Vec::new();
+    for row in client.query(SQL, &[&endpoint.0]).await? {
+        // A CHECK constraint says how long it is.
+        if let Ok(key) = row.try_get::<_, Vec<u8>>(1)?.try_into() {
+            found.push((SecretId(row.try_get(0)?), key));
+        }
+    }
+    Ok(found)
 }

@@ -176,3 +176,42 @@ fn slow_endpoints_are_not_starved_by_prompt_ones() {
     }
     assert!(served);
 }
+
+#[test]
+fn a_rated_endpoint_starts_as_many_as_it_has_tokens_and_asks_once() {
+    let mut site = Site::new(100);
+    let (tenant, endpoint) = (TenantId::new(), EndpointId::new());
+    let limits = Limits { concurrency: 4, rate: Some(10.0) };
+    for _ in 0..6 {
+        assert_eq!(site.turns.place(&job(tenant, endpoint), limits, site.now), Placed::InLane);
+    }
+    assert!(site.start_all().is_empty());
+    assert_eq!(site.turns.thirsty(), [endpoint], "however many wait");
+    assert_eq!(
+        site.turns.wants(endpoint, Some(10.0), site.now),
+        Some((10.0, 4)),
+        "no more than its concurrency"
+    );
+    site.turns.grant(endpoint, 2, site.now);
+    let out = site.start_all();
+    assert_eq!(out.len(), 2);
+    assert_eq!(site.turns.wants(endpoint, Some(10.0), site.now), Some((10.0, 2)));
+    site.turns.grant(endpoint, 2, site.now);
+    let more = site.start_all();
+    assert_eq!(site.turns.wants(endpoint, Some(10.0), site.now), None, "nothing could go: nobody asks");
+    site.end(out, PROMPT);
+    assert_eq!(site.turns.thirsty(), [endpoint], "now something could");
+    // Without a rate the rest goes.
+    assert_eq!(site.turns.wants(endpoint, None, site.now), None);
+    assert_eq!(site.start_all().len() + more.len(), 4);
+    assert!(site.turns.thirsty().is_empty());
+}
+
+#[test]
+fn what_a_rate_keeps_waiting_stays_in_postgres() {
+    let mut site = Site::new(100);
+    let (tenant, endpoint) = (TenantId::new(), EndpointId::new());
+    let limits = Limits { concurrency: 4, rate: Some(10.0) };
+    assert_eq!(site.turns.place(&job(tenant, endpoint), limits, site.now), Placed::InLane);
+    assert_eq!(site.turns.room_for_due(endpoint, site.now), Some(19), "what goes in two seconds");
+}

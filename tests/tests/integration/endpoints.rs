@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bowline_proto::v1::event_service_client::EventServiceClient;
 use bowline_proto::v1::{self, DeliveryState, EndpointState};
 use bowline_tests::{BOUND, Provider, Receiver, Reply, Stack, admin};
 use tonic::Code;
+use tonic::codegen::Service;
 
 #[tokio::test]
 async fn types_and_channels_choose() {
@@ -156,4 +158,65 @@ async fn an_event_nobody_wants_is_settled_at_once() {
     stack.await_quiet().await;
     let request = v1::GetEventRequest { id };
     stack.admin().events().get_event(request).await.expect("it is kept");
+}
+
+#[tokio::test]
+async fn a_page_of_large_endpoints_ends_before_a_client_refuses_it() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let mut made = Vec::new();
+    for _ in 0..40 {
+        let headers = (0..32).map(|number| (format!("x-padding-{number}"), "x".repeat(4096))).collect();
+        let large = v1::Endpoint { headers, ..admin::endpoint("https://hooks.example.com/in") };
+        made.push(admin.endpoint(large).await.0);
+    }
+    let (mut seen, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = v1::ListEndpointsRequest { page_size: 1000, page_token, ..Default::default() };
+        let page = admin.endpoints().list_endpoints(request).await.unwrap().into_inner();
+        seen.extend(page.endpoints.into_iter().map(|endpoint| endpoint.id));
+        (pages, page_token) = (pages + 1, page.next_page_token);
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (made, 2), "5 MiB in pages of 3");
+}
+
+/// Sends what a client writes to another method.
+#[derive(Clone)]
+struct Misdirected<S>(S);
+
+impl<S> Service<http::Request<tonic::body::Body>> for Misdirected<S>
+where
+    S: Service<http::Request<tonic::body::Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<tonic::body::Body>) -> S::Future {
+        let uri =
+            request.uri().to_string().replace("EventService/PublishEvent", "EndpointService/CreateEndpoint");
+        *request.uri_mut() = uri.parse().unwrap();
+        self.0.call(request)
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_none_of_its_method_is_the_callers_mistake() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let mut client = EventServiceClient::new(Misdirected(stack.admin().channel()));
+    let message = v1::PublishEventRequest {
+        event_type: "order.created".into(),
+        body: b"{}".as_slice().into(),
+        ..Default::default()
+    };
+    let refused = client.publish_event(message).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().starts_with("failed to decode Protobuf message"), "{refused:?}");
 }

@@ -11,6 +11,7 @@ use super::auth::AuthFlags;
 use super::retry::{DisableFlags, RetryFlags};
 use crate::command::{duration, header, key_value};
 use crate::failure::Failure;
+use crate::scheme_file;
 
 /// The fields of an endpoint that its caller decides, but for the name.
 #[derive(Debug, Args)]
@@ -18,7 +19,8 @@ pub(super) struct EndpointFields {
     /// Where to POST
     #[arg(long)]
     url: Option<String>,
-    /// Wire format: standard, chimpbase, rkt, chatbase, connectgain, chatblocks, raw; default: standard
+    /// Wire format: standard, chimpbase, rkt, chatbase, connectgain, chatblocks, cloudevents, custom,
+    /// raw; default: standard
     #[arg(long)]
     format: Option<String>,
     /// Only events of this type: order.created, order.* or *; may be repeated; default: all
@@ -33,6 +35,12 @@ pub(super) struct EndpointFields {
     /// CEL: a map to send in place of the event's data
     #[arg(long, value_name = "CEL")]
     transform: Option<String>,
+    /// Of format custom: file with the scheme that signs, as TOML or JSON (docs/schemes.md)
+    #[arg(long, value_name = "FILE", help_heading = "Format custom")]
+    custom_scheme: Option<PathBuf>,
+    /// Of format custom: a header and what stands there, such as x-event=event_type; may be repeated
+    #[arg(long = "custom-header", value_parser = key_value, value_name = "NAME=VALUE", help_heading = "Format custom")]
+    custom_headers: Vec<(String, String)>,
     /// A header to send along; may be repeated
     #[arg(long = "header", value_parser = header, value_name = "NAME: VALUE")]
     headers: Vec<(String, String)>,
@@ -47,6 +55,9 @@ pub(super) struct EndpointFields {
     /// Requests out at once, in each dispatcher; default: 16
     #[arg(long, value_name = "N")]
     concurrency: Option<u32>,
+    /// Requests a second, over all dispatchers together; default: as many as come
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
     #[command(flatten)]
     retry: RetryFlags,
     #[command(flatten)]
@@ -71,9 +82,11 @@ pub(super) enum Clear {
     Timeout,
     Retry,
     Concurrency,
+    Rate,
     Disable,
     DisplayName,
     Labels,
+    CustomFormat,
 }
 
 impl Clear {
@@ -89,9 +102,11 @@ impl Clear {
             Self::Timeout => "timeout",
             Self::Retry => "retry",
             Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
             Self::Disable => "disable",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
+            Self::CustomFormat => "custom_format",
         }
     }
 }
@@ -119,6 +134,17 @@ impl EndpointFields {
         if let Some(path) = self.headers_file.take() {
             self.headers.extend(headers_of(&path)?);
         }
+        if self.custom_scheme.is_some() || !self.custom_headers.is_empty() {
+            let mut custom = current.custom_format.clone().unwrap_or_default();
+            if let Some(path) = &self.custom_scheme {
+                custom.scheme = Some(scheme_file::read(path)?);
+            }
+            if !self.custom_headers.is_empty() {
+                custom.headers = self.custom_headers.drain(..).collect();
+            }
+            endpoint.custom_format = Some(custom);
+            fields.push("custom_format");
+        }
         macro_rules! take {
             ($($field:ident),*) => {$(
                 if let Some(value) = self.$field {
@@ -135,7 +161,7 @@ impl EndpointFields {
                 }
             )*};
         }
-        take!(url, format, filter, transform, concurrency, display_name);
+        take!(url, format, filter, transform, concurrency, rate, display_name);
         take_all!(event_types, channels, headers, labels);
         if let Some(auth) = self.auth.auth(current.auth.as_ref())? {
             endpoint.auth = Some(auth);

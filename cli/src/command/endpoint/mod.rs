@@ -60,8 +60,28 @@ pub struct CreateEndpoint {
     /// Makes the call safe to repeat for 24 h
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     request_id: String,
+    /// Which secret to generate: one that is shared, or a key pair of which receivers get the public half
+    #[arg(long, value_enum, value_name = "KIND", help_heading = "Secret")]
+    secret_kind: Option<SecretKind>,
     #[command(flatten)]
     secret: SecretInput,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SecretKind {
+    Hmac,
+    Ed25519,
+}
+
+impl SecretKind {
+    fn wire(kind: Option<Self>) -> i32 {
+        let kind = match kind {
+            None => v1::SecretKind::Unspecified,
+            Some(Self::Hmac) => v1::SecretKind::Hmac,
+            Some(Self::Ed25519) => v1::SecretKind::Ed25519,
+        };
+        kind.into()
+    }
 }
 
 /// The one that is meant.
@@ -140,6 +160,9 @@ pub struct RotateSecret {
     /// How long the old secret stays valid beside the new one, such as 24h; default: not at all
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     overlap: Option<prost_types::Duration>,
+    /// Which secret to generate; default: the kind it has now
+    #[arg(long, value_enum, value_name = "KIND", help_heading = "Secret")]
+    secret_kind: Option<SecretKind>,
     #[command(flatten)]
     secret: SecretInput,
 }
@@ -191,7 +214,9 @@ pub async fn run(command: EndpointCommand, admin: &Admin, tenant: &str, form: Fo
         EndpointCommand::RotateSecret(rotate) => {
             let id = name::endpoint_id(admin, tenant, &rotate.endpoint.which).await?;
             let secret = rotate.secret.read()?.unwrap_or_default();
-            let request = v1::RotateEndpointSecretRequest { id, secret, overlap: rotate.overlap };
+            let secret_kind = SecretKind::wire(rotate.secret_kind);
+            let request =
+                v1::RotateEndpointSecretRequest { id, secret, overlap: rotate.overlap, secret_kind };
             let response = admin.endpoints().rotate_endpoint_secret(request).await?.into_inner();
             with_secret(response.endpoint, response.secret, form)
         }
@@ -235,6 +260,7 @@ async fn make(create: CreateEndpoint, admin: &Admin, tenant: &str, form: Form) -
         secret: create.secret.read()?.unwrap_or_default(),
         request_id: create.request_id,
         endpoint: Some(endpoint),
+        secret_kind: SecretKind::wire(create.secret_kind),
     };
     let response = admin.endpoints().create_endpoint(request).await?.into_inner();
     with_secret(response.endpoint, response.secret, form)
@@ -289,6 +315,7 @@ fn with_secret(endpoint: Option<v1::Endpoint>, secret: String, form: Form) -> Re
         ("format", new.endpoint.format.clone()),
         ("secret", new.secret.clone()),
         ("", shown_once(&new.secret)),
+        ("public keys", new.endpoint.jwks_url.clone()),
     ];
     output::one(form, &new, &lines)
 }
@@ -314,9 +341,11 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("tls", endpoint.tls.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("timeout", endpoint.timeout.clone()),
         ("concurrency", endpoint.concurrency.to_string()),
+        ("rate", endpoint.rate_line()),
         ("retry", endpoint.retry.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("disabled after", endpoint.disable.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("secrets", secrets.join("; ")),
+        ("public keys", endpoint.jwks_url.clone()),
         ("created", endpoint.create_time.clone()),
         ("updated", endpoint.update_time.clone()),
         ("etag", endpoint.etag.clone()),

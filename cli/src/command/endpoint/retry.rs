@@ -20,7 +20,7 @@ pub(super) struct RetryFlags {
         help_heading = "Retry"
     )]
     retry_schedule: Vec<prost_types::Duration>,
-    /// Each wait of the schedule is shifted by up to this share of itself; 0 to 1, default: 0.2
+    /// Each wait of the schedule, or the fixed one, is shifted by up to this share of itself; 0 to 1, default: 0.2
     #[arg(long, value_name = "SHARE", help_heading = "Retry")]
     retry_jitter: Option<f64>,
     /// Waits that grow, instead of a schedule: random, up to a bound that is multiplied each time
@@ -35,6 +35,19 @@ pub(super) struct RetryFlags {
     /// With --retry-exponential, the largest bound; default: 24h
     #[arg(long, value_parser = duration, value_name = "DURATION", help_heading = "Retry")]
     retry_max: Option<prost_types::Duration>,
+    /// The same wait after each failure, such as 30s or 500ms
+    #[arg(
+        long,
+        value_parser = duration,
+        conflicts_with_all = ["retry_schedule", "retry_exponential"],
+        value_name = "DURATION",
+        help_heading = "Retry"
+    )]
+    retry_fixed: Option<prost_types::Duration>,
+    /// What statuses mean here: 404=dead, 5xx=30s (waits so long) or 410=retry; 404,420-429=dead names several; may
+    /// be repeated, the first that fits counts. A change replaces all of them
+    #[arg(long = "on-status", value_parser = on_status, value_name = "STATUSES=WHAT", help_heading = "Retry")]
+    overrides: Vec<v1::StatusOverride>,
     /// Attempts in all; default: one more than the schedule has waits
     #[arg(long, value_name = "N", help_heading = "Retry")]
     max_attempts: Option<u32>,
@@ -59,6 +72,8 @@ impl RetryFlags {
             && self.retry_jitter.is_none()
             && !self.retry_exponential
             && grown.is_none()
+            && self.retry_fixed.is_none()
+            && self.overrides.is_empty()
             && self.max_attempts.is_none()
             && self.retry_max_age.is_none();
         if nothing {
@@ -77,6 +92,9 @@ impl RetryFlags {
             None => {}
         }
         policy.max_age = self.retry_max_age.or(policy.max_age);
+        if !self.overrides.is_empty() {
+            policy.overrides.clone_from(&self.overrides);
+        }
         Ok(Some(policy))
     }
 
@@ -88,6 +106,12 @@ impl RetryFlags {
             };
             let waits = self.retry_schedule.clone();
             policy.backoff = Some(Backoff::Schedule(v1::ScheduleBackoff { waits, jitter }));
+        } else if let Some(wait) = self.retry_fixed {
+            let jitter = match &policy.backoff {
+                Some(Backoff::Fixed(fixed)) => fixed.jitter,
+                _ => None,
+            };
+            policy.backoff = Some(Backoff::Fixed(v1::FixedBackoff { wait: Some(wait), jitter }));
         } else if self.retry_exponential && !matches!(policy.backoff, Some(Backoff::Exponential(_))) {
             policy.backoff = Some(Backoff::Exponential(v1::ExponentialBackoff::default()));
         }
@@ -102,11 +126,34 @@ impl RetryFlags {
                 schedule.jitter = jitter.or(schedule.jitter);
                 Ok(())
             }
+            (Some(Backoff::Fixed(fixed)), None, jitter) => {
+                fixed.jitter = jitter.or(fixed.jitter);
+                Ok(())
+            }
             (None, None, None) => Ok(()),
             (_, Some(flag), _) => Err(Failure::Usage(format!("{flag} needs --retry-exponential"))),
-            (_, None, Some(_)) => Err(Failure::Usage("--retry-jitter needs --retry-schedule".to_owned())),
+            (_, None, Some(_)) => {
+                Err(Failure::Usage("--retry-jitter needs --retry-schedule or --retry-fixed".to_owned()))
+            }
         }
     }
+}
+
+/// `404,5xx=dead`
+fn on_status(text: &str) -> Result<v1::StatusOverride, String> {
+    let (statuses, what) =
+        text.split_once('=').ok_or("expected STATUSES=WHAT, such as 404=dead or 5xx=30s")?;
+    let (action, wait) = match what {
+        "dead" => (v1::StatusAction::Dead, None),
+        "retry" => (v1::StatusAction::Retry, None),
+        wait => {
+            let wait = duration(wait)
+                .map_err(|_| format!("`{wait}` is neither dead, retry nor a wait such as 30s"))?;
+            (v1::StatusAction::Retry, Some(wait))
+        }
+    };
+    let statuses = statuses.split(',').map(|status| status.trim().to_owned()).collect();
+    Ok(v1::StatusOverride { statuses, action: action.into(), wait })
 }
 
 fn schedule_length(policy: &v1::RetryPolicy) -> Option<usize> {
@@ -161,7 +208,7 @@ mod tests {
     fn scheduled(waits: &[i64], jitter: Option<f64>, max_attempts: u32) -> v1::RetryPolicy {
         let waits = waits.iter().copied().map(seconds).collect();
         let backoff = Some(Backoff::Schedule(v1::ScheduleBackoff { waits, jitter }));
-        v1::RetryPolicy { max_attempts, backoff, max_age: None }
+        v1::RetryPolicy { max_attempts, backoff, ..v1::RetryPolicy::default() }
     }
 
     #[test]
@@ -196,6 +243,21 @@ mod tests {
         let policy = flags.over(Some(&scheduled(&[1], None, 2))).unwrap().unwrap();
         let expected = v1::ExponentialBackoff { initial: Some(seconds(1)), factor: 3.0, max: None };
         assert_eq!((policy.backoff, policy.max_attempts), (Some(Backoff::Exponential(expected)), 0));
+    }
+
+    #[test]
+    fn a_fixed_wait_and_what_statuses_mean() {
+        let flags = RetryFlags {
+            retry_fixed: Some(seconds(9)),
+            overrides: vec![on_status("404,5xx=dead").unwrap(), on_status("410=30s").unwrap()],
+            ..RetryFlags::default()
+        };
+        let policy = flags.over(Some(&scheduled(&[1], Some(0.1), 2))).unwrap().unwrap();
+        let fixed = v1::FixedBackoff { wait: Some(seconds(9)), jitter: None };
+        assert_eq!((policy.backoff, policy.max_attempts), (Some(Backoff::Fixed(fixed)), 0));
+        assert_eq!(policy.overrides[0].statuses, ["404", "5xx"]);
+        assert_eq!(policy.overrides[1].wait, Some(seconds(30)));
+        assert!(on_status("404").is_err() && on_status("404=perhaps").is_err());
     }
 
     #[test]

@@ -50,14 +50,18 @@ pub async fn retry(
          WHERE event_id = $1 AND endpoint_id = $2 AND run = $3 AND priority >= 0
         RETURNING owner IS NOT NULL";
     const LIVE: &str = "SELECT 1 FROM endpoints WHERE id = $1 AND deleted_at IS NULL";
-    // Locked, so that its body does not go before the row of the queue is there to keep it.
-    const STORED: &str = "SELECT 1 FROM events WHERE id = $1 AND body_dropped_at IS NULL FOR SHARE";
-    const KEPT: &str = "SELECT 1 FROM events_kept WHERE id = $1 AND body_dropped_at IS NULL";
+    // Locked, so that neither it nor its body goes before the row of the queue is there to keep them.
+    const STORED: [&str; 2] = [
+        "SELECT 1 FROM events WHERE id = $1 AND body_dropped_at IS NULL FOR SHARE",
+        "SELECT 1 FROM events_kept WHERE id = $1 AND body_dropped_at IS NULL FOR SHARE",
+    ];
     const QUEUE: &str = "
         WITH risen AS (DELETE FROM dead_letters WHERE event_id = $1 AND endpoint_id = $2 AND run = $3)
         INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt)
-        SELECT $1, $2, $3, $4, now(), coalesce(max(attempt), 0) FROM attempts
-         WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+        SELECT $1, $2, $3, $4, now(), coalesce(max(attempt), 0)
+          FROM (SELECT attempt FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+                UNION ALL
+                SELECT attempt FROM attempts_kept WHERE event_id = $1 AND endpoint_id = $2 AND run = $3) AS made
         ON CONFLICT DO NOTHING";
     let ids: (Uuid, Uuid, i32) = (key.event_id.0, key.endpoint_id.0, key.run);
     client.execute(ALONE, &[&key.to_string()]).await?;
@@ -78,8 +82,11 @@ pub async fn retry(
         Some(row) => return Ok(Retried::Refused(row.state)),
         None => return Ok(Retried::Refused(DeliveryState::Unmatched)),
     }
-    let stored = client.query_opt(STORED, &[&ids.0]).await?;
-    if stored.is_none() && client.query_opt(KEPT, &[&ids.0]).await?.is_none() {
+    let mut stored = false;
+    for sql in STORED {
+        stored = stored || client.query_opt(sql, &[&ids.0]).await?.is_some();
+    }
+    if !stored {
         return Ok(Retried::BodyGone);
     }
     client.execute(QUEUE, &[&ids.0, &ids.1, &ids.2, &tenant.0]).await?;

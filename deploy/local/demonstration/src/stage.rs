@@ -126,9 +126,8 @@ impl Stage {
                 format: format.to_owned(),
                 event_types: event_types.iter().map(ToString::to_string).collect(),
                 retry: Some(v1::RetryPolicy {
-                    max_attempts: 0,
                     backoff: Some(v1::retry_policy::Backoff::Schedule(schedule)),
-                    max_age: None,
+                    ..v1::RetryPolicy::default()
                 }),
                 ..v1::Endpoint::default()
             }),

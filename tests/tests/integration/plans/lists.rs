@@ -62,6 +62,13 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
         ),
         ("of an event", DEFAULT_TENANT, DeliveryQuery { event_id: Some(event), ..all() }, 100, 1),
         ("waiting", DEFAULT_TENANT, DeliveryQuery { state: Some(StateFilter::Waiting), ..all() }, 2000, 2),
+        (
+            "waiting, of a small tenant",
+            SMALL_TENANT,
+            DeliveryQuery { state: Some(StateFilter::Waiting), ..all() },
+            2000,
+            days,
+        ),
         ("dead", DEFAULT_TENANT, DeliveryQuery { state: dead, ..all() }, 4000, days),
         ("delivered", DEFAULT_TENANT, DeliveryQuery { state: delivered, ..all() }, 2000, 2),
         ("with a status", DEFAULT_TENANT, DeliveryQuery { status_code: Some(500), ..all() }, 8000, days),
@@ -90,6 +97,10 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
     site.check("deliveries, a thousand, described", 10_000, 2);
     deliveries::find(&client, None, keys[0]).await.unwrap().unwrap();
     site.check("one delivery", 100, 1);
+    // One of which nothing is recorded: whether its event is settled is in the outbox.
+    let unmatched = DeliveryKey { endpoint_id: ENDPOINT, ..keys[0] };
+    deliveries::find(&client, None, unmatched).await.unwrap();
+    site.check("a delivery that is not recorded", 500, 1);
     deliveries::attempts(&client, keys[0]).await.unwrap();
     site.check("attempts of a delivery", 10, 1);
     endpoints::make_due(&client, ENDPOINT, 1000).await.unwrap();

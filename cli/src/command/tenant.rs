@@ -1,0 +1,201 @@
+//! `bowline tenant`: whose data there is.
+
+use std::collections::BTreeMap;
+
+use bowline_proto::v1;
+use clap::{Args, Subcommand};
+use prost_types::FieldMask;
+use serde::Serialize;
+
+use super::paging::{self, Paging};
+use super::{duration, key_value, pairs};
+use crate::client::Admin;
+use crate::failure::Failure;
+use crate::output::{self, Form, Row};
+use crate::view::{span, time};
+
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Make a tenant; give its id to other commands with --tenant
+    Create {
+        /// Name, unique: a-z, 0-9 and dashes
+        name: String,
+        #[command(flatten)]
+        fields: TenantFields,
+    },
+    /// Show one tenant
+    Get {
+        /// Name or id of the tenant
+        #[arg(value_name = "TENANT_NAME")]
+        which: String,
+    },
+    /// List tenants, oldest first
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Change what is given, and nothing else
+    Update {
+        /// Name or id of the tenant
+        #[arg(value_name = "TENANT_NAME")]
+        which: String,
+        #[command(flatten)]
+        fields: TenantFields,
+        /// Keep its events for as long as the deployment keeps them
+        #[arg(long, conflicts_with = "retention")]
+        clear_retention: bool,
+    },
+    /// End a tenant that has neither sources nor endpoints; its keys are revoked
+    Delete {
+        /// Name or id of the tenant
+        #[arg(value_name = "TENANT_NAME")]
+        which: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TenantFields {
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// A label; may be repeated. A change replaces all labels
+    #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
+    labels: Vec<(String, String)>,
+    /// How long its events are kept, such as 7days; default: as the deployment's
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    retention: Option<prost_types::Duration>,
+}
+
+impl TenantFields {
+    /// Writes what was given; the names of the fields that were.
+    fn apply(self, tenant: &mut v1::Tenant) -> Vec<&'static str> {
+        let mut fields = Vec::new();
+        if let Some(text) = self.display_name {
+            tenant.display_name = text;
+            fields.push("display_name");
+        }
+        if !self.labels.is_empty() {
+            tenant.labels = self.labels.into_iter().collect();
+            fields.push("labels");
+        }
+        if self.retention.is_some() {
+            tenant.retention = self.retention;
+            fields.push("retention");
+        }
+        fields
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct TenantView {
+    id: String,
+    name: String,
+    display_name: String,
+    labels: BTreeMap<String, String>,
+    /// Empty: as the deployment's.
+    retention: String,
+    create_time: String,
+    update_time: String,
+    etag: String,
+}
+
+impl From<v1::Tenant> for TenantView {
+    fn from(tenant: v1::Tenant) -> Self {
+        Self {
+            retention: span(tenant.retention.as_ref()),
+            create_time: time(tenant.create_time.as_ref()),
+            update_time: time(tenant.update_time.as_ref()),
+            id: tenant.id,
+            name: tenant.name,
+            display_name: tenant.display_name,
+            labels: tenant.labels,
+            etag: tenant.etag,
+        }
+    }
+}
+
+impl Row for TenantView {
+    const HEADINGS: &'static [&'static str] = &["NAME", "RETENTION", "ID", "DISPLAY NAME"];
+
+    fn cells(&self) -> Vec<String> {
+        [&self.name, &self.retention, &self.id, &self.display_name].map(Clone::clone).into()
+    }
+}
+
+/// # Errors
+/// What the admin API refuses.
+pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<(), Failure> {
+    match command {
+        TenantCommand::Create { name, fields } => {
+            let mut tenant = v1::Tenant { name, ..v1::Tenant::default() };
+            fields.apply(&mut tenant);
+            let request = v1::CreateTenantRequest { tenant: Some(tenant) };
+            detail(admin.tenants().create_tenant(request).await?.into_inner().tenant, form)
+        }
+        TenantCommand::Get { which } => detail(Some(find(admin, &which).await?), form),
+        TenantCommand::List { paging } => {
+            let listed = paging::collect(&paging, |page_size, page_token| {
+                let request = v1::ListTenantsRequest { page_size, page_token, name: String::new() };
+                async move {
+                    let page = admin.tenants().list_tenants(request).await?.into_inner();
+                    let tenants: Vec<TenantView> = page.tenants.into_iter().map(Into::into).collect();
+                    Ok((tenants, page.next_page_token))
+                }
+            })
+            .await?;
+            paging::show(form, "tenants", &listed, None)
+        }
+        TenantCommand::Update { which, fields, clear_retention } => {
+            let current = find(admin, &which).await?;
+            let mut tenant = v1::Tenant { id: current.id, etag: current.etag, ..v1::Tenant::default() };
+            let mut paths: Vec<String> = fields.apply(&mut tenant).into_iter().map(str::to_owned).collect();
+            if clear_retention {
+                paths.push("retention".to_owned());
+            }
+            if paths.is_empty() {
+                return Err(Failure::Usage(
+                    "nothing to change: give at least one field (see --help)".to_owned(),
+                ));
+            }
+            let update_mask = Some(FieldMask { paths });
+            let request = v1::UpdateTenantRequest { tenant: Some(tenant), update_mask };
+            detail(admin.tenants().update_tenant(request).await?.into_inner().tenant, form)
+        }
+        TenantCommand::Delete { which } => {
+            let tenant = find(admin, &which).await?;
+            let request = v1::DeleteTenantRequest { id: tenant.id.clone(), etag: tenant.etag.clone() };
+            admin.tenants().delete_tenant(request).await?;
+            let tenant = TenantView::from(tenant);
+            output::one(form, &tenant, &[("deleted", tenant.id.clone())])
+        }
+    }
+}
+
+/// By id, or by name.
+async fn find(admin: &Admin, which: &str) -> Result<v1::Tenant, Failure> {
+    if which.starts_with("ten_") {
+        let got = admin.tenants().get_tenant(v1::GetTenantRequest { id: which.to_owned() }).await?;
+        return there(got.into_inner().tenant);
+    }
+    let request = v1::ListTenantsRequest { name: which.to_owned(), ..v1::ListTenantsRequest::default() };
+    let found = admin.tenants().list_tenants(request).await?.into_inner().tenants.into_iter().next();
+    found.ok_or_else(|| Failure::Usage(format!("there is no tenant `{which}`")))
+}
+
+fn detail(tenant: Option<v1::Tenant>, form: Form) -> Result<(), Failure> {
+    let tenant = TenantView::from(there(tenant)?);
+    let lines = [
+        ("name", tenant.name.clone()),
+        ("id", tenant.id.clone()),
+        ("display name", tenant.display_name.clone()),
+        ("labels", pairs(&tenant.labels, "=")),
+        ("retention", tenant.retention.clone()),
+        ("created", tenant.create_time.clone()),
+        ("updated", tenant.update_time.clone()),
+        ("etag", tenant.etag.clone()),
+    ];
+    output::one(form, &tenant, &lines)
+}
+
+fn there(tenant: Option<v1::Tenant>) -> Result<v1::Tenant, Failure> {
+    tenant.ok_or_else(|| Failure::Answer("the answer holds no tenant".to_owned()))
+}

@@ -1,0 +1,94 @@
+//! The rate of an endpoint, which all dispatchers keep to together.
+
+use std::time::{Duration, Instant};
+
+use bowline_proto::v1::{self, AttemptDecision, DeliveryState};
+use bowline_tests::service::Kind;
+use bowline_tests::{BOUND, Cli, Receiver, Stack, admin, eventually};
+
+const RATE: f64 = 30.0;
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn rated(receiver: &Receiver, rate: f64) -> v1::Endpoint {
+    v1::Endpoint { rate, ..admin::endpoint(receiver.url()) }
+}
+
+/// How many arrive in ten seconds, from when the first has.
+async fn arrived_in_window(receiver: &Receiver) -> f64 {
+    receiver.await_count(1, BOUND).await;
+    let from = receiver.requests()[0].at;
+    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) })
+        .await;
+    receiver.requests().iter().filter(|request| request.at - from < WINDOW).count() as f64
+}
+
+#[tokio::test]
+async fn several_dispatchers_keep_to_one_rate_and_it_uses_up_no_attempt() {
+    let stack = Stack::builder().dispatchers(3).start().await;
+    let admin = stack.admin();
+    let (slow, free) = (Receiver::start().await, Receiver::start().await);
+    let (endpoint, _) = admin.endpoint(rated(&slow, RATE)).await;
+    let (unlimited, _) = admin.endpoint(admin::endpoint(free.url())).await;
+    let sent = Instant::now();
+    let events = admin.publish_many("order.created", 450).await;
+    let share = arrived_in_window(&slow).await / (RATE * WINDOW.as_secs_f64());
+    assert!((0.9..=1.1).contains(&share), "{share} of the rate");
+    // Another endpoint of the same tenant has them all long before.
+    free.await_count(450, BOUND).await;
+    let last = free.requests().iter().map(|request| request.at).max().unwrap();
+    assert!(last - sent < WINDOW, "{:?}", last - sent);
+    assert!(admin.get_endpoint(&unlimited).await.rate.abs() < f64::EPSILON);
+
+    stack.await_quiet().await;
+    slow.await_ids(&events, BOUND).await;
+    assert_eq!(slow.count(), 450, "each once");
+    for event in [&events[0], &events[449]] {
+        let delivery = admin.delivery(event, &endpoint).await.unwrap();
+        assert_eq!((delivery.state(), delivery.attempts.len()), (DeliveryState::Delivered, 1));
+        assert_eq!(
+            (delivery.attempts[0].number, delivery.attempts[0].decision()),
+            (1, AttemptDecision::Delivered)
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_redis_each_dispatcher_has_its_part() {
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    for _ in 0..2 {
+        stack.add(Kind::Dispatcher, &[("BOWLINE_REDIS_URL", "")]).await.unwrap();
+    }
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    admin.endpoint(rated(&receiver, RATE)).await;
+    admin.publish_many("order.created", 500).await;
+    // They count each other from the first use of a rate on.
+    receiver.await_count(120, BOUND).await;
+    let from = receiver.requests()[119].at;
+    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) })
+        .await;
+    let arrived = receiver.requests().iter().filter(|one| one.at >= from && one.at - from < WINDOW).count();
+    let share = arrived as f64 / (RATE * WINDOW.as_secs_f64());
+    assert!((0.9..=1.1).contains(&share), "{share} of the rate");
+}
+
+#[tokio::test]
+async fn a_rate_is_set_changed_and_taken_away() {
+    let stack = Stack::start().await;
+    let receiver = Receiver::start().await;
+    let cli = Cli::new(&stack.ingests[0].admin_url());
+    let made = cli.json(&["endpoint", "create", "slow", "--url", &receiver.url(), "--rate", "0.5"]).await;
+    assert_eq!(made["endpoint"]["rate"], 0.5);
+    let admin = stack.admin();
+    admin.publish_many("order.created", 20).await;
+    receiver.await_count(1, BOUND).await;
+    let changed = cli.json(&["endpoint", "update", "slow", "--clear", "rate"]).await;
+    assert_eq!(changed["rate"], 0.0);
+    let began = Instant::now();
+    receiver.await_count(20, BOUND).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "at half a request a second it would be 38 s");
+    let refused = rated(&receiver, -1.0);
+    let request = v1::CreateEndpointRequest { endpoint: Some(refused), ..Default::default() };
+    let refused = admin.endpoints().create_endpoint(request).await.unwrap_err();
+    assert_eq!(admin::violations(&refused), ["endpoint.rate"]);
+}
