@@ -21,6 +21,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// A batch is followed by a rest of so many times its own length.
 const REST: u32 = 4;
 const REST_MAX: Duration = Duration::from_secs(2);
+/// Walking all deduplication keys comes once in so many rounds.
+const KEYS_EVERY: u64 = 60;
 
 #[derive(Debug)]
 pub(crate) struct Janitor {
@@ -45,13 +47,18 @@ impl Janitor {
     }
 
     async fn keep_house(&self, session: &mut Session) -> Result<(), Error> {
-        loop {
+        for number in 0.. {
             let began = Instant::now();
             self.round(session).await?;
+            if number % KEYS_EVERY == 0 {
+                let ended = self.keys(session).await;
+                judge(session, "dedup_keys", ended).await?;
+            }
             metrics::histogram!("bowline_dispatcher_janitor_round_seconds")
                 .record(began.elapsed().as_secs_f64());
             tokio::time::sleep_until(began + self.retention.janitor_period).await;
         }
+        Ok(())
     }
 
     /// Everything once. A task that fails does not keep the others from their work.
@@ -156,6 +163,18 @@ impl Janitor {
             let (rows, next) = session.sweep_kept(from).await?;
             swept("events_kept", rows);
             after = next;
+            rest(began).await;
+        }
+        Ok(())
+    }
+
+    async fn keys(&self, session: &Session) -> Result<(), Error> {
+        let mut page = Some(0);
+        while let Some(from) = page {
+            let began = Instant::now();
+            let (rows, next) = session.sweep_keys(from).await?;
+            swept("dedup_keys", rows);
+            page = next;
             rest(began).await;
         }
         Ok(())

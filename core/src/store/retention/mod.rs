@@ -1,5 +1,5 @@
 //! Taking away what is older than the retention: whole days ([`retire`]), rows that nothing needs any
-//! more ([`sweep`]), the events of tenants that keep theirs for a shorter time ([`tenants`]), and deliveries
+//! more ([`sweep`], [`keys`]), the events of tenants that keep theirs for a shorter time ([`tenants`]), and deliveries
 //! that waited for too long ([`expire`]).
 //!
 //! All of it runs on the one [`Session`] that holds the janitor's lock, so whoever loses the lock loses the
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{Error, STATEMENT_TIMEOUT, connection_config};
 
 pub mod expire;
+mod keys;
 pub mod retire;
 pub mod sweep;
 pub mod tenants;

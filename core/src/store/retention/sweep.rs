@@ -13,7 +13,6 @@ pub const BATCH: i64 = 1000;
 /// What is swept, one table each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
-    DedupKeys,
     RequestIds,
     Operations,
     AuditLog,
@@ -23,8 +22,7 @@ pub enum Sweep {
 }
 
 impl Sweep {
-    pub const ALL: [Self; 7] = [
-        Self::DedupKeys,
+    pub const ALL: [Self; 6] = [
         Self::RequestIds,
         Self::Operations,
         Self::AuditLog,
@@ -35,7 +33,6 @@ impl Sweep {
 
     pub fn table(self) -> &'static str {
         match self {
-            Self::DedupKeys => "dedup_keys",
             Self::RequestIds => "request_ids",
             Self::Operations => "operations",
             Self::AuditLog => "audit_log",
@@ -49,8 +46,7 @@ impl Sweep {
     fn condition(self, cutoff: DateTime<Utc>) -> String {
         let (time, first_id) = (cutoff.to_rfc3339(), id_at(cutoff));
         match self {
-            // A key that is taken over right now is locked, and left.
-            Self::DedupKeys | Self::RequestIds => "expires_at < now() ORDER BY expires_at".into(),
+            Self::RequestIds => "expires_at < now() ORDER BY expires_at".into(),
             Self::Operations => format!("end_time < '{time}' ORDER BY end_time"),
             Self::AuditLog | Self::Rejections => format!("id < '{first_id}' ORDER BY id"),
             // Nobody will ever ask for a chunk of which no event is left.

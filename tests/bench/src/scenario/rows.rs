@@ -61,12 +61,10 @@ pub(super) async fn keys(rig: &Rig, scope_id: uuid::Uuid, first: u64, last: u64)
         "SET maintenance_work_mem = '1GB';
          SET statement_timeout = '20min';
          ALTER TABLE dedup_keys DROP CONSTRAINT dedup_keys_pkey;
-         DROP INDEX dedup_keys_expiry;
          INSERT INTO dedup_keys (scope_id, key_hash, event_id, fingerprint, expires_at)
          SELECT '{scope_id}', md5(g::text)::uuid, {ID}, NULL, now() + g % 86400 * interval '1 second'
            FROM generate_series({first}::bigint, {last}) AS g;
          ALTER TABLE dedup_keys ADD PRIMARY KEY (scope_id, key_hash);
-         CREATE INDEX dedup_keys_expiry ON dedup_keys (expires_at);
          ANALYZE dedup_keys;
          CHECKPOINT;"
     ))
