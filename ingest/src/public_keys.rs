@@ -2,6 +2,7 @@
 //! (RFC 7517, RFC 8037) at `/endpoints/{endpoint_id}/jwks.json`.
 
 use bowline_core::id::{EndpointId, SecretId};
+use bowline_core::inbound::{RETRY_LATER, Refusal};
 use bowline_core::scheme::base64url;
 use bowline_core::store::{self, Pool, stored_secrets};
 use http::{Method, StatusCode};
@@ -9,7 +10,6 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::answer::{self, Reply};
-use crate::reject::{RETRY_LATER, Refusal};
 
 /// A rotation with an overlap of an hour is seen in time by whoever keeps a set for so long.
 pub(crate) const CACHED_FOR_S: u32 = 300;

@@ -22,14 +22,8 @@ pub enum Sweep {
 }
 
 impl Sweep {
-    pub const ALL: [Self; 6] = [
-        Self::RequestIds,
-        Self::Operations,
-        Self::AuditLog,
-        Self::Rejections,
-        Self::Outbox,
-        Self::Stats,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::RequestIds, Self::Operations, Self::AuditLog, Self::Rejections, Self::Outbox, Self::Stats];
 
     pub fn table(self) -> &'static str {
         match self {
