@@ -80,10 +80,12 @@ pub async fn disable(
     failing_for: Option<Duration>,
 ) -> Result<bool, Error> {
     const SUCCESS_SINCE: &str = "
-        SELECT EXISTS (SELECT 1 FROM attempts AS a JOIN endpoint_health AS h USING (endpoint_id)
-                        WHERE a.endpoint_id = $1 AND a.decision = 'delivered'
-                          AND a.recorded_at > h.failing_since
-                          AND NOT coalesce((SELECT e.test FROM events AS e WHERE e.id = a.event_id LIMIT 1), false))";
+        SELECT EXISTS (
+            SELECT 1 FROM (SELECT event_id FROM attempts
+                            WHERE endpoint_id = $1 AND decision = 'delivered'
+                              AND recorded_at > (SELECT failing_since FROM endpoint_health WHERE endpoint_id = $1)
+                           OFFSET 0) AS success
+             WHERE NOT coalesce((SELECT test FROM events WHERE id = success.event_id LIMIT 1), false))";
     const DISABLE: &str = "
         UPDATE endpoints SET state = 'disabled', disabled_reason = $2, config_version = $3, update_time = now()
          WHERE id = $1 AND state = 'enabled' AND deleted_at IS NULL

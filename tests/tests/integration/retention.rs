@@ -53,7 +53,7 @@ async fn event(stack: &Stack, id: Uuid, tenant: &str) {
 async fn failed_attempt(stack: &Stack, event: Uuid, endpoint: EndpointId, decision: &str) {
     let sql = "
         INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at, status)
-        VALUES ($1, $2, 0, gen_random_uuid(), $3::text::uuid, 1, 'request', $4, now(), 500)";
+        VALUES ($1, $2, 0, $1, $3::text::uuid, 1, 'request', $4, now(), 500)";
     stack.database.sql().execute(sql, &[&event, &endpoint.0, &TENANT, &decision]).await.unwrap();
 }
 
