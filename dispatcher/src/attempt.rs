@@ -49,10 +49,16 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) async fn attempt(&self, job: &Job, event: &Event, endpoint: &LiveEndpoint) -> Attempted {
+    pub(crate) async fn attempt(
+        &self,
+        job: &Job,
+        event: &Event,
+        endpoint: &LiveEndpoint,
+        started_at: DateTime<Utc>,
+    ) -> Attempted {
         let mut attempted = Attempted {
             id: AttemptId::new(),
-            started_at: Utc::now(),
+            started_at,
             duration: Duration::ZERO,
             answer: Answer::Nothing,
             url: endpoint.url.to_string(),

@@ -20,7 +20,7 @@ use bowline_core::id::{AttemptId, EndpointId};
 use bowline_core::replica::Replica;
 use bowline_core::snapshot::{LiveEndpoint, Snapshot};
 use bowline_core::store::record::{OF_TEST, Outcome};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -185,14 +185,16 @@ impl Lanes {
         }
     }
 
-    /// Waits while the lease can't be confirmed; false once the life that claimed the job is over.
-    async fn may_send(&self, job: &Job) -> bool {
+    /// Waits while the lease can't be confirmed; `None` once the life that claimed the job is over. The
+    /// time is from before the last look: what a process sends that is stopped after it began before.
+    async fn may_send(&self, job: &Job) -> Option<DateTime<Utc>> {
         loop {
+            let now = Utc::now();
             if !self.replica.is_current(job.life) {
-                return false;
+                return None;
             }
             if self.replica.may_start() {
-                return true;
+                return Some(now);
             }
             tokio::time::sleep(LEASE_POLL).await;
         }
@@ -200,10 +202,8 @@ impl Lanes {
 
     /// One attempt, recorded; gives what it says about the receiver.
     async fn deliver(&self, job: Arc<Job>) -> Option<Answered> {
-        if !self.may_send(&job).await {
-            // Another replica has it, or will: nothing to record.
-            return None;
-        }
+        // Otherwise another replica has it, or will: nothing to record.
+        let begun_at = self.may_send(&job).await?;
         let Some(live) = self.snapshot.endpoint(job.key.endpoint_id) else {
             self.decide_unsent(job, "cancelled", Decision::Cancelled, "the endpoint was deleted").await;
             return None;
@@ -241,7 +241,7 @@ impl Lanes {
             }
         }
         crash::point("dispatcher_after_claim_before_attempt");
-        let attempted = self.sender.attempt(&job, &held.event, &live).await;
+        let attempted = self.sender.attempt(&job, &held.event, &live, begun_at).await;
         drop(held);
         job.unload();
         crash::point("dispatcher_after_response_before_record");
@@ -251,9 +251,7 @@ impl Lanes {
     /// Sends a test past pause, breaker and lane. What it shows of the receiver counts for nothing.
     pub(crate) async fn test(&self, job: Arc<Job>) {
         self.remember_queued(&job);
-        if !self.may_send(&job).await {
-            return;
-        }
+        let Some(begun_at) = self.may_send(&job).await else { return };
         let Some(live) = self.snapshot.endpoint(job.key.endpoint_id) else {
             return self
                 .decide_unsent(job, "cancelled", Decision::Cancelled, "the endpoint was deleted")
@@ -263,7 +261,7 @@ impl Lanes {
             return self.give_back(job, Duration::ZERO).await;
         };
         crash::point("dispatcher_after_claim_of_test");
-        let attempted = self.sender.attempt(&job, &held.event, &live).await;
+        let attempted = self.sender.attempt(&job, &held.event, &live, begun_at).await;
         self.conclude(job, &live, attempted).await;
     }
 
