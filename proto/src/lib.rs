@@ -47,6 +47,8 @@ mod tests {
         assert_eq!(
             services,
             [
+                "ApiKeyService",
+                "AuditService",
                 "BindingService",
                 "DeadLetterService",
                 "DeliveryService",
@@ -54,7 +56,8 @@ mod tests {
                 "EventService",
                 "OperationService",
                 "PayloadService",
-                "SourceService"
+                "SourceService",
+                "TenantService"
             ]
         );
     }
