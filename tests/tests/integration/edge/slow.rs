@@ -27,6 +27,8 @@ async fn bodies_that_do_not_come_hold_no_place_of_those_that_do() {
         .dispatchers(0)
         .set_ingest("BOWLINE_INGEST_IN_FLIGHT_MAX", "4")
         .set_ingest("BOWLINE_INGEST_CONNECTIONS_MAX", "200")
+        // On a busy machine, too, they give way before they are too slow.
+        .set_ingest("BOWLINE_INGEST_BODY_BYTES_PER_S_MIN", "10")
         .start()
         .await;
     let provider = Provider::create(&stack).await;
