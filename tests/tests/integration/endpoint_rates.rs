@@ -13,13 +13,24 @@ fn rated(receiver: &Receiver, rate: f64) -> v1::Endpoint {
     v1::Endpoint { rate, ..admin::endpoint(receiver.url()) }
 }
 
-/// How many arrive in ten seconds, from when the first has.
-async fn arrived_in_window(receiver: &Receiver) -> f64 {
-    receiver.await_count(1, BOUND).await;
-    let from = receiver.requests()[0].at;
-    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) })
-        .await;
-    receiver.requests().iter().filter(|request| request.at - from < WINDOW).count() as f64
+/// The busiest ten seconds from the given arrival on, as a share of the rate: a machine that is busy
+/// itself sends late, and never early.
+fn busiest(receiver: &Receiver, first: usize) -> f64 {
+    let mut arrivals: Vec<Instant> = receiver.requests().iter().map(|request| request.at).collect();
+    arrivals.sort_unstable();
+    let arrivals = arrivals.get(first..).unwrap_or_default();
+    let within = |from: &Instant| arrivals.iter().filter(|at| *at >= from && **at - *from < WINDOW).count();
+    arrivals.iter().map(within).max().unwrap_or_default() as f64 / (RATE * WINDOW.as_secs_f64())
+}
+
+/// Within a tenth of the rate, no ten seconds above.
+async fn keeps_to_rate(receiver: &Receiver, first: usize) {
+    let share = || {
+        let share = busiest(receiver, first);
+        if share >= 0.9 { Ok(share) } else { Err(share) }
+    };
+    let share = eventually(6 * WINDOW, async || share()).await;
+    assert!(share <= 1.1, "{share} of the rate");
 }
 
 #[tokio::test]
@@ -31,9 +42,6 @@ async fn several_dispatchers_keep_to_one_rate_and_it_uses_up_no_attempt() {
     let (unlimited, _) = admin.endpoint(admin::endpoint(free.url())).await;
     let sent = Instant::now();
     let events = admin.publish_many("order.created", 450).await;
-    let share = arrived_in_window(&slow).await / (RATE * WINDOW.as_secs_f64());
-    // A machine that is busy sends late, and never early.
-    assert!((0.25..=1.1).contains(&share), "{share} of the rate");
     // Another endpoint of the same tenant has them all long before.
     free.await_count(450, BOUND).await;
     let last = free.requests().iter().map(|request| request.at).max().unwrap();
@@ -43,6 +51,7 @@ async fn several_dispatchers_keep_to_one_rate_and_it_uses_up_no_attempt() {
     stack.await_quiet().await;
     slow.await_ids(&events, BOUND).await;
     assert_eq!(slow.count(), 450, "each once");
+    keeps_to_rate(&slow, 0).await;
     for event in [&events[0], &events[449]] {
         let delivery = admin.delivery(event, &endpoint).await.unwrap();
         assert_eq!((delivery.state(), delivery.attempts.len()), (DeliveryState::Delivered, 1));
@@ -62,16 +71,9 @@ async fn without_redis_each_dispatcher_has_its_part() {
     let admin = stack.admin();
     let receiver = Receiver::start().await;
     admin.endpoint(rated(&receiver, RATE)).await;
-    admin.publish_many("order.created", 500).await;
+    admin.publish_many("order.created", 1500).await;
     // They count each other from the first use of a rate on.
-    receiver.await_count(120, BOUND).await;
-    let from = receiver.requests()[119].at;
-    eventually(2 * WINDOW, async || if from.elapsed() >= WINDOW { Ok(()) } else { Err(from.elapsed()) })
-        .await;
-    let arrived = receiver.requests().iter().filter(|one| one.at >= from && one.at - from < WINDOW).count();
-    let share = arrived as f64 / (RATE * WINDOW.as_secs_f64());
-    // A machine that is busy sends late, and never early.
-    assert!((0.25..=1.1).contains(&share), "{share} of the rate");
+    keeps_to_rate(&receiver, 120).await;
 }
 
 #[tokio::test]
