@@ -28,19 +28,17 @@ pub(super) fn shard_of(tenant: TenantId, shards: u16) -> u16 {
     (tenant.0.as_u128() % u128::from(shards.max(1))) as u16
 }
 
-/// Places each event, in order: a chunk has one shard and one class, at most 64 events and 256 KiB
-/// inline. What is larger by itself is not inline and takes none of those bytes.
+/// Places each event, in order: a chunk has one shard, at most 64 events and 256 KiB inline. What is larger by itself is not inline and takes none of those bytes.
 pub(super) fn place<'a>(
     events: impl IntoIterator<Item = &'a Event>,
     shards: u16,
-    class_of: impl Fn(TenantId) -> Class,
+    class: Class,
 ) -> Vec<Placement> {
     let mut open: HashMap<StreamId, Open> = HashMap::new();
     events
         .into_iter()
         .map(|event| {
-            let tenant = event.tenant_id;
-            let stream = StreamId { shard: shard_of(tenant, shards), class: class_of(tenant) };
+            let stream = StreamId { shard: shard_of(event.tenant_id, shards), class };
             let size = event.body.len() + event.headers.len();
             let inline = size <= CHUNK_INLINE_BYTES_MAX;
             let inline_bytes = if inline { size } else { 0 };
@@ -111,9 +109,9 @@ mod tests {
     fn a_chunk_closes_at_its_events_or_its_bytes() {
         let tenant = TenantId::new();
         let small: Vec<Event> = (0..130).map(|_| event(tenant, 10)).collect();
-        assert_eq!(sizes(&place(&small, 1, |_| Class::Events)), [64, 64, 2]);
+        assert_eq!(sizes(&place(&small, 1, Class::Events)), [64, 64, 2]);
         let large: Vec<Event> = (0..5).map(|_| event(tenant, 100 * 1024)).collect();
-        assert_eq!(sizes(&place(&large, 1, |_| Class::Events)), [2, 2, 1]);
+        assert_eq!(sizes(&place(&large, 1, Class::Events)), [2, 2, 1]);
     }
 
     #[test]
@@ -124,20 +122,19 @@ mod tests {
             event(tenant, CHUNK_INLINE_BYTES_MAX + 1),
             event(tenant, 1),
         ];
-        let placements = place(&events, 1, |_| Class::Events);
+        let placements = place(&events, 1, Class::Events);
         assert_eq!(placements.iter().map(|p| p.inline).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(sizes(&placements), [2, 1]);
     }
 
     #[test]
-    fn shards_and_classes_do_not_mix_and_entries_hold_what_was_stored() {
+    fn shards_do_not_mix_and_entries_hold_what_was_stored() {
         let tenants: Vec<TenantId> = (0..8).map(|_| TenantId::new()).collect();
-        let bulk = tenants[0];
         let events: Vec<Event> = tenants.iter().cycle().take(80).map(|tenant| event(*tenant, 5)).collect();
-        let placements = place(&events, 3, |tenant| if tenant == bulk { Class::Bulk } else { Class::Events });
+        let placements = place(&events, 3, Class::Bulk);
         for (event, placement) in events.iter().zip(&placements) {
             assert_eq!(placement.stream.shard, shard_of(event.tenant_id, 3));
-            assert_eq!(placement.stream.class == Class::Bulk, event.tenant_id == bulk);
+            assert_eq!(placement.stream.class, Class::Bulk);
         }
         let stored = events.iter().zip(placements.iter().copied()).step_by(2);
         let entries = entries(stored, 9);

@@ -41,13 +41,16 @@ impl Rates {
         Self { started: now, current: Window::default(), previous: Window::default() }
     }
 
-    /// Counts events of a tenant and says where they go.
-    pub(super) fn classify(&mut self, tenant: TenantId, events: u64, now: Instant) -> Class {
+    pub(super) fn count(&mut self, tenant: TenantId, events: u64, now: Instant) {
         self.roll(now);
         self.current.total += events;
         if self.current.tenants.len() < TENANTS_MAX || self.current.tenants.contains_key(&tenant) {
             *self.current.tenants.entry(tenant).or_default() += events;
         }
+    }
+
+    /// Where its events go, beside all that has been counted.
+    pub(super) fn class_of(&self, tenant: TenantId, now: Instant) -> Class {
         let passed = now.duration_since(self.started).as_secs_f64() / WINDOW.as_secs_f64();
         let rate = |current: u64, previous: u64| current as f64 + previous as f64 * (1.0 - passed).max(0.0);
         let total = rate(self.current.total, self.previous.total);
@@ -79,6 +82,13 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Rates {
+        fn classify(&mut self, tenant: TenantId, events: u64, now: Instant) -> Class {
+            self.count(tenant, events, now);
+            self.class_of(tenant, now)
+        }
+    }
 
     #[test]
     fn a_tenant_alone_or_among_equals_is_fair() {

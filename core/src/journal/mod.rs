@@ -2,8 +2,9 @@
 //!
 //! 1. [`admit`] takes a request in, or sheds it at once: a share of the count and bytes in flight.
 //! 2. [`Journal::commit`] puts the event into a bounded channel and waits for the answer.
-//! 3. [`write`] takes all that has gathered ([`gather`]), has it folded by key ([`fold`]) and cut into chunks
-//!    ([`chunk`], with the class of [`fair`]), and commits it as one statement.
+//! 3. [`write`] takes all that has gathered ([`gather`]; tenants that flood, by [`fair`], have turns of their
+//!    own: [`intake`]), has it folded by key ([`fold`]) and cut into chunks ([`chunk`]), and commits it as one
+//!    statement.
 //! 4. The waiters get their answers, after the commit and never before (invariant 1).
 //! 5. [`publish`] hints the chunks to the dispatchers over Redis; what it skips, they find by
 //!    themselves.
@@ -16,6 +17,7 @@ mod failure;
 mod fair;
 mod fold;
 mod gather;
+mod intake;
 mod pending;
 mod publish;
 mod write;

@@ -14,10 +14,11 @@ use uuid::Uuid;
 
 use super::chunk::{self, Placement};
 use super::failure::{Failure, classify};
-use super::fold::{Group, Outcome, Request, fold, same_event};
+use super::fold::{Group, Outcome, fold, same_event};
 use super::gather::Writing;
+use super::intake::Batch;
 use crate::crash;
-use crate::id::{EventId, TenantId};
+use crate::id::EventId;
 use crate::store;
 use crate::store::journal::{Connection, Row, Written};
 use crate::store::partitions;
@@ -70,7 +71,7 @@ pub(super) async fn run(writing: Arc<Writing>, end: CancellationToken) -> Result
             // A connection that ended while idle is made anew before anyone needs it.
             () = lost.cancelled() => writer.link = None,
             batch = writing.take() => match batch {
-                Some(requests) => writer.settle(requests).await,
+                Some(batch) => writer.settle(batch).await,
                 None => return Ok(()),
             },
         }
@@ -108,9 +109,9 @@ impl Writer {
     }
 
     /// Brings each request to its answer: committed, refused, or out of time.
-    async fn settle(&mut self, requests: Vec<Request>) {
+    async fn settle(&mut self, batch: Batch) {
+        let Batch { requests, class, turn: _turn } = batch;
         let mut groups = fold(requests);
-        let classes = self.writing.classes(&groups);
         // An earlier commit of some of them may have happened.
         let mut repeated = false;
         loop {
@@ -123,7 +124,7 @@ impl Writer {
                 self.wait().await;
                 continue;
             }
-            let round = self.round(&groups, &classes, &mut repeated).await;
+            let round = self.round(&groups, class, &mut repeated).await;
             groups = groups
                 .into_iter()
                 .zip(round.outcomes)
@@ -142,12 +143,7 @@ impl Writer {
 
     /// Tries every group once; bisects where rows are at fault, so that one fails alone
     /// (invariant 12).
-    async fn round(
-        &mut self,
-        groups: &[Group],
-        classes: &HashMap<TenantId, Class>,
-        repeated: &mut bool,
-    ) -> Round {
+    async fn round(&mut self, groups: &[Group], class: Class, repeated: &mut bool) -> Round {
         let mut round = Round { outcomes: vec![Outcome::Again; groups.len()], troubled: false };
         let mut held = Vec::new();
         #[allow(clippy::single_range_in_vec_init, reason = "a list of spans, the whole first")]
@@ -155,7 +151,7 @@ impl Writer {
         let mut partitions_made = false;
         while let Some(span) = spans.pop() {
             let rows = &groups[span.clone()];
-            let failure = match self.write(rows, classes, *repeated).await {
+            let failure = match self.write(rows, class, *repeated).await {
                 Ok(written) => {
                     read_back(rows, &written, &span, &mut round.outcomes, &mut held);
                     continue;
@@ -206,13 +202,12 @@ impl Writer {
     async fn write(
         &mut self,
         groups: &[Group],
-        classes: &HashMap<TenantId, Class>,
+        class: Class,
         repeated: bool,
     ) -> Result<Vec<Written>, Failure> {
         let Some(link) = &self.link else { return Err(Failure::Passing) };
         let connection = &link.connection;
-        let class_of = |tenant: TenantId| classes.get(&tenant).copied().unwrap_or(Class::Events);
-        let placements = chunk::place(groups.iter().map(Group::event), self.writing.shards, class_of);
+        let placements = chunk::place(groups.iter().map(Group::event), self.writing.shards, class);
         let rows: Vec<Row<'_>> =
             groups.iter().zip(&placements).map(|(group, place)| row(group, place)).collect();
         let began = Instant::now();
