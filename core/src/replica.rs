@@ -44,11 +44,13 @@ struct Lease {
     confirmed: Option<Instant>,
     /// Since when renewals have succeeded without a gap.
     steady_since: Option<Instant>,
+    /// Whether Postgres may have forgotten what this life has claimed.
+    in_doubt: bool,
 }
 
 impl Lease {
     fn begun(id: ReplicaId, sent: Instant) -> Self {
-        Self { life: Life { id, began: sent }, confirmed: Some(sent), steady_since: Some(sent) }
+        Self { life: Life { id, began: sent }, confirmed: Some(sent), steady_since: Some(sent), in_doubt: false }
     }
 
     fn renewed(&mut self, sent: Instant) {
@@ -69,7 +71,7 @@ impl Lease {
     }
 
     fn may_start(&self, now: Instant) -> bool {
-        self.confirmed.is_some_and(|sent| now.duration_since(sent) < LEASE_CONFIDENCE)
+        !self.in_doubt && self.confirmed.is_some_and(|sent| now.duration_since(sent) < LEASE_CONFIDENCE)
     }
 
     fn stood(&self, now: Instant) -> bool {
@@ -146,7 +148,18 @@ impl Replica {
         self.lives.subscribe()
     }
 
-    /// Whether a request may be sent or work claimed now: the lease was renewed less than 4 s ago.
+    /// Nothing may start until [`Self::trust`]: Postgres may have forgotten some of what was claimed.
+    pub fn doubt(&self) {
+        self.lease.lock().in_doubt = true;
+    }
+
+    /// What was claimed has been looked at again.
+    pub fn trust(&self) {
+        self.lease.lock().in_doubt = false;
+    }
+
+    /// Whether a request may be sent or work claimed now: the lease was renewed less than 4 s ago, and
+    /// there is no [doubt](Self::doubt).
     pub fn may_start(&self) -> bool {
         self.lease.lock().may_start(Instant::now())
     }
@@ -241,7 +254,8 @@ impl Replica {
     async fn begin(&self, id: ReplicaId) -> Result<(), store::Error> {
         let sent = Instant::now();
         self.ask(Question::Begin(id)).await?;
-        *self.lease.lock() = Lease::begun(id, sent);
+        let mut lease = self.lease.lock();
+        *lease = Lease { in_doubt: lease.in_doubt, ..Lease::begun(id, sent) };
         Ok(())
     }
 

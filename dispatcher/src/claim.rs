@@ -12,10 +12,11 @@ use bowline_core::store::chunks::{self, ClaimedChunk};
 use bowline_core::store::{self, Pool, queue, replicas};
 use bowline_core::streams::Streams;
 use futures_util::StreamExt as _;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::confirm::Session;
+use crate::holdings::Holdings;
 use crate::job::{Age, Job, NewJob};
 use crate::lanes::Lanes;
 use crate::match_endpoints::{Matcher, Taken};
@@ -59,7 +60,8 @@ pub(crate) struct Claims {
     pub(crate) streams: Option<Streams>,
     pub(crate) deliveries: Arc<Shared>,
     /// Chunks on their way or in the lanes, to be compared with what Postgres says is ours.
-    pub(crate) taken: Mutex<HashSet<ChunkId>>,
+    pub(crate) holdings: Arc<Holdings>,
+    pub(crate) session: Session,
 }
 
 impl Claims {
@@ -76,7 +78,7 @@ impl Claims {
             let Err(error) = self.matcher.dispatch(taken).await else { return };
             if !self.replica.is_current(life) {
                 tracing::warn!(%error, chunk = %id, "a chunk is left to its next owner");
-                self.taken.lock().remove(&id);
+                self.holdings.forget(id);
                 return;
             }
             tracing::warn!(%error, chunk = %id, "a claimed chunk waits");
@@ -109,17 +111,12 @@ impl Claims {
                     .extend(chunks::claim_unowned(&client, life, class, unowned_for, CHUNKS_PER_SCAN).await?);
             }
             claimed.extend(chunks::claim_orphaned(&client, life, CHUNKS_PER_SCAN).await?);
-            self.remember(&claimed);
+            self.holdings.take(life, &claimed);
             claimed
         };
         let found = claimed.len();
         self.take_from_postgres(claimed, life).await;
         Ok(found)
-    }
-
-    /// Before anything else can look at what is owned: these are not lost claims.
-    pub(crate) fn remember(&self, claimed: &[ClaimedChunk]) {
-        self.taken.lock().extend(claimed.iter().map(|chunk| chunk.id));
     }
 
     async fn take_from_postgres(&self, claimed: Vec<ClaimedChunk>, life: ReplicaId) {
@@ -153,6 +150,9 @@ impl Claims {
             while queue::free_orphaned(&client).await? > 0 {}
             if reconciled.elapsed() >= RECONCILE {
                 reconciled = Instant::now();
+                for absent in replicas::bury_absent(&client).await? {
+                    tracing::warn!(replica = %absent, "what a replica owned that nobody knows is taken over");
+                }
                 self.reconcile(&client, &mut suspects).await?;
             }
         }
@@ -167,19 +167,16 @@ impl Claims {
     ) -> Result<(), store::Error> {
         let life = self.replica.id();
         // What is claimed from here on is not in the answer, and not done with.
-        let known: HashSet<ChunkId> = self.taken.lock().clone();
+        let known = self.holdings.all();
         let owned = chunks::owned(client, life).await?;
         let owned_ids: HashSet<ChunkId> = owned.iter().map(|chunk| chunk.id).collect();
-        let unknown: Vec<ClaimedChunk> = {
-            let mut taken = self.taken.lock();
-            let unknown = owned.into_iter().filter(|chunk| !taken.contains(&chunk.id)).collect();
-            taken.retain(|id| owned_ids.contains(id) || !known.contains(id));
-            unknown
-        };
+        let unknown: Vec<ClaimedChunk> =
+            owned.into_iter().filter(|chunk| !self.holdings.holds(chunk.id)).collect();
+        self.holdings.forget_those(known.into_keys().filter(|id| !owned_ids.contains(id)));
         let (lost, fresh): (Vec<_>, Vec<_>) =
             unknown.into_iter().partition(|chunk| suspects.chunks.contains(&chunk.id));
         suspects.chunks = fresh.into_iter().map(|chunk| chunk.id).collect();
-        self.remember(&lost);
+        self.holdings.take(life, &lost);
         self.take_from_postgres(lost, life).await;
         let owned = queue::owned(client, life).await?;
         let known = self.lanes.queued();

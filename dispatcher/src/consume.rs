@@ -151,9 +151,8 @@ impl Consumer {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let client = self.claims.pool.get().await?;
-        let claimed = chunks::claim(&client, life, ids).await?;
-        self.claims.remember(&claimed);
+        let claimed = self.claims.session().await.claim(life, ids).await?;
+        self.claims.holdings.take(life, &claimed);
         Ok(claimed)
     }
 }

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempt::{Attempted, Sender};
 use crate::decide::{Answer, Next, decide};
+use crate::holdings::Holdings;
 use crate::job::{Age, Job};
 use crate::lane::{Answered, SLOW_AFTER};
 use crate::rate::Rates;
@@ -53,6 +54,7 @@ pub(crate) struct Lanes {
     recorder: Recorder,
     snapshot: Arc<Snapshot>,
     replica: Arc<Replica>,
+    holdings: Arc<Holdings>,
     park_after: Duration,
     /// Nothing waits for longer.
     retention: Duration,
@@ -83,11 +85,17 @@ impl Lanes {
             recorder: parts.recorder,
             snapshot: parts.snapshot,
             replica: parts.replica,
+            holdings: Arc::default(),
             park_after: parts.park_after,
             retention: parts.retention,
             soon: Soon::default(),
             rates: parts.rates,
         })
+    }
+
+    /// The chunks that are ours: what came from another one is not sent.
+    pub(crate) fn holdings(&self) -> &Arc<Holdings> {
+        &self.holdings
     }
 
     /// How many due rows the lane of an endpoint can take now; 0 while it is paused or open.
@@ -185,7 +193,7 @@ impl Lanes {
         }
     }
 
-    /// Waits while the lease can't be confirmed; `None` once the life that claimed the job is over. The
+    /// Waits while the lease or the claims can't be confirmed; `None` once the job is not ours any more. The
     /// time is from before the last look: what a process sends that is stopped after it began before.
     async fn may_send(&self, job: &Job) -> Option<DateTime<Utc>> {
         loop {
@@ -194,7 +202,8 @@ impl Lanes {
                 return None;
             }
             if self.replica.may_start() {
-                return Some(now);
+                let ours = job.chunk.as_ref().is_none_or(|chunk| self.holdings.holds(chunk.id));
+                return ours.then_some(now);
             }
             tokio::time::sleep(LEASE_POLL).await;
         }

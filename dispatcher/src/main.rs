@@ -17,9 +17,11 @@
 mod attempt;
 mod breaker;
 mod claim;
+mod confirm;
 mod consume;
 mod decide;
 mod health;
+mod holdings;
 mod janitor;
 mod job;
 mod lane;
@@ -57,6 +59,7 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use claim::Claims;
+use confirm::Session;
 use consume::{Consumer, Turn};
 use lanes::{Lanes, Parts};
 use match_endpoints::Matcher;
@@ -209,7 +212,8 @@ fn claims(
         recorder: recorder.clone(),
         streams,
         deliveries,
-        taken: parking_lot::Mutex::default(),
+        holdings: Arc::clone(lanes.holdings()),
+        session: Session::new(config.postgres.direct_url_str()),
     })
 }
 
@@ -232,6 +236,9 @@ fn intake(
     let (claims, token) = (Arc::clone(of), shutdown.clone());
     workers
         .push(supervise("owners", shutdown, move || until(token.clone(), Arc::clone(&claims).keep_order())));
+    // Also during a shutdown: what waits for it is out of its lane already.
+    let (claims, token) = (Arc::clone(of), drained.clone());
+    supervise("claims' session", drained, move || until(token.clone(), Arc::clone(&claims).keep_session()));
     let (lanes, token) = (Arc::clone(lanes), drained.clone());
     supervise("parking", drained, move || {
         let lanes = Arc::clone(&lanes);

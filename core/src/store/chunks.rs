@@ -23,7 +23,7 @@ pub struct ClaimedChunk {
     pub takeovers: i32,
 }
 
-fn read(row: &Row) -> Result<ClaimedChunk, Error> {
+pub(super) fn read(row: &Row) -> Result<ClaimedChunk, Error> {
     Ok(ClaimedChunk {
         id: ChunkId(row.try_get(0)?),
         event_ids: row.try_get::<_, Vec<Uuid>>(1)?.into_iter().map(EventId).collect(),
@@ -32,18 +32,14 @@ fn read(row: &Row) -> Result<ClaimedChunk, Error> {
     })
 }
 
-/// Claims the named chunks; what is not returned is settled or held by a live replica.
-pub async fn claim(client: &Connection, owner: ReplicaId, ids: &[Uuid]) -> Result<Vec<ClaimedChunk>, Error> {
-    const SQL: &str = "
-        UPDATE outbox AS o
-           SET owner = $1, takeovers = o.takeovers + (o.owner IS NOT NULL)::int
-         WHERE o.id = ANY($2)
-           AND (o.owner IS NULL
-                OR NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
-        RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
-    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &ids]).await?;
-    rows.iter().map(read).collect()
-}
+/// Claims the named chunks ([`ClaimSession`](super::claim_session::ClaimSession)).
+pub(super) const CLAIM: &str = "
+    UPDATE outbox AS o
+       SET owner = $1, takeovers = o.takeovers + (o.owner IS NOT NULL)::int
+     WHERE o.id = ANY($2)
+       AND (o.owner IS NULL
+            OR NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
+    RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
 
 /// Claims up to `limit` chunks of a class that nobody has taken for `unowned_for`, oldest first.
 pub async fn claim_unowned(

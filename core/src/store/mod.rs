@@ -16,6 +16,7 @@ pub mod audit;
 pub mod audit_log;
 pub mod bindings;
 pub mod chunks;
+pub mod claim_session;
 pub mod config_writes;
 pub mod dead_letters;
 pub mod deliveries;

@@ -47,6 +47,30 @@ pub async fn bury(client: &impl GenericClient) -> Result<Vec<ReplicaId>, Error> 
     client.query(SQL, &[]).await?.iter().map(|row| Ok(ReplicaId(row.try_get(0)?))).collect()
 }
 
+/// Writes down as dead whoever owns something and is not in the table, as after a restore of a part: what
+/// they own can be taken over then. Each owner is one look into an index, however much it owns.
+pub async fn bury_absent(client: &impl GenericClient) -> Result<Vec<ReplicaId>, Error> {
+    const SQL: &str = "
+        WITH RECURSIVE
+        of_queue (owner) AS (
+            (SELECT owner FROM queue WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
+            UNION ALL
+            SELECT (SELECT q.owner FROM queue AS q WHERE q.owner > o.owner ORDER BY q.owner LIMIT 1)
+              FROM of_queue AS o WHERE o.owner IS NOT NULL),
+        of_outbox (owner) AS (
+            (SELECT owner FROM outbox WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
+            UNION ALL
+            SELECT (SELECT q.owner FROM outbox AS q WHERE q.owner > o.owner ORDER BY q.owner LIMIT 1)
+              FROM of_outbox AS o WHERE o.owner IS NOT NULL)
+        INSERT INTO replicas (id, service, lease_until, dead_at)
+        SELECT owner, 'dispatcher', now(), now()
+          FROM (SELECT owner FROM of_queue UNION SELECT owner FROM of_outbox) AS found
+         WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.id = found.owner)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id";
+    client.query(SQL, &[]).await?.iter().map(|row| Ok(ReplicaId(row.try_get(0)?))).collect()
+}
+
 /// Forgets lives that ended an hour ago and own nothing any more; returns how many.
 pub async fn sweep(client: &impl GenericClient) -> Result<u64, Error> {
     const SQL: &str = "

@@ -138,6 +138,7 @@ impl Drive {
                     what: format!("{} ended", replica.name),
                     from_s: now_s() - 1.0,
                     until_s: now_s(),
+                    stops: false,
                 });
                 replica.launch()?;
             }

@@ -113,6 +113,8 @@ pub struct Disturbance {
     pub from_s: f64,
     /// Requests that arrived until then may have been out.
     pub until_s: f64,
+    /// A process was stopped, and went on.
+    pub stops: bool,
 }
 
 impl Disturbance {
@@ -129,7 +131,7 @@ impl Disturbance {
     /// Whether it came between the beginning of an attempt and its record. A process that is stopped
     /// there sends the rest of its request when it goes on, whoever has taken over meanwhile.
     pub fn found_under_way(&self, begun_s: f64, recorded_s: f64) -> bool {
-        begun_s <= self.until_s && recorded_s >= self.from_s
+        self.stops && begun_s <= self.until_s && recorded_s >= self.from_s
     }
 }
 
@@ -147,13 +149,15 @@ mod tests {
 
     #[test]
     fn only_what_was_out_at_the_time_is_explained() {
-        let crash = Disturbance { what: "crash".into(), from_s: 100.0, until_s: 100.3 };
+        let crash = Disturbance { what: "crash".into(), from_s: 100.0, until_s: 100.3, stops: false };
         assert!(crash.explains(99.9, None, 109.0), "out, never recorded");
         assert!(crash.explains(99.9, Some(109.1), 109.0), "recorded by who took over");
         assert!(!crash.explains(99.9, Some(98.0), 109.0), "recorded long before");
         assert!(!crash.explains(105.0, None, 109.0), "sent after the crash");
         assert!(!crash.explains(90.0, None, 95.0), "repeated before the crash");
-        assert!(crash.found_under_way(99.9, 109.0), "stopped in the middle");
-        assert!(!crash.found_under_way(99.0, 99.9) && !crash.found_under_way(105.0, 109.0));
+        assert!(!crash.found_under_way(99.9, 109.0), "nothing goes on after a crash");
+        let stop = Disturbance { stops: true, ..crash };
+        assert!(stop.found_under_way(99.9, 109.0), "stopped in the middle");
+        assert!(!stop.found_under_way(99.0, 99.9) && !stop.found_under_way(105.0, 109.0));
     }
 }

@@ -295,7 +295,8 @@ fn on_network(site: &mut Site, active: &mut Active, random: &mut StdRng) {
 impl Active {
     fn disturb(&mut self, until_s: f64) {
         let what = format!("{} {}", self.fault, self.note);
-        self.disturbances.push(Disturbance { what, from_s: self.began_s, until_s });
+        let stops = self.fault == Fault::DispatcherStop;
+        self.disturbances.push(Disturbance { what, from_s: self.began_s, until_s, stops });
     }
 
     /// Whether undoing it needs the stores: those come first.

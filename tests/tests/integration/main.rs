@@ -28,6 +28,7 @@ mod expressions;
 mod failures;
 mod fairness;
 mod faults;
+mod forgotten_claims;
 mod formats;
 mod health;
 mod inbound;

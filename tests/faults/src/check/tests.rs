@@ -105,7 +105,7 @@ fn a_repetition_needs_a_reason_and_a_retry_does_not() {
     let mut again = fine();
     again.arrivals[PUSH].push(arrival(0, 1, 15.0));
     assert_eq!(found(&again), ["sent again without a reason"]);
-    again.disturbances.push(Disturbance { what: "crash".into(), from_s: 10.15, until_s: 10.5 });
+    again.disturbances.push(Disturbance { what: "crash".into(), from_s: 10.15, until_s: 10.5, stops: false });
     let verdict = judge(&again);
     assert!(verdict.violations.is_empty(), "{:?}", verdict.violations);
     assert_eq!((verdict.duplicates[0].because, &verdict.out[..]), (Some(0), &[(2, 1)][..]));
@@ -118,7 +118,7 @@ fn a_repetition_needs_a_reason_and_a_retry_does_not() {
     // Begun before its dispatcher was stopped, sent when it went on; another one had taken over.
     let mut stopped = fine();
     stopped.arrivals[PUSH].push(arrival(0, 1, 25.0));
-    stopped.disturbances.push(Disturbance { what: "stop".into(), from_s: 9.5, until_s: 9.8 });
+    stopped.disturbances.push(Disturbance { what: "stop".into(), from_s: 9.5, until_s: 9.8, stops: true });
     assert_eq!(found(&stopped), ["sent again without a reason"]);
     let late = Attempt { begun_s: Some(9.4), ..attempt(1, "delivered", 25.1) };
     stopped.attempts.entry(("evt_0".into(), PUSH)).or_default().push(late);

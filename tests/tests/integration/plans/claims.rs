@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowline_core::id::SourceId;
+use bowline_core::store::claim_session::ClaimSession;
 use bowline_core::store::{chunks, health, queue, rejections, replicas};
 use uuid::Uuid;
 
@@ -10,12 +11,16 @@ use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, EVENTS, LIVE, ROUNDS, SMALL_ENDPOINT,
 
 pub(super) async fn claims_of_chunks(site: &mut Site) {
     let client = site.pool.get().await.unwrap();
+    let session = ClaimSession::open(site.tap.url()).await.unwrap();
     let ids = site.event_ids(&format!("n % 40 = 0 AND n > {}", EVENTS - 2000)).await;
     assert_eq!(ids.len(), 50);
     for round in 0..ROUNDS {
         let some: Vec<Uuid> = (0..64).map(|number| id_of(6, 100 + 64 * round + number)).collect();
-        chunks::claim(&client, LIVE, &some).await.unwrap();
+        let claimed = session.claim(LIVE, &some).await.unwrap();
         site.check("claim from a stream", 200, 0);
+        let held: Vec<Uuid> = claimed.iter().map(|chunk| chunk.id.0).collect();
+        assert_eq!(session.confirm(LIVE, &held).await.unwrap().len(), held.len());
+        site.check("confirm claims", 200, 0);
         for class in [0, 1] {
             let after = Duration::from_secs(5);
             let claimed = chunks::claim_unowned(&client, LIVE, class, after, 64).await.unwrap();
@@ -74,6 +79,8 @@ pub(super) async fn rest(site: &mut Site) {
     site.check("forget the dead", 5000, 0);
     replicas::bury(&client).await.unwrap();
     site.check("bury", 100, 0);
+    replicas::bury_absent(&client).await.unwrap();
+    site.check("bury those nobody knows", 100, 0);
     let sources: Vec<_> = (0..32).map(|number| SourceId(id_of(3, number))).collect();
     rejections::trim(&client, &sources, 20).await.unwrap();
     site.check("rejections are trimmed", 10_000, 0);
