@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_core::crash;
@@ -20,21 +20,34 @@ use crate::match_endpoints::Taken;
 const ENTRIES_PER_READ: usize = 32;
 const BLOCK: Duration = Duration::from_secs(2);
 const REDIS_PAUSE: Duration = Duration::from_millis(250);
-/// `bulk` is read when `events` is empty, and once after this many batches of it at the latest.
+/// `bulk` is read while `events` is empty, and once after this many batches of it at the latest.
 const EVENTS_BATCHES_PER_BULK: u64 = 8;
+/// How often `bulk` looks whether `events` is empty.
+const BULK_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Whose turn it is between the two streams of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     events_batches: AtomicU64,
+    /// More may be left of `events` than was read last.
+    events_wait: AtomicBool,
     bulk_may_read: Notify,
 }
 
 impl Turn {
     fn events_read(&self, found: usize) {
-        let batches = if found == 0 { 0 } else { self.events_batches.fetch_add(1, Ordering::Relaxed) + 1 };
-        if found == 0 || batches.is_multiple_of(EVENTS_BATCHES_PER_BULK) {
+        self.events_wait.store(found == ENTRIES_PER_READ, Ordering::Relaxed);
+        let batches = self.events_batches.fetch_add(1, Ordering::Relaxed) + 1;
+        if batches.is_multiple_of(EVENTS_BATCHES_PER_BULK) {
             self.bulk_may_read.notify_one();
+        }
+    }
+
+    async fn bulk(&self) {
+        while self.events_wait.load(Ordering::Relaxed) {
+            if tokio::time::timeout(BULK_PATIENCE, self.bulk_may_read.notified()).await.is_ok() {
+                return;
+            }
         }
     }
 }
@@ -61,14 +74,10 @@ impl Consumer {
                 life = self.claims.replica.id();
                 reader.rename(life.to_string());
             }
-            let block = match self.stream.class {
-                Class::Events => BLOCK,
-                Class::Bulk => {
-                    let _ = tokio::time::timeout(BLOCK, self.turn.bulk_may_read.notified()).await;
-                    Duration::ZERO
-                }
-            };
-            match self.streams.read(&mut reader, ENTRIES_PER_READ, block).await {
+            if self.stream.class == Class::Bulk {
+                self.turn.bulk().await;
+            }
+            match self.streams.read(&mut reader, ENTRIES_PER_READ, BLOCK).await {
                 Ok(entries) => {
                     if self.stream.class == Class::Events {
                         self.turn.events_read(entries.len());

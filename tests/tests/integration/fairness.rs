@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bowline_proto::v1;
-use bowline_tests::{BOUND, Receiver, Reply, Stack, admin};
+use bowline_tests::eventually::holds;
+use bowline_tests::{BOUND, Receiver, Reply, Stack, admin, eventually};
 
 /// Longer than anything here waits for: what passes did not pass because a hanging request ended.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -78,4 +79,51 @@ async fn a_flood_of_admin_writes_holds_up_neither_itself_nor_deliveries() {
     assert_eq!(made.len(), 16);
     receiver.await_ids(&ids, BOUND).await;
     assert!(!stack.logs().contains("lease had run out"));
+}
+
+#[tokio::test]
+async fn a_flood_has_chunks_of_its_own_and_all_of_it_arrives() {
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    admin.endpoint(admin::endpoint(receiver.url())).await;
+    let request = v1::CreateTenantRequest {
+        tenant: Some(v1::Tenant { name: "flood".to_owned(), ..Default::default() }),
+    };
+    let tenant_id = admin.tenants().create_tenant(request).await.unwrap().into_inner().tenant.unwrap().id;
+    let flooded = Receiver::start().await;
+    let endpoint = v1::CreateEndpointRequest {
+        tenant_id: tenant_id.clone(),
+        endpoint: Some(admin::endpoint(flooded.url())),
+        ..Default::default()
+    };
+    admin.endpoints().create_endpoint(endpoint).await.unwrap();
+
+    let (mut quiet, mut flood) = (Vec::new(), Vec::new());
+    eventually(BOUND, async || {
+        quiet.push(admin.publish("order.created").await);
+        let published = (0..300).map(async |_| {
+            let request = v1::PublishEventRequest {
+                tenant_id: tenant_id.clone(),
+                event_type: "order.created".to_owned(),
+                body: "{}".into(),
+                ..Default::default()
+            };
+            admin.events().publish_event(request).await.unwrap().into_inner().event_id
+        });
+        flood.extend(futures_util::future::join_all(published).await);
+        let bulk = stack.database.count("SELECT count(*) FROM outbox WHERE class = 1").await;
+        holds(bulk > 0, bulk)
+    })
+    .await;
+    let mixed = "SELECT count(*) FROM (
+            SELECT o.id FROM outbox AS o JOIN events AS e ON e.id = ANY(o.event_ids)
+             WHERE o.class = 1 GROUP BY o.id HAVING count(DISTINCT e.tenant_id) > 1) AS chunks";
+    assert_eq!(stack.database.count(mixed).await, 0);
+
+    stack.add_dispatcher(&[]).await;
+    receiver.await_ids(&quiet, BOUND).await;
+    flooded.await_ids(&flood, BOUND).await;
+    stack.await_quiet().await;
+    assert_eq!((receiver.count(), flooded.count()), (quiet.len(), flood.len()));
 }
