@@ -11,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Error, STATEMENT_TIMEOUT, connection_config};
+use super::{Error, connection_config, session_settings};
 use crate::event::Event;
 use crate::id::ChunkId;
 use crate::journal::DedupKey;
@@ -151,7 +151,7 @@ impl Connection {
                 }
             }
         });
-        client.batch_execute(&format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis())).await?;
+        client.batch_execute(&session_settings()).await?;
         let durability: String = client.query_one("SHOW synchronous_commit", &[]).await?.try_get(0)?;
         if !matches!(durability.as_str(), "on" | "remote_apply") {
             client.batch_execute("SET synchronous_commit = on").await?;

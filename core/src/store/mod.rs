@@ -142,6 +142,17 @@ pub fn connection_config(url: &str) -> Result<tokio_postgres::Config, Error> {
     Ok(config)
 }
 
+/// What every session that writes begins with: an end to each statement, and bodies compressed by the faster
+/// of the two ways (a third of the time, for the same size), where the server was built with it.
+fn session_settings() -> String {
+    format!(
+        "SET statement_timeout = {};
+         SELECT set_config(name, 'lz4', false) FROM pg_settings
+          WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)",
+        STATEMENT_TIMEOUT.as_millis()
+    )
+}
+
 /// A pool of connections; none is opened yet.
 pub fn connect(url: &str, size: usize) -> Result<Pool, Error> {
     let manager = Manager::from_config(
@@ -156,8 +167,7 @@ pub fn connect(url: &str, size: usize) -> Result<Pool, Error> {
         .create_timeout(Some(Duration::from_secs(5)))
         .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
             Box::pin(async move {
-                let set = format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis());
-                client.batch_execute(&set).await.map_err(deadpool_postgres::HookError::Backend)
+                client.batch_execute(&session_settings()).await.map_err(deadpool_postgres::HookError::Backend)
             })
         }))
         .build()

@@ -78,6 +78,18 @@ async fn assert_outbox_is_complete(database: &Database) {
 }
 
 #[tokio::test]
+async fn large_bodies_are_compressed_the_faster_way() {
+    let database = database().await;
+    let journal = journal(&database, &database.url, "1");
+    let mut event = event("order.created");
+    event.event.body = Bytes::from(r#"{"price":1}"#.repeat(1000));
+    commit(&journal, event).await.unwrap();
+    let sql = "SELECT pg_column_compression(body) FROM events";
+    let found: String = database.sql().query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(found, "lz4");
+}
+
+#[tokio::test]
 async fn the_same_key_twice_in_a_batch_is_one_event() {
     let database = database().await;
     let journal = journal(&database, &database.url, "1");
