@@ -104,7 +104,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 56] = [
+const METHODS: [(&str, Access); 61] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -145,6 +145,13 @@ const METHODS: [(&str, Access); 56] = [
     ("/bowline.v1.OperationService/ListOperations", Access::Read),
     ("/bowline.v1.OperationService/WatchOperation", Access::Read),
     ("/bowline.v1.OperationService/CancelOperation", Access::Write),
+    ("/bowline.v1.EventTypeService/CreateEventType", Access::Write),
+    ("/bowline.v1.EventTypeService/GetEventType", Access::Read),
+    ("/bowline.v1.EventTypeService/ListEventTypes", Access::Read),
+    ("/bowline.v1.EventTypeService/UpdateEventType", Access::Write),
+    ("/bowline.v1.EventTypeService/DeleteEventType", Access::Write),
+    ("/bowline.v1.EventTypeService/GetEventCatalog", Access::Read),
+    ("/bowline.v1.EventTypeService/SetEventCatalog", Access::Write),
     ("/bowline.v1.BindingService/CreateBinding", Access::Write),
     ("/bowline.v1.BindingService/GetBinding", Access::Read),
     ("/bowline.v1.BindingService/ListBindings", Access::Read),

@@ -4,6 +4,7 @@ mod bulk;
 
 use std::sync::Arc;
 
+use bowline_core::catalog::Fit;
 use bowline_core::defaults;
 use bowline_core::event::Event;
 use bowline_core::id::{EventId, TenantId};
@@ -54,6 +55,7 @@ impl Events {
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
         check(&request)?;
+        self.check_catalog(tenant, &request).await?;
         let permit = self.context.journal.admit(tenant)?;
         permit.grow(request.body.len())?;
         let key = dedup_key(tenant, &request);
@@ -74,6 +76,34 @@ impl Events {
             other => other.into(),
         })?;
         Ok(v1::PublishEventResponse { event_id: committed.id.to_string(), duplicate: committed.duplicate })
+    }
+
+    /// As the tenant's catalog has it; most tenants have none.
+    async fn check_catalog(&self, tenant: TenantId, request: &v1::PublishEventRequest) -> Result<(), Fault> {
+        let snapshot = &self.context.snapshot;
+        let judge = || {
+            let catalog = snapshot.catalog(tenant);
+            catalog.map_or(Fit::Fits, |catalog| catalog.check(&request.event_type, &request.body))
+        };
+        let mut fit = judge();
+        if fit == Fit::UnknownType {
+            // Another replica may have learned of it just now.
+            snapshot.refresh_for_unknown(&format!("{tenant} {}", request.event_type)).await?;
+            fit = judge();
+        }
+        match fit {
+            Fit::Fits => Ok(()),
+            Fit::UnknownType => {
+                Err(Fault::field("event_type", "is not in the catalog of this tenant, which is strict"))
+            }
+            Fit::Unfit(faults) => {
+                let mut violations = Violations::default();
+                for fault in faults {
+                    violations.add("body", fault);
+                }
+                violations.finish()
+            }
+        }
     }
 
     async fn get(&self, call: &Call, request: v1::GetEventRequest) -> Result<v1::GetEventResponse, Fault> {

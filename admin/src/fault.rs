@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Preset,
     Rejection,
     ApiKey,
+    EventType,
 }
 
 impl Kind {
@@ -49,6 +50,7 @@ impl Kind {
             Self::Preset => "preset",
             Self::Rejection => "rejection",
             Self::ApiKey => "api_key",
+            Self::EventType => "event_type",
         }
     }
 }

@@ -9,7 +9,7 @@
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
 //!    allows it.
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
-//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`],
+//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`], [`event_type_service`],
 //!    [`operation_service`]) does the work: [`validate`] and [`mask`] judge
 //!    what was sent, `bowline_core::store` writes and reads, [`present`] and [`convert`] answer.
 //! 4. A write goes through [`change`]: configuration version, request id and audit row in the same
@@ -30,6 +30,7 @@ mod dead_letter_service;
 mod delivery_service;
 mod endpoint_service;
 mod event_service;
+mod event_type_service;
 mod fault;
 mod gate;
 mod mask;

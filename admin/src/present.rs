@@ -1,6 +1,7 @@
 //! Stored resources as the API shows them.
 
 mod binding;
+mod event_type;
 mod presets;
 mod rejection;
 
@@ -19,6 +20,7 @@ use bowline_proto::v1;
 use bowline_proto::v1::retry_policy::Backoff as WireBackoff;
 
 pub(crate) use binding::binding;
+pub(crate) use event_type::event_type;
 pub(crate) use presets::preset;
 pub(crate) use rejection::rejection;
 
@@ -227,6 +229,11 @@ pub(crate) fn event(row: &EventRow) -> v1::Event {
         body: row.body.clone(),
         test: row.test,
         body_drop_time: row.body_dropped_at.map(timestamp),
+        flag: match row.flag.as_deref() {
+            Some("unknown_type") => v1::EventFlag::UnknownType,
+            _ => v1::EventFlag::Unspecified,
+        }
+        .into(),
     }
 }
 

@@ -18,6 +18,7 @@ use bowline_proto::v1::dead_letter_service_server::DeadLetterServiceServer;
 use bowline_proto::v1::delivery_service_server::DeliveryServiceServer;
 use bowline_proto::v1::endpoint_service_server::EndpointServiceServer;
 use bowline_proto::v1::event_service_server::EventServiceServer;
+use bowline_proto::v1::event_type_service_server::EventTypeServiceServer;
 use bowline_proto::v1::operation_service_server::OperationServiceServer;
 use bowline_proto::v1::payload_service_server::PayloadServiceServer;
 use bowline_proto::v1::source_service_server::SourceServiceServer;
@@ -41,6 +42,7 @@ use crate::dead_letter_service::DeadLetters;
 use crate::delivery_service::Deliveries;
 use crate::endpoint_service::Endpoints;
 use crate::event_service::Events;
+use crate::event_type_service::EventTypes;
 use crate::gate::GateLayer;
 use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
@@ -83,7 +85,7 @@ pub async fn serve(
         .into_iter()
         .chain(["bowline.v1.DeliveryService", "bowline.v1.DeadLetterService", "bowline.v1.PayloadService"])
         .chain(["bowline.v1.TenantService", "bowline.v1.ApiKeyService", "bowline.v1.AuditService"])
-        .chain(["bowline.v1.OperationService", "bowline.v1.BindingService"])
+        .chain(["bowline.v1.OperationService", "bowline.v1.BindingService", "bowline.v1.EventTypeService"])
     {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
@@ -143,6 +145,7 @@ fn services(
     Ok(Routes::new(limited!(SourceServiceServer, Sources))
         .add_service(limited!(EndpointServiceServer, Endpoints))
         .add_service(limited!(EventServiceServer, Events))
+        .add_service(limited!(EventTypeServiceServer, EventTypes))
         .add_service(limited!(DeliveryServiceServer, Deliveries))
         .add_service(limited!(DeadLetterServiceServer, DeadLetters))
         .add_service(limited!(

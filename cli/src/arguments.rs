@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, migrate, payload, preset,
-    publish, rejection, source, tenant, trigger, verify,
+    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, event_type, migrate, payload,
+    preset, publish, rejection, source, tenant, trigger, verify,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -54,6 +54,9 @@ enum Command {
     /// What came in
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// The catalog: which event types there are, and what their payloads must be
+    #[command(subcommand)]
+    EventType(event_type::EventTypeCommand),
     /// The providers that Bowline knows
     #[command(subcommand)]
     Preset(preset::PresetCommand),
@@ -111,6 +114,7 @@ impl Arguments {
             Command::Trigger(arguments) => trigger::run(arguments, &admin, form).await,
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Event(command) => event::run(command, &Admin::new(&admin)?, tenant, form).await,
+            Command::EventType(command) => event_type::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Preset(command) => preset::run(command, &Admin::new(&admin)?, form).await,
             Command::Rejection(command) => rejection::run(command, &Admin::new(&admin)?, tenant, form).await,
             Command::Payload(command) => payload::run(command, &Admin::new(&admin)?, tenant, form).await,

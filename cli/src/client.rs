@@ -155,6 +155,7 @@ impl Admin {
         sources: source_service_client::SourceServiceClient,
         endpoints: endpoint_service_client::EndpointServiceClient,
         events: event_service_client::EventServiceClient,
+        event_types: event_type_service_client::EventTypeServiceClient,
         deliveries: delivery_service_client::DeliveryServiceClient,
         payloads: payload_service_client::PayloadServiceClient,
         bindings: binding_service_client::BindingServiceClient,

@@ -24,6 +24,9 @@ const RENAMED: &[(&str, &str)] = &[
     ("source.labels", "--label"),
     ("source.parameters", "--parameter"),
     ("source.ip_allow_list", "--allow-ip"),
+    ("event_type.name", "the name"),
+    ("event_type.json_schema", "--schema-file"),
+    ("event_type.labels", "--label"),
     ("binding.id", "the id"),
     ("binding.source_id", "--source"),
     ("binding.widget.template", "--template"),
@@ -47,7 +50,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("delivery_ids", "DELIVERY"),
 ];
 /// Beneath these a field and its flag have the same name, but for the dashes.
-const SAME: &[&str] = &["filter.", "source.", "endpoint.", "binding.", ""];
+const SAME: &[&str] = &["filter.", "source.", "endpoint.", "binding.", "event_type.", ""];
 
 /// `--until`; `--retry-schedule [1]`; `--scheme key.decode`; the field itself where no flag gives it.
 pub(crate) fn of(field: &str) -> String {

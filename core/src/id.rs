@@ -125,6 +125,8 @@ typed_ids! {
     BindingId = "bnd";
     /// An inbound request that was refused and kept.
     RejectionId = "rej";
+    /// A name in the catalog of a tenant.
+    EventTypeId = "typ";
     /// Bulk work that goes on after its call.
     OperationId = "op";
 }

@@ -16,12 +16,13 @@
 //!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
-//! The nouns are in [`tenant`], [`source`], [`endpoint`], [`event`], [`delivery`] and [`operation`];
+//! The nouns are in [`tenant`], [`source`], [`catalog`], [`endpoint`], [`event`], [`delivery`] and [`operation`];
 //! [`own_event`] is what Bowline tells about itself; every default is in [`defaults`].
 
 pub mod access_token;
 pub mod binding;
 pub mod bootstrap;
+pub mod catalog;
 pub mod crash;
 pub mod defaults;
 pub mod delivery;

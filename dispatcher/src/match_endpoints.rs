@@ -10,7 +10,7 @@ use bowline_core::event::Event;
 use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
 use bowline_core::snapshot::Snapshot;
 use bowline_core::store::chunks::{self, ClaimedChunk};
-use bowline_core::store::{self, Pool, queue};
+use bowline_core::store::{self, Pool, event_types, queue};
 
 use crate::job::{Age, Chunk, HeldEvent, Job, Load, NewJob};
 use crate::lanes::{Lanes, without_request};
@@ -62,8 +62,12 @@ impl Matcher {
         } else {
             HashSet::new()
         };
+        self.flag_unknown(&taken).await?;
         let mut near = Vec::new();
         for event in &taken.events {
+            if self.is_unknown(event) {
+                continue;
+            }
             let matches = self.matches(event, taken.chunk.config_version, &settled).await;
             if matches.len() <= FAN_OUT_IN_MEMORY {
                 near.extend(matches);
@@ -78,6 +82,23 @@ impl Matcher {
         }
         self.submit(taken, &chunk, near).await;
         Ok(())
+    }
+
+    /// From a source, and of a type that its tenant's strict catalog does not have.
+    fn is_unknown(&self, event: &Event) -> bool {
+        let catalog = || self.snapshot.catalog(event.tenant_id);
+        event.source_id.is_some() && catalog().is_some_and(|catalog| catalog.lacks(&event.event_type))
+    }
+
+    /// What is delivered to nobody says so, before it is settled.
+    async fn flag_unknown(&self, taken: &Taken) -> Result<(), store::Error> {
+        let unknown: Vec<EventId> =
+            taken.events.iter().filter(|event| self.is_unknown(event)).map(|event| event.id).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let client = self.pool.get().await?;
+        event_types::flag_unknown(&client, &unknown).await
     }
 
     /// Reads what the stream entry did not carry. An event that is gone everywhere has no deliveries.

@@ -54,6 +54,7 @@ mod tests {
                 "DeliveryService",
                 "EndpointService",
                 "EventService",
+                "EventTypeService",
                 "OperationService",
                 "PayloadService",
                 "SourceService",

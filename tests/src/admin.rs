@@ -15,6 +15,7 @@ use v1::dead_letter_service_client::DeadLetterServiceClient;
 use v1::delivery_service_client::DeliveryServiceClient;
 use v1::endpoint_service_client::EndpointServiceClient;
 use v1::event_service_client::EventServiceClient;
+use v1::event_type_service_client::EventTypeServiceClient;
 use v1::operation_service_client::OperationServiceClient;
 use v1::payload_service_client::PayloadServiceClient;
 use v1::source_service_client::SourceServiceClient;
@@ -74,6 +75,10 @@ impl Admin {
 
     pub fn events(&self) -> EventServiceClient<Authorized> {
         EventServiceClient::new(self.channel())
+    }
+
+    pub fn event_types(&self) -> EventTypeServiceClient<Authorized> {
+        EventTypeServiceClient::new(self.channel())
     }
 
     pub fn bindings(&self) -> BindingServiceClient<Authorized> {

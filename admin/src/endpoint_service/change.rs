@@ -43,6 +43,9 @@ impl Endpoints {
         let merged = fields::merge(present::endpoint(&old, &[], &context.public_url), wire, &mask);
         let mut violations = Violations::default();
         let draft = validate::endpoint::check(&mut violations, &merged, &context.egress);
+        if draft.spec.event_types != old.spec.event_types {
+            self.check_subscription(&mut violations, old.tenant_id, &merged.event_types).await?;
+        }
         if draft.name.is_empty() {
             violations.add("endpoint.name", "must not be empty");
         }

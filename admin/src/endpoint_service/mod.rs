@@ -58,6 +58,7 @@ impl Endpoints {
         validate::request_id(&mut violations, &request.request_id);
         let draft = validate::endpoint::check(&mut violations, &wire, &context.egress);
         draft.sealing.check_new(&mut violations);
+        self.check_subscription(&mut violations, tenant, &wire.event_types).await?;
         let used = secret_use(&draft);
         if draft.format.is_some() {
             used.check(&mut violations, &request.secret);
@@ -114,6 +115,22 @@ impl Endpoints {
         drop(client);
         let shown = self.read(Some(tenant), endpoint.id).await?;
         Ok(v1::CreateEndpointResponse { endpoint: Some(shown), secret: signing::shown(secret.as_ref()) })
+    }
+
+    /// Against the catalog as it is now, also where another replica has just written it.
+    pub(super) async fn check_subscription(
+        &self,
+        violations: &mut Violations,
+        tenant: TenantId,
+        event_types: &[String],
+    ) -> Result<(), Fault> {
+        if event_types.iter().any(|name| !name.ends_with('*')) {
+            self.context.snapshot.refresh().await?;
+            if let Some(catalog) = self.context.snapshot.catalog(tenant) {
+                validate::event_type::subscribed(violations, &catalog, event_types);
+            }
+        }
+        Ok(())
     }
 
     async fn get(

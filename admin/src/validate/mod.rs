@@ -4,6 +4,7 @@
 pub(crate) mod auth;
 pub(crate) mod binding;
 pub(crate) mod endpoint;
+pub(crate) mod event_type;
 mod expression;
 pub(crate) mod filter;
 mod format;

@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
+pub mod event_type;
 pub mod migrate;
 mod name;
 pub mod paging;

@@ -84,6 +84,24 @@ pub(crate) async fn binding_id(admin: &Admin, tenant: &str, which: &str) -> Resu
     found.into_iter().next().map(|binding| binding.id).ok_or_else(|| absent("binding", which))
 }
 
+/// The id of the event type with this id or name.
+///
+/// # Errors
+/// When there is none of that name.
+pub(crate) async fn event_type_id(admin: &Admin, tenant: &str, which: &str) -> Result<String, Failure> {
+    if which.starts_with("typ_") {
+        return Ok(which.to_owned());
+    }
+    let filter = v1::EventTypeFilter { name: named(which, "event type")?, ..v1::EventTypeFilter::default() };
+    let request = v1::ListEventTypesRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(filter),
+        ..v1::ListEventTypesRequest::default()
+    };
+    let found = admin.event_types().list_event_types(request).await?.into_inner().event_types;
+    found.into_iter().next().map(|event_type| event_type.id).ok_or_else(|| absent("event-type", which))
+}
+
 /// An empty name would match everything.
 fn named(which: &str, noun: &str) -> Result<String, Failure> {
     if which.is_empty() {

@@ -31,6 +31,10 @@ pub struct EventView {
     pub content_type: String,
     pub body_size_bytes: i64,
     pub create_time: String,
+    /// Why nobody got it: `unknown_type`; empty where nothing is wrong with it.
+    pub flag: String,
+    /// When its body went before its time; empty where it is there.
+    pub body_drop_time: String,
     /// As received. Only from `event get`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<HeaderView>>,
@@ -57,6 +61,8 @@ impl EventView {
 impl From<v1::Event> for EventView {
     fn from(event: v1::Event) -> Self {
         Self {
+            flag: super::word(event.flag().as_str_name(), "EVENT_FLAG_"),
+            body_drop_time: time(event.body_drop_time.as_ref()),
             create_time: time(event.create_time.as_ref()),
             id: event.id,
             tenant_id: event.tenant_id,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::endpoints::TenantEndpoints;
 use super::live::{LiveEndpoint, LiveSource};
 use super::sharded::{Sharded, Use};
+use crate::catalog::Catalog;
 use crate::endpoint::Endpoint;
 use crate::id::{EndpointId, SourceId, TenantId};
 use crate::secrets::StoredSecret;
@@ -22,6 +23,8 @@ pub(super) struct Configuration {
     pub(super) paths: Sharded<String, SourceId>,
     pub(super) endpoints: Sharded<EndpointId, Arc<LiveEndpoint>>,
     pub(super) tenants: Sharded<TenantId, Arc<TenantEndpoints>>,
+    /// Of those tenants whose catalog says anything.
+    pub(super) catalogs: Sharded<TenantId, Arc<Catalog>>,
 }
 
 type Secrets = HashMap<Uuid, Vec<StoredSecret>>;
@@ -55,7 +58,25 @@ impl Configuration {
             let secrets = take_secrets(&mut secrets, id.0);
             next.add_endpoint(id, reading, secrets);
         }
+        for (tenant, strict) in changes.catalogs {
+            next.change_catalog(tenant, |catalog| catalog.strict = strict);
+        }
+        for (tenant, id, reading) in changes.event_types {
+            next.change_catalog(tenant, |catalog| match reading {
+                Reading::Deleted => catalog.remove(id),
+                Reading::Unreadable { problem, .. } => report(id, &problem),
+                Reading::Live(event_type) => catalog.insert(event_type),
+            });
+        }
         next
+    }
+
+    fn change_catalog(&mut self, tenant: TenantId, change: impl FnOnce(&mut Catalog)) {
+        self.catalogs.change(&tenant, |catalog| {
+            let catalog = Arc::make_mut(catalog);
+            change(catalog);
+            if catalog.is_empty() { Use::None } else { Use::Some }
+        });
     }
 
     fn remove_source(&mut self, id: SourceId) {

@@ -28,6 +28,7 @@ use deadpool_postgres::Object;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
+use crate::catalog::Catalog;
 use crate::id::{EndpointId, SourceId, TenantId};
 use crate::store::snapshots::{self, Changes};
 use crate::store::{self, Pool};
@@ -153,6 +154,11 @@ impl Snapshot {
     /// Of a process that needs endpoints.
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<LiveEndpoint>> {
         self.current.load().endpoints.get(&id).cloned()
+    }
+
+    /// What a tenant says of event types; `None`: nothing.
+    pub fn catalog(&self, tenant: TenantId) -> Option<Arc<Catalog>> {
+        self.current.load().catalogs.get(&tenant).cloned()
     }
 
     pub fn endpoints_of(&self, tenant: TenantId) -> Arc<TenantEndpoints> {

@@ -79,9 +79,11 @@ pub struct EventRow {
     pub test: bool,
     /// The body went before its time.
     pub body_dropped_at: Option<DateTime<Utc>>,
+    /// Why nobody got it, where that is not because nobody wanted it.
+    pub flag: Option<String>,
 }
 
-const SUMMARY: &str = "id, tenant_id, source_id, event_type, channel, content_type, create_time, test, body_dropped_at, \
+const SUMMARY: &str = "id, tenant_id, source_id, event_type, channel, content_type, create_time, test, body_dropped_at, flag, \
                        octet_length(body)::bigint AS body_size_bytes";
 
 fn read(row: &Row) -> Result<EventRow, Error> {
@@ -98,6 +100,7 @@ fn read(row: &Row) -> Result<EventRow, Error> {
         body: Bytes::new(),
         test: row.try_get("test")?,
         body_dropped_at: row.try_get("body_dropped_at")?,
+        flag: row.try_get("flag")?,
     })
 }
 

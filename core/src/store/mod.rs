@@ -21,6 +21,7 @@ pub mod config_writes;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod health;
 pub mod journal;
@@ -52,7 +53,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 61;
+pub const MIN_SCHEMA: i32 = 62;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 

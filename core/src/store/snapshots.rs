@@ -11,9 +11,10 @@ use tokio_postgres::{AsyncMessage, IsolationLevel, NoTls, Row};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{Error, config_writes, connection_config, endpoints, sources, stored_secrets};
+use super::{Error, config_writes, connection_config, endpoints, event_types, sources, stored_secrets};
+use crate::catalog::EventType;
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
-use crate::id::{EndpointId, SourceId, TenantId};
+use crate::id::{EndpointId, EventTypeId, SourceId, TenantId};
 use crate::secrets::StoredSecret;
 use crate::source::Source;
 
@@ -25,6 +26,9 @@ pub struct Changes {
     pub complete: bool,
     pub sources: Vec<(SourceId, Reading<Source>)>,
     pub endpoints: Vec<(EndpointId, Reading<Endpoint>)>,
+    /// Tenants, and whether their catalogs are strict.
+    pub catalogs: Vec<(TenantId, bool)>,
+    pub event_types: Vec<(TenantId, EventTypeId, Reading<EventType>)>,
     /// Every secret of the sources and endpoints above, newest first.
     pub secrets: HashMap<Uuid, Vec<StoredSecret>>,
 }
@@ -78,6 +82,8 @@ pub async fn changes(client: &mut Object, need: Need, applied: i64) -> Result<Op
         Need::Sources => sources = changed_sources(&transaction, since).await?,
         Need::Endpoints => endpoints = changed_endpoints(&transaction, since).await?,
     }
+    let catalogs = changed_catalogs(&transaction, since).await?;
+    let event_types = changed_event_types(&transaction, since).await?;
     let owners: Vec<Uuid> =
         sources.iter().map(|(id, _)| id.0).chain(endpoints.iter().map(|(id, _)| id.0)).collect();
     let secrets = if owners.is_empty() {
@@ -86,7 +92,7 @@ pub async fn changes(client: &mut Object, need: Need, applied: i64) -> Result<Op
         stored_secrets::of_owners(&transaction, &owners).await?
     };
     transaction.commit().await?;
-    Ok(Some(Changes { version, complete: since == 0, sources, endpoints, secrets }))
+    Ok(Some(Changes { version, complete: since == 0, sources, endpoints, catalogs, event_types, secrets }))
 }
 
 /// A changed secret changes its owner.
@@ -128,6 +134,30 @@ async fn changed_endpoints(
     let read = |row: &Row| {
         let id = EndpointId(row.try_get("id")?);
         Ok((id, reading(row, endpoints::read, held_endpoint)?))
+    };
+    query(transaction, &sql, since, read).await
+}
+
+async fn changed_catalogs(transaction: &Transaction<'_>, since: i64) -> Result<Vec<(TenantId, bool)>, Error> {
+    const SQL: &str = "
+        SELECT id, coalesce((settings->>'strict_event_catalog')::boolean, false) FROM tenants
+         WHERE config_version > $1::bigint";
+    let read = |row: &Row| Ok((TenantId(row.try_get(0)?), row.try_get(1)?));
+    query(transaction, SQL, if since == 0 { -1 } else { since }, read).await
+}
+
+async fn changed_event_types(
+    transaction: &Transaction<'_>,
+    since: i64,
+) -> Result<Vec<(TenantId, EventTypeId, Reading<EventType>)>, Error> {
+    let which = if since == 0 { LIVE } else { "config_version > $1::bigint" };
+    let sql = format!(
+        "SELECT {}, deleted_at IS NOT NULL AS deleted FROM event_types WHERE {which}",
+        event_types::COLUMNS
+    );
+    let read = |row: &Row| {
+        let (tenant, id) = (TenantId(row.try_get("tenant_id")?), EventTypeId(row.try_get("id")?));
+        Ok((tenant, id, reading(row, event_types::read, |_| None)?))
     };
     query(transaction, &sql, since, read).await
 }

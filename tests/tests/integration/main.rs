@@ -24,6 +24,7 @@ mod egress;
 mod endpoint_rates;
 mod endpoint_tests;
 mod endpoints;
+mod event_types;
 mod expressions;
 mod failures;
 mod fairness;
