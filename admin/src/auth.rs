@@ -150,8 +150,6 @@ const METHODS: [(&str, Access); 61] = [
     ("/bowline.v1.EventTypeService/ListEventTypes", Access::Read),
     ("/bowline.v1.EventTypeService/UpdateEventType", Access::Write),
     ("/bowline.v1.EventTypeService/DeleteEventType", Access::Write),
-    ("/bowline.v1.EventTypeService/GetEventCatalog", Access::Read),
-    ("/bowline.v1.EventTypeService/SetEventCatalog", Access::Write),
     ("/bowline.v1.BindingService/CreateBinding", Access::Write),
     ("/bowline.v1.BindingService/GetBinding", Access::Read),
     ("/bowline.v1.BindingService/ListBindings", Access::Read),

@@ -4,7 +4,7 @@ mod bulk;
 
 use std::sync::Arc;
 
-use bowline_core::catalog::Fit;
+use bowline_core::catalog::Demand;
 use bowline_core::defaults;
 use bowline_core::event::Event;
 use bowline_core::id::{EventId, TenantId};
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
+use crate::apart::apart;
 use crate::call::Call;
 use crate::change::{Act, audited};
 use crate::fault::{Fault, Kind};
@@ -55,9 +56,9 @@ impl Events {
         request: v1::PublishEventRequest,
     ) -> Result<v1::PublishEventResponse, Fault> {
         check(&request)?;
-        self.check_catalog(tenant, &request).await?;
         let permit = self.context.journal.admit(tenant)?;
         permit.grow(request.body.len())?;
+        self.check_catalog(tenant, &request).await?;
         let key = dedup_key(tenant, &request);
         let event = Event {
             id: EventId::new(),
@@ -81,29 +82,29 @@ impl Events {
     /// As the tenant's catalog has it; most tenants have none.
     async fn check_catalog(&self, tenant: TenantId, request: &v1::PublishEventRequest) -> Result<(), Fault> {
         let snapshot = &self.context.snapshot;
-        let judge = || {
-            let catalog = snapshot.catalog(tenant);
-            catalog.map_or(Fit::Fits, |catalog| catalog.check(&request.event_type, &request.body))
-        };
-        let mut fit = judge();
-        if fit == Fit::UnknownType {
+        let Some(catalog) = snapshot.catalog(tenant) else { return Ok(()) };
+        let mut demand = catalog.demand(&request.event_type);
+        if matches!(demand, Demand::KnownType) {
             // Another replica may have learned of it just now.
             snapshot.refresh_for_unknown(&format!("{tenant} {}", request.event_type)).await?;
-            fit = judge();
+            demand = snapshot
+                .catalog(tenant)
+                .map_or(Demand::Nothing, |catalog| catalog.demand(&request.event_type));
         }
-        match fit {
-            Fit::Fits => Ok(()),
-            Fit::UnknownType => {
-                Err(Fault::field("event_type", "is not in the catalog of this tenant, which is strict"))
+        let schema = match demand {
+            Demand::Nothing => return Ok(()),
+            Demand::KnownType => {
+                return Err(Fault::field("event_type", validate::event_type::NOT_IN_CATALOG));
             }
-            Fit::Unfit(faults) => {
-                let mut violations = Violations::default();
-                for fault in faults {
-                    violations.add("body", fault);
-                }
-                violations.finish()
-            }
+            Demand::Schema(schema) => schema,
+        };
+        let body = request.body.clone();
+        let Err(faults) = apart(move || schema.check(&body)).await? else { return Ok(()) };
+        let mut violations = Violations::default();
+        for fault in faults {
+            violations.add("body", fault);
         }
+        violations.finish()
     }
 
     async fn get(&self, call: &Call, request: v1::GetEventRequest) -> Result<v1::GetEventResponse, Fault> {

@@ -9,15 +9,16 @@
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
 //!    allows it.
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
-//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`], [`event_type_service`],
-//!    [`operation_service`]) does the work: [`validate`] and [`mask`] judge
-//!    what was sent, `bowline_core::store` writes and reads, [`present`] and [`convert`] answer.
+//!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`],
+//!    [`event_type_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge what was
+//!    sent, `bowline_core::store` writes and reads, [`present`] and [`convert`] answer.
 //! 4. A write goes through [`change`]: configuration version, request id and audit row in the same
 //!    transaction. Its secrets are made, checked and sealed in [`signing`].
-//! 5. [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages.
+//! 5. What may take long is done [`apart`]; [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages.
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
+mod apart;
 mod api_key_service;
 mod audit_service;
 mod auth;

@@ -22,7 +22,7 @@ use crate::page::{Listing, page_size};
 use crate::present::etag;
 use crate::validate::{self, Range, Violations};
 
-const WRITABLE: [&str; 4] = ["name", "display_name", "labels", "retention"];
+const WRITABLE: [&str; 5] = ["name", "display_name", "labels", "retention", "strict_event_catalog"];
 const DAY: u64 = 24 * 3600;
 const RETENTION: Range =
     Range { min: Duration::from_secs(DAY), max: Duration::from_secs(3650 * DAY), text: "1 to 3650 days" };
@@ -177,7 +177,7 @@ fn check(wire: &v1::Tenant) -> Result<TenantSettings, Fault> {
     let retention = retention
         .and_then(|retention| validate::duration(&mut violations, "tenant.retention", retention, RETENTION));
     violations.finish()?;
-    Ok(TenantSettings { retention })
+    Ok(TenantSettings { retention, strict_event_catalog: wire.strict_event_catalog })
 }
 
 fn is_set(tenant: &v1::Tenant, field: &str) -> bool {
@@ -186,6 +186,7 @@ fn is_set(tenant: &v1::Tenant, field: &str) -> bool {
         "display_name" => !tenant.display_name.is_empty(),
         "labels" => !tenant.labels.is_empty(),
         "retention" => tenant.retention.is_some(),
+        "strict_event_catalog" => tenant.strict_event_catalog,
         _ => false,
     }
 }
@@ -205,6 +206,9 @@ fn merge(old: v1::Tenant, new: v1::Tenant, mask: &Mask) -> v1::Tenant {
     if mask.has("retention") {
         merged.retention = new.retention;
     }
+    if mask.has("strict_event_catalog") {
+        merged.strict_event_catalog = new.strict_event_catalog;
+    }
     merged
 }
 
@@ -218,6 +222,7 @@ fn shown(row: TenantRow) -> v1::Tenant {
         update_time: Some(timestamp(row.update_time)),
         etag: etag(row.config_version),
         retention: row.settings.retention.map(duration),
+        strict_event_catalog: row.settings.strict_event_catalog,
     }
 }
 

@@ -55,7 +55,10 @@ enum Command {
     #[command(subcommand)]
     Event(event::EventCommand),
     /// The catalog: which event types there are, and what their payloads must be
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "With `bowline tenant update NAME --strict-event-catalog true` no other types are taken."
+    )]
     EventType(event_type::EventTypeCommand),
     /// The providers that Bowline knows
     #[command(subcommand)]

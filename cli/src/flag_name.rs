@@ -25,6 +25,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("source.parameters", "--parameter"),
     ("source.ip_allow_list", "--allow-ip"),
     ("event_type.name", "the name"),
+    ("event_type.id", "the id"),
     ("event_type.json_schema", "--schema-file"),
     ("event_type.labels", "--label"),
     ("binding.id", "the id"),

@@ -10,4 +10,7 @@ pub struct TenantSettings {
     /// How long its events are kept, where that is shorter than for the deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Duration>,
+    /// Event types that its catalog does not have are refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict_event_catalog: bool,
 }

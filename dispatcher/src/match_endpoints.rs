@@ -62,12 +62,9 @@ impl Matcher {
         } else {
             HashSet::new()
         };
-        self.flag_unknown(&taken).await?;
+        let unknown = self.flag_unknown(&taken.events).await?;
         let mut near = Vec::new();
-        for event in &taken.events {
-            if self.is_unknown(event) {
-                continue;
-            }
+        for event in taken.events.iter().filter(|event| !unknown.contains(&event.id)) {
             let matches = self.matches(event, taken.chunk.config_version, &settled).await;
             if matches.len() <= FAN_OUT_IN_MEMORY {
                 near.extend(matches);
@@ -84,21 +81,22 @@ impl Matcher {
         Ok(())
     }
 
-    /// From a source, and of a type that its tenant's strict catalog does not have.
-    fn is_unknown(&self, event: &Event) -> bool {
-        let catalog = || self.snapshot.catalog(event.tenant_id);
-        event.source_id.is_some() && catalog().is_some_and(|catalog| catalog.lacks(&event.event_type))
-    }
-
-    /// What is delivered to nobody says so, before it is settled.
-    async fn flag_unknown(&self, taken: &Taken) -> Result<(), store::Error> {
-        let unknown: Vec<EventId> =
-            taken.events.iter().filter(|event| self.is_unknown(event)).map(|event| event.id).collect();
-        if unknown.is_empty() {
-            return Ok(());
+    /// Those from a source whose type their tenant's strict catalog does not have. They are delivered to nobody, and
+    /// say so before they are settled. Most tenants have no catalog, and most chunks none of these.
+    async fn flag_unknown(&self, events: &[Event]) -> Result<Vec<EventId>, store::Error> {
+        let is_unknown = |event: &&Event| {
+            event.source_id.is_some()
+                && self
+                    .snapshot
+                    .catalog(event.tenant_id)
+                    .is_some_and(|catalog| catalog.lacks(&event.event_type))
+        };
+        let unknown: Vec<EventId> = events.iter().filter(is_unknown).map(|event| event.id).collect();
+        if !unknown.is_empty() {
+            let client = self.pool.get().await?;
+            event_types::flag_unknown(&client, &unknown).await?;
         }
-        let client = self.pool.get().await?;
-        event_types::flag_unknown(&client, &unknown).await
+        Ok(unknown)
     }
 
     /// Reads what the stream entry did not carry. An event that is gone everywhere has no deliveries.

@@ -4,12 +4,13 @@ mod fields;
 
 use std::sync::Arc;
 
-use bowline_core::catalog::EventType;
+use bowline_core::catalog::{EventType, SCHEMAS_BYTES_MAX};
 use bowline_core::id::{EventTypeId, TenantId};
 use bowline_core::store::event_types::{self, EventTypeQuery, WriteError};
 use bowline_proto::v1;
 use bowline_proto::v1::event_type_service_server::EventTypeService;
 use chrono::Utc;
+use deadpool_postgres::Transaction;
 use tonic::{Request, Response, Status};
 
 use crate::AdminContext;
@@ -23,6 +24,8 @@ use crate::quota::Quota;
 use crate::validate::{self, Violations, excerpt};
 
 const EVENT_TYPES_PER_TENANT_MAX: i64 = 5_000;
+/// Below what a client takes in one message.
+const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 pub(crate) struct EventTypes {
     context: Arc<AdminContext>,
@@ -45,7 +48,8 @@ impl EventTypes {
         let mut violations = Violations::default();
         validate::request_id(&mut violations, &request.request_id);
         validate::event_type::name(&mut violations, "event_type.name", &wire.name);
-        let draft = validate::event_type::check(&mut violations, &wire);
+        validate::event_type::check(&mut violations, &wire);
+        validate::event_type::json_schema(&mut violations, &wire.json_schema).await?;
         violations.finish()?;
 
         let asked = v1::CreateEventTypeRequest {
@@ -67,13 +71,14 @@ impl EventTypes {
             id: EventTypeId::new(),
             tenant_id: tenant,
             name: wire.name,
-            description: draft.description,
-            labels: draft.labels,
-            json_schema: draft.json_schema,
+            description: wire.description,
+            labels: wire.labels,
+            json_schema: Some(wire.json_schema).filter(|text| !text.is_empty()),
             config_version: change.version,
             create_time: now,
             update_time: now,
         };
+        room_for_schema(&change.tx, &new).await?;
         event_types::insert(&change.tx, &new).await.map_err(|error| match error {
             WriteError::NameTaken => Fault::NameTaken { kind: Kind::EventType, name: new.name.clone() },
             WriteError::Store(error) => error.into(),
@@ -114,6 +119,7 @@ impl EventTypes {
         };
         let client = context.client().await?;
         let mut rows = event_types::list(&client, tenant, &query).await?;
+        let size = size.min(fitting(&rows));
         let next_page_token = listing.cut(&mut rows, size, |row| row.id.0);
         let event_types = rows.iter().map(present::event_type).collect();
         Ok(v1::ListEventTypesResponse { event_types, next_page_token })
@@ -129,22 +135,26 @@ impl EventTypes {
         let id: EventTypeId = validate::id("event_type.id", &wire.id)?;
         let mask =
             Mask::new(request.update_mask.as_ref(), &fields::WRITABLE, |field| fields::is_set(&wire, field))?;
+        // What is not written anew has been checked before, and nobody waits while what is new is checked.
+        let checked = fields::merge(v1::EventType::default(), wire.clone(), &mask);
+        let mut violations = Violations::default();
+        validate::event_type::check(&mut violations, &checked);
+        validate::event_type::json_schema(&mut violations, &checked.json_schema).await?;
+        violations.finish()?;
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(event_types::find(&change.tx, call.scope(), id).await?, id)?;
         check_etag(&old, &wire.etag)?;
         let merged = fields::merge(present::event_type(&old), wire, &mask);
-        let mut violations = Violations::default();
-        let draft = validate::event_type::check(&mut violations, &merged);
-        violations.finish()?;
         let new = EventType {
-            description: draft.description,
-            labels: draft.labels,
-            json_schema: draft.json_schema,
+            description: merged.description,
+            labels: merged.labels,
+            json_schema: Some(merged.json_schema).filter(|text| !text.is_empty()),
             config_version: change.version,
             update_time: Utc::now(),
             ..old
         };
+        room_for_schema(&change.tx, &new).await?;
         event_types::update(&change.tx, &new).await?;
         let act = Act { tenant: Some(new.tenant_id), ..Act::new("UpdateEventType", id.to_string()) };
         change.commit(context, call, &act).await?;
@@ -169,35 +179,36 @@ impl EventTypes {
         Ok(v1::DeleteEventTypeResponse {})
     }
 
-    async fn set_catalog(
-        &self,
-        call: &Call,
-        request: v1::SetEventCatalogRequest,
-    ) -> Result<v1::SetEventCatalogResponse, Fault> {
-        let context = &*self.context;
-        let tenant = call.tenant(context, &request.tenant_id).await?;
-        let mut client = context.client().await?;
-        let change = begin(&mut client).await?;
-        event_types::set_strict(&change.tx, tenant, request.strict, change.version).await?;
-        let act = Act { tenant: Some(tenant), ..Act::new("SetEventCatalog", tenant.to_string()) };
-        change.commit(context, call, &act).await?;
-        Ok(v1::SetEventCatalogResponse { strict: request.strict })
-    }
-
-    async fn catalog(
-        &self,
-        call: &Call,
-        request: v1::GetEventCatalogRequest,
-    ) -> Result<v1::GetEventCatalogResponse, Fault> {
-        let tenant = call.tenant(&self.context, &request.tenant_id).await?;
-        let client = self.context.client().await?;
-        Ok(v1::GetEventCatalogResponse { strict: event_types::is_strict(&client, tenant).await? })
-    }
-
     async fn read(&self, scope: Option<TenantId>, id: EventTypeId) -> Result<v1::EventType, Fault> {
         let client = self.context.client().await?;
         Ok(present::event_type(&found(event_types::find(&client, scope, id).await?, id)?))
     }
+}
+
+/// How many of the rows fit into a page, at least one.
+fn fitting(rows: &[EventType]) -> i64 {
+    let mut left = PAGE_BYTES_MAX;
+    let fits = |row: &&EventType| {
+        let labels = row.labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let schema = row.json_schema.as_ref().map_or(0, String::len);
+        left = left.saturating_sub(row.name.len() + row.description.len() + labels + schema);
+        left > 0
+    };
+    i64::try_from(rows.iter().take_while(fits).count().max(1)).unwrap_or(i64::MAX)
+}
+
+/// Every process keeps every schema: a tenant has room for so much of them.
+async fn room_for_schema(tx: &Transaction<'_>, new: &EventType) -> Result<(), Fault> {
+    let Some(text) = &new.json_schema else { return Ok(()) };
+    let others = event_types::schema_bytes(tx, new.tenant_id, new.id).await?;
+    let all = others.saturating_add(i64::try_from(text.len()).unwrap_or(i64::MAX));
+    if all > SCHEMAS_BYTES_MAX {
+        let problem = format!(
+            "makes {all} bytes with the other schemas of the tenant; at most {SCHEMAS_BYTES_MAX} are accepted"
+        );
+        return Err(Fault::field(validate::event_type::JSON_SCHEMA, problem));
+    }
+    Ok(())
 }
 
 fn found(event_type: Option<EventType>, id: EventTypeId) -> Result<EventType, Fault> {
@@ -259,26 +270,8 @@ impl EventTypeService for EventTypes {
         request: Request<v1::DeleteEventTypeRequest>,
     ) -> Result<Response<v1::DeleteEventTypeResponse>, Status> {
         let (call, message) = Call::open(request)?;
-        let act = Act::new("DeleteEventType", &message.id);
+        let act = Act::new("DeleteEventType", excerpt(&message.id));
         let outcome = self.delete(&call, message).await;
-        call.answer(audited(&self.context, &call, act, outcome).await)
-    }
-
-    async fn get_event_catalog(
-        &self,
-        request: Request<v1::GetEventCatalogRequest>,
-    ) -> Result<Response<v1::GetEventCatalogResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        call.answer(self.catalog(&call, message).await)
-    }
-
-    async fn set_event_catalog(
-        &self,
-        request: Request<v1::SetEventCatalogRequest>,
-    ) -> Result<Response<v1::SetEventCatalogResponse>, Status> {
-        let (call, message) = Call::open(request)?;
-        let act = Act::new("SetEventCatalog", &message.tenant_id);
-        let outcome = self.set_catalog(&call, message).await;
         call.answer(audited(&self.context, &call, act, outcome).await)
     }
 }

@@ -16,6 +16,6 @@ pub(crate) fn event_type(event_type: &EventType) -> v1::EventType {
         create_time: Some(timestamp(event_type.create_time)),
         update_time: Some(timestamp(event_type.update_time)),
         etag: etag(event_type.config_version),
-        json_schema: event_type.json_schema.as_ref().map(ToString::to_string).unwrap_or_default(),
+        json_schema: event_type.json_schema.clone().unwrap_or_default(),
     }
 }

@@ -1,23 +1,20 @@
 //! Event types as a caller wants them, and what a strict catalog asks of an endpoint.
 
-use std::collections::BTreeMap;
-
 use bowline_core::catalog::{Catalog, SCHEMA_BYTES_MAX, Schema};
 use bowline_core::event::OWN_EVENTS;
 use bowline_proto::v1;
-use serde_json::Value;
 
 use super::{Violations, excerpt};
+use crate::apart::apart;
+use crate::fault::Fault;
+
+pub(crate) const JSON_SCHEMA: &str = "event_type.json_schema";
 
 const NAME_BYTES_MAX: usize = 256;
 const DESCRIPTION_CHARS_MAX: usize = 1_000;
 
-/// A checked type, but for its name.
-pub(crate) struct EventTypeDraft {
-    pub(crate) description: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) json_schema: Option<Value>,
-}
+/// What to do about a type that a strict catalog does not have.
+pub(crate) const NOT_IN_CATALOG: &str = "is not in the catalog of this tenant, which is strict: add it by CreateEventType, or use one that is there";
 
 /// As events have it, also those of providers (`orders/create`).
 pub(crate) fn name(violations: &mut Violations, field: &str, name: &str) {
@@ -32,7 +29,7 @@ pub(crate) fn name(violations: &mut Violations, field: &str, name: &str) {
     }
 }
 
-pub(crate) fn check(violations: &mut Violations, event_type: &v1::EventType) -> EventTypeDraft {
+pub(crate) fn check(violations: &mut Violations, event_type: &v1::EventType) {
     let description = &event_type.description;
     if description.chars().count() > DESCRIPTION_CHARS_MAX || description.contains('\0') {
         violations.add(
@@ -41,41 +38,29 @@ pub(crate) fn check(violations: &mut Violations, event_type: &v1::EventType) -> 
         );
     }
     super::labels(violations, "event_type.labels", &event_type.labels);
-    EventTypeDraft {
-        description: description.clone(),
-        labels: event_type.labels.clone(),
-        json_schema: check_schema(violations, &event_type.json_schema),
-    }
 }
 
-fn check_schema(violations: &mut Violations, text: &str) -> Option<Value> {
-    const FIELD: &str = "event_type.json_schema";
+/// Whether a schema can be used, which takes a while to say.
+pub(crate) async fn json_schema(violations: &mut Violations, text: &str) -> Result<(), Fault> {
     if text.is_empty() {
-        return None;
+        return Ok(());
     }
     if text.len() > SCHEMA_BYTES_MAX {
-        violations.add(FIELD, format!("must be at most {SCHEMA_BYTES_MAX} bytes"));
-        return None;
+        violations
+            .add(JSON_SCHEMA, format!("has {} bytes; at most {SCHEMA_BYTES_MAX} are accepted", text.len()));
+        return Ok(());
     }
-    let schema: Value = match serde_json::from_str(text) {
-        Ok(schema) => schema,
-        Err(error) => {
-            violations.add(FIELD, format!("is not JSON: {error}"));
-            return None;
-        }
-    };
-    // It is kept as jsonb, which has no such character.
-    if schema.to_string().contains("\\u0000") {
-        violations.add(FIELD, "must not hold NUL characters");
-        return None;
+    let text = text.to_owned();
+    if let Err(problem) = apart(move || compile(&text)).await? {
+        violations.add(JSON_SCHEMA, problem);
     }
-    match Schema::compile(&schema) {
-        Ok(_) => Some(schema),
-        Err(fault) => {
-            violations.add(FIELD, format!("is no JSON Schema that can be used: {fault}"));
-            None
-        }
-    }
+    Ok(())
+}
+
+fn compile(text: &str) -> Result<(), String> {
+    let schema = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+    Schema::compile(&schema).map_err(|fault| format!("is no JSON Schema that can be used: {fault}"))?;
+    Ok(())
 }
 
 /// An endpoint of a tenant with a strict catalog asks for types that are in it.
@@ -84,7 +69,7 @@ pub(crate) fn subscribed(violations: &mut Violations, catalog: &Catalog, event_t
         if catalog.lacks(name) {
             violations.add(
                 format!("endpoint.event_types[{index}]"),
-                format!("`{}` is not in the catalog of this tenant, which is strict", excerpt(name)),
+                format!("`{}` {NOT_IN_CATALOG}", excerpt(name)),
             );
         }
     }
@@ -93,7 +78,6 @@ pub(crate) fn subscribed(violations: &mut Violations, catalog: &Catalog, event_t
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
 
     fn faults(check: impl FnOnce(&mut Violations)) -> Vec<String> {
         let mut violations = Violations::default();
@@ -114,18 +98,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_schema_is_checked_when_it_is_saved() {
-        let of = |json_schema: &str| {
-            let wire = v1::EventType { json_schema: json_schema.into(), ..v1::EventType::default() };
-            faults(|it| drop(check(it, &wire)))
-        };
-        for good in ["", "{}", "true", r#"{"type": "object"}"#] {
-            assert_eq!(of(good), [""; 0], "{good}");
-        }
+    #[tokio::test]
+    async fn a_schema_is_checked_when_it_is_saved() {
         let long = format!("{{\"description\": \"{}\"}}", "x".repeat(SCHEMA_BYTES_MAX));
-        for bad in ["{", "5", r#"{"type": "thing"}"#, r#"{"const": "\u0000"}"#, &long] {
-            assert_eq!(of(bad), ["event_type.json_schema"], "{}", excerpt(bad));
+        let deep = [vec![b'['; 1_000], vec![b']'; 1_000]].concat();
+        let deep = std::str::from_utf8(&deep).unwrap();
+        for (text, fits) in [
+            ("", true),
+            ("{}", true),
+            ("true", true),
+            (r#"{"type": "object", "const": "\u0000"}"#, true),
+            ("{", false),
+            ("5", false),
+            (r#"{"type": "thing"}"#, false),
+            (long.as_str(), false),
+            (deep, false),
+        ] {
+            let mut violations = Violations::default();
+            json_schema(&mut violations, text).await.unwrap();
+            assert_eq!(violations.is_empty(), fits, "{}", excerpt(text));
         }
     }
 

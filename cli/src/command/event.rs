@@ -90,7 +90,7 @@ async fn show(list: ListEvents, admin: &Admin, tenant: &str, form: Form) -> Resu
 fn detail(event: v1::Event, form: Form) -> Result<(), Failure> {
     let event = EventView::whole(event);
     let source = if event.source_id.is_empty() { "(published)" } else { &event.source_id };
-    let lines = [
+    let mut lines = vec![
         ("id", event.id.clone()),
         ("tenant", event.tenant_id.clone()),
         ("source", source.to_owned()),
@@ -100,6 +100,10 @@ fn detail(event: v1::Event, form: Form) -> Result<(), Failure> {
         ("content type", event.content_type.clone()),
         ("bytes", event.body_size_bytes.to_string()),
     ];
+    let where_so = [("flag", &event.flag), ("body dropped", &event.body_drop_time)];
+    lines.extend(
+        where_so.into_iter().filter(|(_, said)| !said.is_empty()).map(|(name, said)| (name, said.clone())),
+    );
     output::one(form, &event, &lines)?;
     if form == Form::Json {
         return Ok(());

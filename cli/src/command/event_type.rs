@@ -1,9 +1,9 @@
-//! `bowline event-type`: the catalog of a tenant.
+//! `bowline event-type`: the catalog of a tenant. Whether it is strict is said by `bowline tenant update`.
 
 use std::path::PathBuf;
 
 use bowline_proto::v1;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
@@ -32,8 +32,6 @@ pub enum EventTypeCommand {
     Update(Update),
     /// Take a type out of the catalog; events that have it stay
     Delete(Delete),
-    /// Say whether types that are not in the catalog are refused, or have it so
-    Strict(Strict),
 }
 
 #[derive(Debug, Args)]
@@ -99,27 +97,9 @@ pub struct Delete {
     etag: String,
 }
 
-#[derive(Debug, Args)]
-pub struct Strict {
-    /// Default: say how it is
-    #[arg(value_enum)]
-    strict: Option<Switch>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    On,
-    Off,
-}
-
 #[derive(Debug, Serialize)]
 struct Deleted {
     id: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Kept {
-    strict: bool,
 }
 
 /// # Errors
@@ -140,7 +120,6 @@ pub async fn run(command: EventTypeCommand, admin: &Admin, tenant: &str, form: F
             admin.event_types().delete_event_type(request).await?;
             output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
         }
-        EventTypeCommand::Strict(strict) => keep(strict, admin, tenant, form).await,
     }
 }
 
@@ -218,21 +197,6 @@ async fn show_list(list: List, admin: &Admin, tenant: &str, form: Form) -> Resul
     })
     .await?;
     paging::show(form, "event_types", &listed, None)
-}
-
-async fn keep(strict: Strict, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let tenant_id = tenant.to_owned();
-    let strict = match strict.strict {
-        Some(switch) => {
-            let request = v1::SetEventCatalogRequest { tenant_id, strict: switch == Switch::On };
-            admin.event_types().set_event_catalog(request).await?.into_inner().strict
-        }
-        None => {
-            let request = v1::GetEventCatalogRequest { tenant_id };
-            admin.event_types().get_event_catalog(request).await?.into_inner().strict
-        }
-    };
-    output::one(form, &Kept { strict }, &[("strict", if strict { "on" } else { "off" }.to_owned())])
 }
 
 fn show(form: Form, event_type: Option<v1::EventType>) -> Result<(), Failure> {

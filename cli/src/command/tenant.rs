@@ -63,6 +63,9 @@ pub struct TenantFields {
     /// How long its events are kept, such as 7days; default: as the deployment's
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     retention: Option<prost_types::Duration>,
+    /// Whether event types that are not in its catalog (`bowline event-type`) are refused; default: false
+    #[arg(long, value_name = "true|false")]
+    strict_event_catalog: Option<bool>,
 }
 
 impl TenantFields {
@@ -81,6 +84,10 @@ impl TenantFields {
             tenant.retention = self.retention;
             fields.push("retention");
         }
+        if let Some(strict) = self.strict_event_catalog {
+            tenant.strict_event_catalog = strict;
+            fields.push("strict_event_catalog");
+        }
         fields
     }
 }
@@ -93,6 +100,7 @@ struct TenantView {
     labels: BTreeMap<String, String>,
     /// Empty: as the deployment's.
     retention: String,
+    strict_event_catalog: bool,
     create_time: String,
     update_time: String,
     etag: String,
@@ -102,6 +110,7 @@ impl From<v1::Tenant> for TenantView {
     fn from(tenant: v1::Tenant) -> Self {
         Self {
             retention: span(tenant.retention.as_ref()),
+            strict_event_catalog: tenant.strict_event_catalog,
             create_time: time(tenant.create_time.as_ref()),
             update_time: time(tenant.update_time.as_ref()),
             id: tenant.id,
@@ -189,6 +198,7 @@ fn detail(tenant: Option<v1::Tenant>, form: Form) -> Result<(), Failure> {
         ("display name", tenant.display_name.clone()),
         ("labels", pairs(&tenant.labels, "=")),
         ("retention", tenant.retention.clone()),
+        ("strict catalog", tenant.strict_event_catalog.to_string()),
         ("created", tenant.create_time.clone()),
         ("updated", tenant.update_time.clone()),
         ("etag", tenant.etag.clone()),

@@ -265,8 +265,7 @@ mod tests {
     fn work_ends_where_the_stack_does() {
         fn descend(value: Metered<'_>, depth: u64) -> u64 {
             let held = std::hint::black_box([depth; 64]);
-            let _ = value.json_type();
-            descend(value, depth + 1) + held[0]
+            if value.is_null() { held[0] } else { descend(value, depth + 1) + held[0] }
         }
         let payload = json!(1);
         assert_eq!(within(u64::MAX, PLAIN, || descend(Metered(&payload), 0)), Err(GivenUp::Depth));

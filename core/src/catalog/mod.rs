@@ -1,24 +1,39 @@
 //! The catalog of a tenant: which event types there are, and what their payloads must be.
 //!
-//! A schema is checked when it is saved, and compiled when it is first used. It refers to nothing outside
-//! itself, and its patterns cannot backtrack: what a payload costs is bounded by its size.
+//! 1. A [`Schema`] is checked when it is saved: within limits, referring to nothing outside itself.
+//! 2. Each process keeps the [`Catalog`] of every tenant that has one in its snapshot, as texts.
+//! 3. [`Catalog::demand`] says at once what an event of a type has to meet. Where that is a schema, the check is
+//!    for a thread that may be kept: it compiles the schema, unless that was done lately, and gives a payload up
+//!    that takes too much work.
+
+mod metered;
+mod schema;
+mod shape;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
-use jsonschema::{PatternOptions, Validator};
+use moka::sync::Cache;
 use serde_json::Value;
 
 use crate::event::OWN_EVENTS;
 use crate::id::{EventTypeId, TenantId};
 
-/// As JSON.
-pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
-const PATTERN_BYTES_MAX: usize = 1024 * 1024;
-/// Of one payload, what is said at most.
-const FAULTS_MAX: usize = 10;
-const FAULT_CHARS_MAX: usize = 300;
+pub use schema::{SCHEMA_BYTES_MAX, Schema};
+
+/// Of all schemas of a tenant together, since every process keeps them.
+pub const SCHEMAS_BYTES_MAX: i64 = 4 * 1024 * 1024;
+/// Of compiled schemas, as [`Schema::weight`] counts; they take some ten times that.
+const COMPILED_WEIGHT_MAX: u64 = 16 * 1024 * 1024;
+
+type CompiledKey = (EventTypeId, i64, DateTime<Utc>);
+type Compiled = Result<Arc<Schema>, Arc<str>>;
+
+static COMPILED: LazyLock<Cache<CompiledKey, Compiled>> = LazyLock::new(|| {
+    let weigh = |_: &CompiledKey, compiled: &Compiled| compiled.as_ref().map_or(1, |schema| schema.weight());
+    Cache::builder().max_capacity(COMPILED_WEIGHT_MAX).weigher(weigh).build()
+});
 
 /// An event type as it is stored.
 #[derive(Debug, Clone)]
@@ -29,74 +44,78 @@ pub struct EventType {
     pub name: String,
     pub description: String,
     pub labels: BTreeMap<String, String>,
-    pub json_schema: Option<Value>,
+    /// As it was given.
+    pub json_schema: Option<String>,
     pub config_version: i64,
     pub create_time: DateTime<Utc>,
     pub update_time: DateTime<Utc>,
 }
 
-/// A schema, ready to check payloads.
+/// What a catalog asks of an event.
+#[derive(Debug, Clone)]
+pub enum Demand {
+    Nothing,
+    /// It is strict and does not have the type.
+    KnownType,
+    Schema(Arc<LiveSchema>),
+}
+
+/// A schema as a process keeps it.
 #[derive(Debug)]
-pub struct Schema(Validator);
+pub struct LiveSchema {
+    key: CompiledKey,
+    text: String,
+}
 
-impl Schema {
-    /// The error says in a sentence what is wrong with it.
-    pub fn compile(schema: &Value) -> Result<Self, String> {
-        let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES_MAX);
-        let built = jsonschema::options().offline().with_pattern_options(patterns).build(schema);
-        built.map(Self).map_err(|fault| told(&fault))
-    }
-
-    /// All that does not fit, up to a number.
-    pub fn check(&self, payload: &Value) -> Result<(), Vec<String>> {
-        let faults: Vec<String> =
-            self.0.iter_errors(payload).take(FAULTS_MAX).map(|fault| told(&fault)).collect();
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+impl LiveSchema {
+    /// All that does not fit. May take a tenth of a second: not for a thread that others wait for.
+    pub fn check(&self, payload: &[u8]) -> Result<(), Vec<String>> {
+        let payload: Value = serde_json::from_slice(payload).map_err(|error| {
+            vec![format!("is not JSON that the schema of its type could be asked of: {error}")]
+        })?;
+        let compile = || {
+            let schema = serde_json::from_str(&self.text).map_err(|error| error.to_string());
+            schema.and_then(|schema| Schema::compile(&schema)).map(Arc::new).map_err(Arc::from)
+        };
+        match COMPILED.get_with(self.key, compile) {
+            Ok(schema) => schema.check(&payload),
+            // It was accepted by another version.
+            Err(fault) => Err(vec![format!("cannot be checked: the schema of its type: {fault}")]),
+        }
     }
 }
 
-/// With the place it stands at, and without the value, which may be long or private.
-fn told(fault: &jsonschema::ValidationError<'_>) -> String {
-    let place = fault.instance_path().to_string();
-    let text = fault.masked().to_string();
-    let whole = if place.is_empty() { text } else { format!("{place}: {text}") };
-    whole.chars().take(FAULT_CHARS_MAX).collect()
-}
-
-/// A type, its schema compiled when it is first used.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LiveType {
-    json_schema: Option<Value>,
-    compiled: OnceLock<Result<Schema, String>>,
-}
-
-/// What a catalog says of a payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fit {
-    Fits,
-    /// The catalog is strict and does not have the type.
-    UnknownType,
-    Unfit(Vec<String>),
+    id: EventTypeId,
+    schema: Option<Arc<LiveSchema>>,
 }
 
 /// The catalog of one tenant, as each process keeps it.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     pub strict: bool,
-    names: HashMap<EventTypeId, String>,
-    types: HashMap<String, Arc<LiveType>>,
+    names: HashMap<EventTypeId, Arc<str>>,
+    types: HashMap<Arc<str>, LiveType>,
 }
 
 impl Catalog {
     pub(crate) fn insert(&mut self, event_type: EventType) {
-        self.remove(event_type.id);
-        self.names.insert(event_type.id, event_type.name.clone());
-        let live = LiveType { json_schema: event_type.json_schema, compiled: OnceLock::new() };
-        self.types.insert(event_type.name, Arc::new(live));
+        let EventType { id, config_version, update_time, .. } = event_type;
+        self.remove(id);
+        let schema = event_type
+            .json_schema
+            .map(|text| Arc::new(LiveSchema { key: (id, config_version, update_time), text }));
+        let name: Arc<str> = event_type.name.into();
+        self.names.insert(id, Arc::clone(&name));
+        self.types.insert(name, LiveType { id, schema });
     }
 
+    /// A name may have gone to another type meanwhile, and stays with it.
     pub(crate) fn remove(&mut self, id: EventTypeId) {
-        if let Some(name) = self.names.remove(&id) {
+        if let Some(name) = self.names.remove(&id)
+            && self.types.get(&name).is_some_and(|live| live.id == id)
+        {
             self.types.remove(&name);
         }
     }
@@ -106,29 +125,16 @@ impl Catalog {
         !self.strict && self.types.is_empty()
     }
 
-    /// Bowline's own events need no place in it.
-    pub fn has(&self, event_type: &str) -> bool {
-        self.types.contains_key(event_type) || event_type.starts_with(OWN_EVENTS)
-    }
-
-    /// Whether the type is one that a strict catalog does not have.
+    /// Whether the type is one that a strict catalog does not have. Bowline's own need no place in it.
     pub fn lacks(&self, event_type: &str) -> bool {
-        self.strict && !self.has(event_type)
+        self.strict && !self.types.contains_key(event_type) && !event_type.starts_with(OWN_EVENTS)
     }
 
-    pub fn check(&self, event_type: &str, payload: &[u8]) -> Fit {
-        let Some(live) = self.types.get(event_type) else {
-            return if self.lacks(event_type) { Fit::UnknownType } else { Fit::Fits };
-        };
-        let Some(json_schema) = &live.json_schema else { return Fit::Fits };
-        let payload: Value = match serde_json::from_slice(payload) {
-            Ok(payload) => payload,
-            Err(error) => return Fit::Unfit(vec![format!("is not JSON, which its type asks for: {error}")]),
-        };
-        match live.compiled.get_or_init(|| Schema::compile(json_schema)) {
-            Ok(schema) => schema.check(&payload).map_or_else(Fit::Unfit, |()| Fit::Fits),
-            // It was accepted by another version.
-            Err(fault) => Fit::Unfit(vec![format!("cannot be checked: the schema of its type: {fault}")]),
+    pub fn demand(&self, event_type: &str) -> Demand {
+        match self.types.get(event_type) {
+            Some(LiveType { schema: Some(schema), .. }) => Demand::Schema(Arc::clone(schema)),
+            None if self.lacks(event_type) => Demand::KnownType,
+            _ => Demand::Nothing,
         }
     }
 }
@@ -137,71 +143,68 @@ impl Catalog {
 mod tests {
     use super::*;
     use crate::id::DEFAULT_TENANT;
-    use serde_json::json;
 
-    fn event_type(name: &str, json_schema: Option<Value>) -> EventType {
+    fn event_type(name: &str, json_schema: Option<&str>) -> EventType {
         EventType {
             id: EventTypeId::new(),
             tenant_id: DEFAULT_TENANT,
             name: name.into(),
             description: String::new(),
             labels: BTreeMap::new(),
-            json_schema,
+            json_schema: json_schema.map(Into::into),
             config_version: 1,
             create_time: DateTime::UNIX_EPOCH,
             update_time: DateTime::UNIX_EPOCH,
         }
     }
 
-    #[test]
-    fn payloads_fit_the_schema_of_their_type() {
-        let mut catalog = Catalog::default();
-        assert!(catalog.is_empty());
-        let schema = json!({
-            "type": "object", "required": ["total"],
-            "properties": {"total": {"type": "number", "minimum": 0}, "code": {"pattern": "^[a-z]+$"}},
-        });
-        let order = event_type("order.created", Some(schema));
-        catalog.insert(order.clone());
-        catalog.insert(event_type("order.seen", None));
-        assert_eq!(catalog.check("order.created", br#"{"total": 5, "code": "a"}"#), Fit::Fits);
-        let Fit::Unfit(faults) = catalog.check("order.created", br#"{"total": "secret-text", "code": "1"}"#)
-        else {
-            panic!("it must not fit")
-        };
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert!(faults.iter().any(|fault| fault.starts_with("/total: ")), "{faults:?}");
-        assert!(!faults.iter().any(|fault| fault.contains("secret-text")), "{faults:?}");
-        assert!(matches!(catalog.check("order.created", b"{}"), Fit::Unfit(_)));
-        assert!(matches!(catalog.check("order.created", b"<order/>"), Fit::Unfit(_)));
-        assert_eq!(catalog.check("order.seen", b"<order/>"), Fit::Fits);
-        assert_eq!(catalog.check("order.lost", b"{}"), Fit::Fits);
-        catalog.strict = true;
-        assert_eq!(catalog.check("order.lost", b"{}"), Fit::UnknownType);
-        assert_eq!(catalog.check("bowline.test", b"{}"), Fit::Fits);
-        catalog.remove(order.id);
-        assert!(catalog.lacks("order.created") && catalog.has("order.seen"));
+    fn check(catalog: &Catalog, event_type: &str, payload: &str) -> Result<(), Vec<String>> {
+        let Demand::Schema(schema) = catalog.demand(event_type) else { panic!("{event_type} has a schema") };
+        schema.check(payload.as_bytes())
     }
 
     #[test]
-    fn a_schema_is_one_and_refers_to_nothing_elsewhere() {
-        for good in [json!(true), json!({}), json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}})]
-        {
-            assert!(Schema::compile(&good).is_ok(), "{good}");
+    fn a_type_with_a_schema_asks_for_what_fits_it() {
+        let mut catalog = Catalog::default();
+        let mut order = event_type("order.created", Some(r#"{"required": ["total"]}"#));
+        catalog.insert(order.clone());
+        catalog.insert(event_type("order.seen", None));
+        assert_eq!(check(&catalog, "order.created", "{\"total\": 5}"), Ok(()));
+        assert!(check(&catalog, "order.created", "{}").unwrap_err()[0].contains("total"));
+        assert!(check(&catalog, "order.created", "<order/>").unwrap_err()[0].contains("is not JSON"));
+        let deep = [vec![b'['; 1_000], vec![b']'; 1_000]].concat();
+        assert!(check(&catalog, "order.created", std::str::from_utf8(&deep).unwrap()).is_err());
+        assert!(matches!(catalog.demand("order.seen"), Demand::Nothing));
+        // A change is another schema, even if a restored backup gave it a version that was there before.
+        order.json_schema = Some("true".into());
+        order.update_time = DateTime::from_timestamp(1, 0).unwrap();
+        catalog.insert(order);
+        assert_eq!(check(&catalog, "order.created", "{}"), Ok(()));
+        catalog.insert(event_type("order.odd", Some("{\"type\": 5}")));
+        assert!(check(&catalog, "order.odd", "{}").unwrap_err()[0].contains("cannot be checked"));
+    }
+
+    #[test]
+    fn a_strict_catalog_lacks_what_it_does_not_have() {
+        let mut catalog = Catalog::default();
+        catalog.insert(event_type("order.created", None));
+        assert!(!catalog.lacks("order.lost") && matches!(catalog.demand("order.lost"), Demand::Nothing));
+        catalog.strict = true;
+        assert!(catalog.lacks("order.lost") && matches!(catalog.demand("order.lost"), Demand::KnownType));
+        for known in ["order.created", "bowline.test"] {
+            assert!(!catalog.lacks(known) && matches!(catalog.demand(known), Demand::Nothing), "{known}");
         }
-        for bad in [
-            json!({"type": "nothing"}),
-            json!({"minimum": "a"}),
-            json!({"$ref": "https://example.com/schema.json"}),
-            json!({"$ref": "file:///etc/passwd"}),
-            json!({"pattern": "(a+)+$("}),
-            json!({"pattern": "^(?=a)(?!b).*\\1$"}),
-            json!(5),
-        ] {
-            assert!(Schema::compile(&bad).is_err(), "{bad}");
-        }
-        // What would take a backtracking engine for ever.
-        let schema = Schema::compile(&json!({"pattern": "^(a+)+$"})).unwrap();
-        assert!(schema.check(&Value::String(format!("{}b", "a".repeat(50_000)))).is_err());
+    }
+
+    #[test]
+    fn a_name_goes_from_one_type_to_another_in_any_order() {
+        let (old, new) = (event_type("order.created", None), event_type("order.created", Some("true")));
+        let mut catalog = Catalog::default();
+        catalog.insert(old.clone());
+        catalog.insert(new.clone());
+        catalog.remove(old.id);
+        assert!(matches!(catalog.demand("order.created"), Demand::Schema(_)));
+        catalog.remove(new.id);
+        assert!(catalog.is_empty() && catalog.names.is_empty());
     }
 }

@@ -31,19 +31,17 @@ pub struct EventTypeQuery {
     pub limit: i64,
 }
 
-pub(super) const COLUMNS: &str =
-    "id, tenant_id, name, description, labels, json_schema, config_version, create_time, update_time";
+pub(super) const COLUMNS: &str = "id, tenant_id, name, description, labels, json_schema::text AS schema_text, config_version, create_time, update_time";
 
 pub(super) fn read(row: &Row) -> Result<EventType, Error> {
     let Json(labels) = row.try_get("labels")?;
-    let json_schema: Option<Json<serde_json::Value>> = row.try_get("json_schema")?;
     Ok(EventType {
         id: EventTypeId(row.try_get("id")?),
         tenant_id: TenantId(row.try_get("tenant_id")?),
         name: row.try_get("name")?,
         description: row.try_get("description")?,
         labels,
-        json_schema: json_schema.map(|Json(schema)| schema),
+        json_schema: row.try_get("schema_text")?,
         config_version: row.try_get("config_version")?,
         create_time: row.try_get("create_time")?,
         update_time: row.try_get("update_time")?,
@@ -55,7 +53,7 @@ pub async fn insert(client: &impl GenericClient, event_type: &EventType) -> Resu
     const SQL: &str = "
         INSERT INTO event_types (id, tenant_id, name, description, labels, json_schema, config_version,
                                  create_time, update_time)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9)";
     client
         .execute(
             SQL,
@@ -65,7 +63,7 @@ pub async fn insert(client: &impl GenericClient, event_type: &EventType) -> Resu
                 &event_type.name,
                 &event_type.description,
                 &Json(&event_type.labels),
-                &event_type.json_schema.as_ref().map(Json),
+                &event_type.json_schema,
                 &event_type.config_version,
                 &event_type.create_time,
                 &event_type.update_time,
@@ -83,7 +81,7 @@ pub async fn insert(client: &impl GenericClient, event_type: &EventType) -> Resu
 pub async fn update(client: &impl GenericClient, event_type: &EventType) -> Result<(), Error> {
     const SQL: &str = "
         UPDATE event_types
-           SET description = $2, labels = $3, json_schema = $4, config_version = $5, update_time = $6
+           SET description = $2, labels = $3, json_schema = $4::text::json, config_version = $5, update_time = $6
          WHERE id = $1 AND deleted_at IS NULL";
     client
         .execute(
@@ -92,7 +90,7 @@ pub async fn update(client: &impl GenericClient, event_type: &EventType) -> Resu
                 &event_type.id.0,
                 &event_type.description,
                 &Json(&event_type.labels),
-                &event_type.json_schema.as_ref().map(Json),
+                &event_type.json_schema,
                 &event_type.config_version,
                 &event_type.update_time,
             ],
@@ -150,26 +148,16 @@ pub async fn count(client: &impl GenericClient, tenant: TenantId) -> Result<i64,
     Ok(client.query_one(SQL, &[&tenant.0]).await?.try_get(0)?)
 }
 
-/// Whether the catalog of a tenant is strict.
-pub async fn is_strict(client: &impl GenericClient, tenant: TenantId) -> Result<bool, Error> {
-    const SQL: &str = "
-        SELECT coalesce((settings->>'strict_event_catalog')::boolean, false) FROM tenants WHERE id = $1";
-    let row = client.query_opt(SQL, &[&tenant.0]).await?;
-    row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
-}
-
-pub async fn set_strict(
+/// Bytes of all schemas of a tenant but one.
+pub async fn schema_bytes(
     client: &impl GenericClient,
     tenant: TenantId,
-    strict: bool,
-    config_version: i64,
-) -> Result<(), Error> {
+    but: EventTypeId,
+) -> Result<i64, Error> {
     const SQL: &str = "
-        UPDATE tenants SET settings = settings || jsonb_build_object('strict_event_catalog', $2::boolean),
-                           config_version = $3, update_time = now()
-         WHERE id = $1";
-    client.execute(SQL, &[&tenant.0, &strict, &config_version]).await?;
-    Ok(())
+        SELECT coalesce(sum(octet_length(json_schema::text)), 0)::bigint FROM event_types
+         WHERE tenant_id = $1 AND id <> $2 AND deleted_at IS NULL";
+    Ok(client.query_one(SQL, &[&tenant.0, &but.0]).await?.try_get(0)?)
 }
 
 /// Marks events that nobody gets because a strict catalog does not have their type.

@@ -139,11 +139,16 @@ async fn changed_endpoints(
 }
 
 async fn changed_catalogs(transaction: &Transaction<'_>, since: i64) -> Result<Vec<(TenantId, bool)>, Error> {
-    const SQL: &str = "
-        SELECT id, coalesce((settings->>'strict_event_catalog')::boolean, false) FROM tenants
-         WHERE config_version > $1::bigint";
+    const STRICT: &str =
+        "deleted_at IS NULL AND coalesce((settings->>'strict_event_catalog')::boolean, false)";
+    let which = if since == 0 {
+        format!("{STRICT} AND $1::bigint = 0")
+    } else {
+        "config_version > $1::bigint".to_owned()
+    };
+    let sql = format!("SELECT id, {STRICT} FROM tenants WHERE {which}");
     let read = |row: &Row| Ok((TenantId(row.try_get(0)?), row.try_get(1)?));
-    query(transaction, SQL, if since == 0 { -1 } else { since }, read).await
+    query(transaction, &sql, since, read).await
 }
 
 async fn changed_event_types(

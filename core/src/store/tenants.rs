@@ -84,7 +84,8 @@ pub async fn insert(client: &impl GenericClient, tenant: &TenantRow) -> Result<T
 
 pub async fn update(client: &impl GenericClient, tenant: &TenantRow) -> Result<TenantRow, WriteError> {
     let sql = format!(
-        "UPDATE tenants SET name = $2, display_name = $3, labels = $4, settings = (settings - 'retention') || $5::jsonb,
+        "UPDATE tenants SET name = $2, display_name = $3, labels = $4, settings = (settings - 'retention' - 'strict_event_catalog')
+                                       || $5::jsonb,
                             config_version = $6, update_time = now()
           WHERE id = $1 AND deleted_at IS NULL RETURNING {COLUMNS}"
     );
@@ -125,17 +126,20 @@ pub async fn list(
     client.query(&sql, &[&after, &name, &limit]).await?.iter().map(read).collect()
 }
 
-/// Ends a tenant and revokes its keys; false where it still has sources or endpoints.
+/// Ends a tenant and its event types, and revokes its keys; false where it still has sources or endpoints.
 pub async fn delete(client: &impl GenericClient, id: TenantId, config_version: i64) -> Result<bool, Error> {
     const USED: &str = "
         SELECT EXISTS (SELECT 1 FROM sources WHERE tenant_id = $1 AND deleted_at IS NULL)
             OR EXISTS (SELECT 1 FROM endpoints WHERE tenant_id = $1 AND deleted_at IS NULL)";
     const DELETE: &str = "UPDATE tenants SET deleted_at = now(), config_version = $2 WHERE id = $1";
+    const TYPES: &str = "
+        UPDATE event_types SET deleted_at = now(), config_version = $2 WHERE tenant_id = $1 AND deleted_at IS NULL";
     const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1 AND revoked_at IS NULL";
     if client.query_one(USED, &[&id.0]).await?.try_get(0)? {
         return Ok(false);
     }
     client.execute(DELETE, &[&id.0, &config_version]).await?;
+    client.execute(TYPES, &[&id.0, &config_version]).await?;
     client.execute(REVOKE, &[&id.0]).await?;
     Ok(true)
 }

@@ -1,5 +1,9 @@
 //! The catalog of a tenant: what is published must fit it, what comes in is never refused for it.
 
+mod access;
+mod hostile;
+mod reference;
+
 use bowline_proto::v1;
 use bowline_tests::admin::{Admin, KEY, endpoint, reason, violations};
 use bowline_tests::{BOUND, Cli, Receiver, Stack, eventually, http};
@@ -17,15 +21,21 @@ async fn create(admin: &Admin, name: &str, json_schema: &str) -> Result<v1::Even
 }
 
 async fn set_strict(admin: &Admin, strict: bool) {
-    let request = v1::SetEventCatalogRequest { strict, ..Default::default() };
-    admin.event_types().set_event_catalog(request).await.unwrap();
+    let id = bowline_core::id::DEFAULT_TENANT.to_string();
+    let request = v1::UpdateTenantRequest {
+        tenant: Some(v1::Tenant { id, strict_event_catalog: strict, ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["strict_event_catalog".into()] }),
+    };
+    let changed = admin.tenants().update_tenant(request).await.unwrap().into_inner().tenant.unwrap();
+    assert_eq!(changed.strict_event_catalog, strict);
 }
 
-async fn publish(admin: &Admin, event_type: &str, body: &'static str) -> Result<String, Status> {
+async fn publish(admin: &Admin, event_type: &str, body: impl Into<String>) -> Result<String, Status> {
+    let body = body.into();
     let request = v1::PublishEventRequest {
         event_type: event_type.into(),
-        body: body.into(),
         content_type: if body.starts_with('<') { "text/xml".into() } else { String::new() },
+        body: body.into(),
         ..Default::default()
     };
     Ok(admin.events().publish_event(request).await?.into_inner().event_id)
@@ -81,8 +91,6 @@ async fn a_strict_catalog_refuses_what_it_does_not_have() {
     let by_dispatcher = Admin::new(&stack.dispatchers[0].admin_url(), Some(KEY));
     let (everything, _) = admin.endpoint(endpoint(receiver.url())).await;
     set_strict(&admin, true).await;
-    let strict = admin.event_types().get_event_catalog(v1::GetEventCatalogRequest::default()).await.unwrap();
-    assert!(strict.into_inner().strict);
     assert_eq!(violations(&publish(&admin, "order.created", "{}").await.unwrap_err()), ["event_type"]);
     let wanted = v1::Endpoint {
         event_types: vec!["order.*".into(), "order.created".into()],
@@ -181,8 +189,8 @@ async fn types_are_made_listed_changed_and_deleted() {
     };
     let changed = admin.event_types().update_event_type(update.clone()).await.unwrap().into_inner();
     let changed = changed.event_type.unwrap();
-    let schema: serde_json::Value = serde_json::from_str(&changed.json_schema).unwrap();
-    assert_eq!((changed.description.as_str(), &schema["required"][0]), ("d", &"total".into()));
+    // As it was given, to the byte.
+    assert_eq!((changed.description.as_str(), changed.json_schema.as_str()), ("d", SCHEMA));
     assert_eq!(admin.event_types().update_event_type(update).await.unwrap_err().code(), Code::Aborted);
     let delete = v1::DeleteEventTypeRequest { id: made.id.clone(), ..Default::default() };
     admin.event_types().delete_event_type(delete.clone()).await.unwrap();
@@ -209,10 +217,17 @@ async fn the_command_line_keeps_the_catalog() {
     assert!(refused.contains("--data") && refused.contains("total"), "{refused}");
     cli.ok(&["event-type", "update", "order.created", "--clear-schema", "--description", "An order"]).await;
     cli.ok(&["publish", "--type", "order.created", "--data", "{}"]).await;
-    assert_eq!(cli.json(&["event-type", "strict"]).await["strict"], false);
-    assert_eq!(cli.ok(&["event-type", "strict", "on"]).await.text(), "strict  on\n");
+    assert_eq!(cli.json(&["tenant", "get", "default"]).await["strict_event_catalog"], false);
+    cli.ok(&["tenant", "update", "default", "--strict-event-catalog", "true"]).await;
     let refused = cli.refused(1, &["publish", "--type", "order.lost", "--data", "{}"]).await;
     assert!(refused.contains("which is strict"), "{refused}");
+    let endpoint = ["endpoint", "create", "e", "--url", "http://127.0.0.1:9/", "--event-type", "order.lost"];
+    assert!(cli.refused(1, &endpoint).await.contains("--event-type"));
+    // What else is changed leaves it so, and it can be taken back.
+    let changed = cli.json(&["tenant", "update", "default", "--display-name", "All"]).await;
+    assert_eq!(changed["strict_event_catalog"], true);
+    cli.ok(&["tenant", "update", "default", "--strict-event-catalog", "false"]).await;
+    cli.ok(&["publish", "--type", "order.lost", "--data", "{}"]).await;
     let table = cli.ok(&["event-type", "list"]).await.text();
     assert!(table.contains("order.created") && table.contains("An order"), "{table}");
     assert_eq!(cli.json(&["event-type", "delete", "order.created"]).await["id"], made["id"]);
