@@ -4,7 +4,7 @@ mod access;
 mod hostile;
 mod reference;
 
-use bowline_proto::v1;
+use bowline_proto::v1::{self, publish_event_result::Outcome};
 use bowline_tests::admin::{Admin, KEY, endpoint, reason, violations};
 use bowline_tests::{BOUND, Cli, Receiver, Stack, eventually, http};
 use tempfile::TempDir;
@@ -67,7 +67,6 @@ async fn what_is_published_fits_the_schema_of_its_type() {
     ];
     let batch = v1::PublishEventBatchRequest { events, ..Default::default() };
     let results = admin.events().publish_event_batch(batch).await.unwrap().into_inner().results;
-    use v1::publish_event_result::Outcome;
     assert!(matches!(results[0].outcome, Some(Outcome::Published(_))), "{results:?}");
     assert!(
         matches!(&results[1].outcome, Some(Outcome::Failure(failure)) if failure.message.contains("total"))
