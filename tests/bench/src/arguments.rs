@@ -46,6 +46,8 @@ pub(crate) enum Scenario {
     Neighbours,
     /// Webhooks verified, deduplicated and committed
     Ingest,
+    /// Webhooks under each kind of verification
+    Verify,
     /// Events published over gRPC
     Publish,
     /// First attempts of events that are there already
@@ -60,6 +62,8 @@ pub(crate) enum Scenario {
     Match,
     /// The journal beside many deduplication keys
     Keys,
+    /// Latest, aggregate and list over full windows of payloads
+    Query,
 }
 
 impl Scenario {
@@ -69,6 +73,7 @@ impl Scenario {
             Self::Latency => "latency",
             Self::Neighbours => "neighbours",
             Self::Ingest => "ingest",
+            Self::Verify => "verify",
             Self::Publish => "publish",
             Self::Deliver => "deliver",
             Self::Cost => "cost",
@@ -76,6 +81,7 @@ impl Scenario {
             Self::Backlog => "backlog",
             Self::Match => "match",
             Self::Keys => "keys",
+            Self::Query => "query",
         }
     }
 }

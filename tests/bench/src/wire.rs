@@ -23,6 +23,8 @@ pub(crate) struct LoadSpec {
 pub(crate) enum Target {
     /// POST, signed as `GitHub` signs; the event types take turns.
     Signed { url: String, secret: String, event_types: Vec<String> },
+    /// POST with these headers, besides those that all have; without a body, numbered ones.
+    Given { url: String, headers: Vec<(String, String)>, body: String },
     /// gRPC `PublishEvent`.
     Publish { url: String, key: String, event_type: String },
     /// POST by reqwest, unsigned, to each URL in turn: what a delivery would cost without Bowline.

@@ -31,7 +31,7 @@ pub(super) enum Caller {
 impl Caller {
     pub(super) async fn connect(target: &Target, shared: &reqwest::Client) -> Result<Self> {
         match target {
-            Target::Signed { url, .. } => {
+            Target::Signed { url, .. } | Target::Given { url, .. } => {
                 let uri: Uri = url.parse().context("the URL of the load")?;
                 let host = HeaderValue::from_str(uri.authority().context("a URL with a host")?.as_str())?;
                 Ok(Self::Http { sender: handshake(&uri).await?, uri, host })

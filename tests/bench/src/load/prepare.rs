@@ -25,7 +25,7 @@ pub(super) struct Requests {
     event_types: Vec<HeaderValue>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Signed {
     pub(super) body: Bytes,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -44,8 +44,9 @@ impl Requests {
                     event_types.iter().map(|name| HeaderValue::from_str(name)).collect();
                 (Some(Signer::new(secret)?), types.context("an event type that fits a header")?)
             }
-            Target::Publish { .. } | Target::Client { .. } => (None, Vec::new()),
+            Target::Given { .. } | Target::Publish { .. } | Target::Client { .. } => (None, Vec::new()),
         };
+        let given = given(&spec.target)?;
         let count = spec.pace.numbered().unwrap_or(1);
         let begin_unix_ns = unix_ns() + CONNECT_NS + count * SIGN_NS;
         let bodies: Result<Vec<_>> = (0..count)
@@ -55,9 +56,14 @@ impl Requests {
                     number,
                     intended_ns: spec.intended_ns(begin_unix_ns, number).unwrap_or(0),
                 };
-                let body = Bytes::from(mark.body(spec.body_bytes));
-                let headers = signer.as_ref().map(|signer| signer.sign(&body)).transpose()?;
-                Ok(Signed { body, headers: headers.unwrap_or_default() })
+                let mut request = given.clone();
+                if request.body.is_empty() {
+                    request.body = Bytes::from(mark.body(spec.body_bytes));
+                }
+                if let Some(signer) = &signer {
+                    request.headers.extend(signer.sign(&request.body)?);
+                }
+                Ok(request)
             })
             .collect();
         Ok(Self { bodies: bodies?, event_types, begin_unix_ns, spec })
@@ -93,6 +99,14 @@ impl LoadSpec {
             Pace::ClosedFor { .. } | Pace::Closed { .. } => None,
         }
     }
+}
+
+/// What a load says of its requests; nothing where they are made here.
+fn given(target: &Target) -> Result<Signed> {
+    let Target::Given { headers, body, .. } = target else { return Ok(Signed::default()) };
+    let headers = headers.iter().map(|(name, value)| Ok((name.parse()?, value.parse()?)));
+    let headers = headers.collect::<Result<_>>().context("headers that can be sent")?;
+    Ok(Signed { body: Bytes::from(body.clone()), headers })
 }
 
 impl Signer {

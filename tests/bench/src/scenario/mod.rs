@@ -11,8 +11,10 @@ mod matching;
 mod memory;
 mod neighbours;
 mod publish;
+mod query;
 mod rows;
 mod through;
+mod verify;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -55,6 +57,7 @@ pub(crate) async fn run(bench: &Bench, which: Scenario) -> Result<Vec<Metric>> {
         Scenario::Latency => latency::run(bench).await,
         Scenario::Neighbours => neighbours::run(bench).await,
         Scenario::Ingest => ingest::run(bench).await,
+        Scenario::Verify => verify::run(bench).await,
         Scenario::Publish => publish::run(bench).await,
         Scenario::Deliver => deliver::run(bench).await,
         Scenario::Cost => cost::run(bench).await,
@@ -62,6 +65,7 @@ pub(crate) async fn run(bench: &Bench, which: Scenario) -> Result<Vec<Metric>> {
         Scenario::Backlog => backlog::run(bench).await,
         Scenario::Match => matching::run(bench).await,
         Scenario::Keys => keys::run(bench).await,
+        Scenario::Query => query::run(bench).await,
     }
 }
 
