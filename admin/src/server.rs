@@ -178,6 +178,7 @@ impl Background {
             Arc::clone(&queries),
             context.journal.touched(),
             Arc::clone(&watches),
+            context.snapshot.versions(),
         ));
         let end = Shutdown::new();
         let (work, token) = (Arc::clone(&refresher), end.token());

@@ -2,26 +2,31 @@
 //! always one after the last payload.
 //!
 //! The replica that commits a payload refreshes; if it dies first, another one finds in Postgres that
-//! the source has payloads newer than the data.
+//! the source has payloads newer than the data. That is looked for where a replica has died, and now and then;
+//! which bindings there are, where the configuration has changed. Where nothing happens, nothing is read.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{DATA_BYTES_MAX, Touched, Watches, evaluate};
 use crate::id::{BindingId, SourceId};
 use crate::query::Queries;
-use crate::store::{Error, Pool, bindings, payloads};
+use crate::store::{Error, Pool, bindings, payloads, replicas};
 
 /// Between two refreshes of one binding.
 pub(crate) const PACE: Duration = Duration::from_millis(250);
-const CONFIGURATION_POLL: Duration = Duration::from_millis(250);
-const SAFETY_POLL: Duration = Duration::from_secs(2);
+/// How soon the death of a replica is heard of.
+const DEATHS_POLL: Duration = Duration::from_secs(2);
+/// Whether or not one has died.
+const LOOK_AT_LEAST_EACH: Duration = Duration::from_secs(30);
 /// Each holds a connection of the pool.
 const AT_ONCE: usize = 2;
 
@@ -41,6 +46,8 @@ pub struct Refresher {
     queries: Arc<Queries>,
     touched: Arc<Touched>,
     pub watches: Arc<Watches>,
+    /// Of the configuration, as the snapshot tells them.
+    versions: watch::Receiver<i64>,
     known: Mutex<Known>,
 }
 
@@ -108,16 +115,46 @@ impl Agenda {
     }
 }
 
+/// What is known of those who may have left a binding behind.
+#[derive(Debug, Default)]
+struct Deaths {
+    last: Option<DateTime<Utc>>,
+    looked: Option<Instant>,
+}
+
+impl Deaths {
+    /// Whether one has died since this was asked last, or that is long ago.
+    fn ask_for_a_look(&mut self, last: Option<DateTime<Utc>>, now: Instant) -> bool {
+        let wanted = last != self.last || self.looked.is_none_or(|looked| now - looked >= LOOK_AT_LEAST_EACH);
+        if wanted {
+            *self = Self { last, looked: Some(now) };
+        }
+        wanted
+    }
+
+    /// A payload may have come before its binding was known here.
+    fn look_again(&mut self) {
+        self.looked = None;
+    }
+}
+
 impl Refresher {
-    pub fn new(pool: Pool, queries: Arc<Queries>, touched: Arc<Touched>, watches: Arc<Watches>) -> Self {
-        Self { pool, queries, touched, watches, known: Mutex::default() }
+    pub fn new(
+        pool: Pool,
+        queries: Arc<Queries>,
+        touched: Arc<Touched>,
+        watches: Arc<Watches>,
+        versions: watch::Receiver<i64>,
+    ) -> Self {
+        Self { pool, queries, touched, watches, versions, known: Mutex::default() }
     }
 
     /// For the life of the process.
     pub async fn run(self: Arc<Self>) -> Result<Infallible, Error> {
         let (mut agenda, mut running) = (Agenda::default(), JoinSet::new());
-        let mut configuration = tokio::time::interval(CONFIGURATION_POLL);
-        let mut safety = tokio::time::interval(SAFETY_POLL);
+        let (mut versions, mut deaths) = (self.versions.clone(), Deaths::default());
+        versions.mark_changed();
+        let mut poll = tokio::time::interval(DEATHS_POLL);
         loop {
             let now = Instant::now();
             while running.len() < AT_ONCE
@@ -147,9 +184,13 @@ impl Refresher {
                     agenda.end(id, again.then(|| Instant::now() + PACE));
                 }
                 () = sleep_until(next) => {}
-                _ = configuration.tick() => self.follow().await?,
-                _ = safety.tick() => {
-                    for id in self.behind().await? {
+                () = changed(&mut versions) => {
+                    if self.follow().await? {
+                        deaths.look_again();
+                    }
+                }
+                _ = poll.tick() => {
+                    for id in self.behind(&mut deaths).await? {
                         agenda.want(id, Instant::now());
                     }
                 }
@@ -157,8 +198,8 @@ impl Refresher {
         }
     }
 
-    /// Learns which bindings there are.
-    async fn follow(&self) -> Result<(), Error> {
+    /// Learns which bindings there are; whether there is news.
+    async fn follow(&self) -> Result<bool, Error> {
         let version = self.known.lock().version;
         let changes = {
             let client = self.pool.get().await?;
@@ -171,16 +212,21 @@ impl Refresher {
             }
             self.touched.want(known.bindings.keys().copied().collect());
         }
-        Ok(())
+        Ok(!changes.is_empty())
     }
 
-    /// Whose source has received something that the data does not show.
-    async fn behind(&self) -> Result<Vec<BindingId>, Error> {
+    /// Whose source has received something that the data does not show, because who took it in is no more.
+    async fn behind(&self, deaths: &mut Deaths) -> Result<Vec<BindingId>, Error> {
         if self.known.lock().sources.is_empty() {
             return Ok(Vec::new());
         }
         let client = self.pool.get().await?;
-        bindings::behind(&client).await
+        let last = replicas::last_death(&client).await?;
+        if deaths.ask_for_a_look(last, Instant::now()) {
+            bindings::behind(&client).await
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     async fn refresh(&self, id: BindingId) -> Result<Refreshed, Error> {
@@ -216,6 +262,13 @@ impl Refresher {
     }
 }
 
+/// One who tells no more will not tell of a change.
+async fn changed(versions: &mut watch::Receiver<i64>) {
+    if versions.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -246,6 +299,28 @@ mod tests {
         assert_eq!(after, [0, 250, 500, 750]);
         assert!(refreshes.last().is_some_and(|at| *at > last));
         assert_eq!(agenda.next(), None);
+    }
+
+    #[test]
+    fn a_look_is_taken_at_first_after_a_death_and_now_and_then() {
+        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let at = |s: u64| start + Duration::from_secs(s);
+        let died = |s: i64| DateTime::from_timestamp(s, 0);
+        let asked = [
+            (0, None, true),
+            (2, None, false),
+            (4, died(3), true),
+            (6, died(3), false),
+            (8, died(7), true),
+            (37, died(7), false),
+            (38, died(7), true),
+            (40, died(7), false),
+        ];
+        for (now, last, wanted) in asked {
+            assert_eq!(deaths.ask_for_a_look(last, at(now)), wanted, "after {now} s");
+        }
+        deaths.look_again();
+        assert!(deaths.ask_for_a_look(died(7), at(42)));
     }
 
     #[test]

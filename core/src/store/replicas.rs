@@ -1,5 +1,6 @@
 //! Who lives. Only `dead_at`, or absence from the table, ends a life; every time is the database's.
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 
 use super::Error;
@@ -69,6 +70,11 @@ pub async fn bury_absent(client: &impl GenericClient) -> Result<Vec<ReplicaId>, 
         ON CONFLICT (id) DO NOTHING
         RETURNING id";
     client.query(SQL, &[]).await?.iter().map(|row| Ok(ReplicaId(row.try_get(0)?))).collect()
+}
+
+/// When a life ended last, of those that are still listed.
+pub async fn last_death(client: &impl GenericClient) -> Result<Option<DateTime<Utc>>, Error> {
+    Ok(client.query_one("SELECT max(dead_at) FROM replicas", &[]).await?.try_get(0)?)
 }
 
 /// Forgets lives that ended an hour ago and own nothing any more; returns how many.
