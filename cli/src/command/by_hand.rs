@@ -1,10 +1,13 @@
 //! What a person does about deliveries: `bowline retry`, `cancel`, `purge`, `replay`, `test`, `stats`,
-//! `reveal`, and `bowline operation` for the bulk work these begin.
+//! `reveal`; [`operation`] is `bowline operation`, for the bulk work these begin.
+
+mod operation;
 
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::operation::{OperationCommand, OperationView};
 use super::paging::Window;
 use crate::client::Admin;
 use crate::failure::Failure;
@@ -49,27 +52,6 @@ pub enum ByHandCommand {
     /// Bulk work: replays and redrives
     #[command(subcommand)]
     Operation(OperationCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum OperationCommand {
-    /// List operations, newest first
-    List,
-    /// Show one operation
-    Get {
-        /// Id of the operation: `op_...`
-        id: String,
-    },
-    /// Follow an operation until it ends
-    Watch {
-        /// Id of the operation: `op_...`
-        id: String,
-    },
-    /// End an operation; what it has queued stays queued
-    Cancel {
-        /// Id of the operation: `op_...`
-        id: String,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -141,60 +123,6 @@ pub struct Test {
     /// Its body, JSON; default: an example of the type
     #[arg(long, default_value = "", hide_default_value = true, value_name = "JSON")]
     data: String,
-}
-
-#[derive(Debug, Serialize)]
-struct OperationView {
-    id: String,
-    work: &'static str,
-    state: String,
-    done_count: i64,
-    skipped_count: i64,
-    estimated_count: i64,
-    rate_per_second: i32,
-    error: String,
-}
-
-impl From<v1::Operation> for OperationView {
-    fn from(operation: v1::Operation) -> Self {
-        Self {
-            state: word(operation.state().as_str_name(), "OPERATION_STATE_"),
-            work: match operation.work {
-                Some(v1::operation::Work::Redrive(_)) => "redrive",
-                Some(v1::operation::Work::Replay(_)) => "replay",
-                None => "",
-            },
-            id: operation.id,
-            done_count: operation.done_count,
-            skipped_count: operation.skipped_count,
-            estimated_count: operation.estimated_count,
-            rate_per_second: operation.rate_per_second,
-            error: operation.error,
-        }
-    }
-}
-
-impl OperationView {
-    fn show(&self, form: Form) -> Result<(), Failure> {
-        let lines = [
-            ("id", self.id.clone()),
-            ("work", self.work.to_owned()),
-            ("state", self.state.clone()),
-            ("queued", self.done_count.to_string()),
-            ("left alone", self.skipped_count.to_string()),
-            ("of about", self.estimated_count.to_string()),
-            ("a second", self.rate_per_second.to_string()),
-            ("error", self.error.clone()),
-        ];
-        output::one(form, self, &lines)
-    }
-
-    fn row(&self) -> String {
-        format!(
-            "{}  {}  {}  {} of about {}\n",
-            self.id, self.work, self.state, self.done_count, self.estimated_count
-        )
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -270,7 +198,7 @@ pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form
         ByHandCommand::Test(arguments) => test(arguments, admin, form).await,
         ByHandCommand::Stats { endpoint, window } => stats(endpoint, window, admin, form).await,
         ByHandCommand::Reveal { endpoint } => reveal(endpoint, admin, form).await,
-        ByHandCommand::Operation(command) => operation(command, admin, tenant, form).await,
+        ByHandCommand::Operation(command) => operation::run(command, admin, tenant, form).await,
     }
 }
 
@@ -392,49 +320,4 @@ async fn reveal(id: String, admin: &Admin, form: Form) -> Result<(), Failure> {
     let lines: Vec<(&str, String)> =
         secrets.iter().map(|one| (one.id.as_str(), one.secret.clone())).collect();
     output::one(form, &serde_json::json!({ "secrets": shown }), &lines)
-}
-
-async fn operation(
-    command: OperationCommand,
-    admin: &Admin,
-    tenant: &str,
-    form: Form,
-) -> Result<(), Failure> {
-    let mut operations = admin.operations();
-    match command {
-        OperationCommand::List => {
-            let request = v1::ListOperationsRequest {
-                tenant_id: tenant.to_owned(),
-                ..v1::ListOperationsRequest::default()
-            };
-            let page = operations.list_operations(request).await?.into_inner();
-            let views: Vec<OperationView> = page.operations.into_iter().map(Into::into).collect();
-            match form {
-                Form::Json => output::one(form, &serde_json::json!({ "operations": views }), &[]),
-                Form::Table if views.is_empty() => output::text("no operations\n"),
-                Form::Table => output::text(&views.iter().map(OperationView::row).collect::<String>()),
-            }
-        }
-        OperationCommand::Get { id } => {
-            let answer = operations.get_operation(v1::GetOperationRequest { id }).await?.into_inner();
-            OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
-        }
-        OperationCommand::Watch { id } => {
-            let request = v1::WatchOperationRequest { id };
-            let mut messages = operations.watch_operation(request).await?.into_inner();
-            while let Some(message) = messages.message().await? {
-                let operation = message.operation.ok_or_else(|| missing("operation"))?;
-                let view = OperationView::from(operation);
-                match form {
-                    Form::Json => view.show(form)?,
-                    Form::Table => output::text(&view.row())?,
-                }
-            }
-            Ok(())
-        }
-        OperationCommand::Cancel { id } => {
-            let answer = operations.cancel_operation(v1::CancelOperationRequest { id }).await?.into_inner();
-            OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
-        }
-    }
 }

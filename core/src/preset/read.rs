@@ -38,9 +38,12 @@ impl RequirementError {
 /// No deduplication key where the provider promises one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MissingDedupKey {
-    #[error("{at} is missing or empty: this source needs it to tell one event from another")]
+    #[error(
+        "{at} is missing or empty, by which this source tells one event from another: send it, or give the source \
+         a `dedup_key` of its own"
+    )]
     Missing { at: Source },
-    #[error("{at} is malformed: {fault}")]
+    #[error("{at} is malformed: {fault}: by it this source tells one event from another")]
     Malformed { at: Source, fault: Malformed },
 }
 

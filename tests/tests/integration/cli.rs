@@ -1,6 +1,7 @@
 //! The command line against running services: every noun by its names, and what is said when it fails.
 
 mod auth;
+mod by_hand;
 mod documents;
 mod payloads;
 
