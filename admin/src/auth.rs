@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::id::TenantId;
-use bowline_core::secrets::Secret;
+use bowline_core::secrets::{Secret, is_same};
 use bowline_core::store::{self, Pool, api_keys};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::fault::Fault;
 
@@ -209,7 +208,7 @@ impl Gate {
     }
 
     async fn caller(&self, key: KeyHash) -> Result<Caller, Fault> {
-        if self.bootstrap.is_some_and(|bootstrap| bootstrap.ct_eq(&key).into()) {
+        if self.bootstrap.is_some_and(|bootstrap| is_same(&bootstrap, &key)) {
             return Ok(Caller { actor: "bootstrap".into(), role: Role::Admin, tenant: None });
         }
         let found = self.known.try_get_with(key, self.look_up(key)).await;

@@ -12,12 +12,13 @@ use crate::failure::Failure;
 /// The API takes 16 KiB as JSON; TOML may hold comments.
 const BYTES_MAX: u64 = 64 * 1024;
 
-/// Reads the scheme in `path`: JSON where the name ends so or the text begins with `{`, else TOML.
+/// Reads the scheme in `path`, given as `flag`: JSON where the name ends so or the text begins with `{`,
+/// else TOML.
 ///
 /// # Errors
 /// When the file cannot be read or is neither, with the place.
-pub(crate) fn read(path: &Path) -> Result<prost_types::Struct, Failure> {
-    let wrong = |problem: String| Failure::Configuration(format!("--scheme {}: {problem}", path.display()));
+pub(crate) fn read(flag: &str, path: &Path) -> Result<prost_types::Struct, Failure> {
+    let wrong = |problem: String| Failure::Configuration(format!("{flag} {}: {problem}", path.display()));
     let mut text = String::new();
     fs::File::open(path)
         .and_then(|file| file.take(BYTES_MAX + 1).read_to_string(&mut text))
@@ -86,7 +87,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let path = folder.join(name);
         fs::write(&path, text).unwrap();
-        let read = read(&path);
+        let read = read("--scheme", &path);
         fs::remove_dir_all(folder).unwrap();
         read.map(|scheme| shown(&scheme))
     }

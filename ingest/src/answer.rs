@@ -12,8 +12,7 @@ use serde::Serialize;
 
 use bowline_core::inbound::Refusal;
 
-/// Ready to be sent.
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub(crate) use crate::edge::Reply;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -34,22 +33,30 @@ struct ErrorBody<'a> {
     message: &'a str,
 }
 
+/// The body of a refusal that no preset words.
+pub(crate) fn error_document(code: &str, message: &str) -> Vec<u8> {
+    document(&ErrorDocument { error: ErrorBody { code, message } })
+}
+
 /// The event is committed, now or before.
 pub(crate) fn accepted(answers: &Answers, id: EventId, duplicate: bool) -> Reply {
     match &answers.accepted {
         Some(answer) => prescribed(answer),
-        None => json(StatusCode::OK, &Accepted { id, duplicate }),
+        None => json(StatusCode::OK, document(&Accepted { id, duplicate })),
     }
 }
 
 /// `answers` are the source's, once it is known which one is meant.
 pub(crate) fn refused(refusal: &Refusal, answers: Option<&Answers>) -> Reply {
-    let own = answers.and_then(|answers| answers.refused.as_ref()).filter(|_| refusal.is_of_verification);
+    let own = answers.and_then(|answers| match refusal.status {
+        _ if refusal.is_of_verification => answers.refused.as_ref(),
+        StatusCode::METHOD_NOT_ALLOWED => answers.wrong_method.as_ref(),
+        _ => None,
+    });
     let mut reply = if let Some(answer) = own {
         prescribed(answer)
     } else {
-        let error = ErrorBody { code: refusal.code, message: &refusal.message };
-        json(refusal.status, &ErrorDocument { error })
+        json(refusal.status, error_document(refusal.code, &refusal.message))
     };
     let headers = reply.headers_mut();
     if let Some(scheme) = refusal.www_authenticate {
@@ -78,7 +85,7 @@ pub(crate) fn handshake(answer: HandshakeAnswer) -> Reply {
 
 /// A document that may be kept for a while, by anybody.
 pub(crate) fn public(document: &impl Serialize, content_type: &'static str, cached_for_s: u32) -> Reply {
-    let mut reply = json(StatusCode::OK, document);
+    let mut reply = json(StatusCode::OK, self::document(document));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(cache) = HeaderValue::from_str(&format!("public, max-age={cached_for_s}")) {
@@ -97,13 +104,16 @@ fn prescribed(answer: &Answer) -> Reply {
     reply
 }
 
-fn json(status: StatusCode, document: &impl Serialize) -> Reply {
-    // Plain data: serializing it cannot fail.
-    let body = serde_json::to_vec(document).unwrap_or_default();
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+fn json(status: StatusCode, document: Vec<u8>) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(document)));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, JSON);
     reply
+}
+
+/// Plain data: serializing it cannot fail.
+fn document(data: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(data).unwrap_or_default()
 }
 
 /// Rounded up: who comes back a moment early is turned away again.
@@ -155,6 +165,12 @@ mod tests {
         refusal.is_of_verification = true;
         let (status, _, body) = read(refused(&refusal, Some(answers("chatbase")))).await;
         assert_eq!((status, body.as_str()), (400, r#"{"message":"Signature didn't match"}"#));
+
+        let method = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "POST alone");
+        let (status, _, body) = read(refused(&method, Some(answers("chatbase")))).await;
+        assert_eq!((status, body.as_str()), (405, "Method Not Allowed"));
+        let (status, _, body) = read(refused(&method, Some(answers("github")))).await;
+        assert_eq!((status, body.contains("method_not_allowed")), (405, true));
     }
 
     #[test]

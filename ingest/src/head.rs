@@ -9,20 +9,18 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, StatusCode, Version};
 use ipnet::IpNet;
 
+use crate::framing::Doubt;
 use bowline_core::inbound::Refusal;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Proxies one behind the other that are followed back.
 const HOPS_MAX: usize = 32;
 
-/// Refuses what another on the way may have understood differently (RFC 9112, sections 3.2 and 6.1).
-pub(crate) fn check(head: &Parts, is_ambiguous: bool, headers_max: usize) -> Result<(), Refusal> {
-    if is_ambiguous {
-        return Err(bad(
-            StatusCode::BAD_REQUEST,
-            "ambiguous_length",
-            "the headers `content-length` and `transfer-encoding` exclude each other",
-        ));
+/// Refuses what another on the way may have understood differently (RFC 9112, sections 2.2, 3.2 and 6.1).
+pub(crate) fn check(head: &Parts, doubt: Option<Doubt>, headers_max: usize) -> Result<(), Refusal> {
+    if let Some(doubt) = doubt {
+        let (code, message) = words(doubt);
+        return Err(bad(StatusCode::BAD_REQUEST, code, message));
     }
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -44,6 +42,20 @@ pub(crate) fn check(head: &Parts, is_ambiguous: bool, headers_max: usize) -> Res
         ));
     }
     check_host(head)
+}
+
+fn words(doubt: Doubt) -> (&'static str, &'static str) {
+    match doubt {
+        Doubt::TwoLengths => {
+            ("ambiguous_length", "the headers `content-length` and `transfer-encoding` exclude each other")
+        }
+        Doubt::LineFeed => {
+            ("bare_line_feed", "a line of the head ends in a line feed without a carriage return before it")
+        }
+        Doubt::Beginning => {
+            ("ambiguous_request", "where this request begins is in doubt: the one before it was malformed")
+        }
+    }
 }
 
 fn check_host(head: &Parts) -> Result<(), Refusal> {
@@ -126,7 +138,7 @@ mod tests {
     fn there_is_one_host() {
         let of = |version, hosts: &[&str]| {
             let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-            check(&head(version, &headers), false, 100).map_err(|refusal| refusal.code)
+            check(&head(version, &headers), None, 100).map_err(|refusal| refusal.code)
         };
         for fine in ["x", "x:80", "[::1]:80", ""] {
             assert_eq!(of(Version::HTTP_11, &[fine]), Ok(()), "{fine}");
@@ -143,7 +155,7 @@ mod tests {
         let of = |codings: &[&str]| {
             let mut headers = vec![("host", "x")];
             headers.extend(codings.iter().map(|coding| ("transfer-encoding", *coding)));
-            check(&head(Version::HTTP_11, &headers), false, 100).map_err(|refusal| refusal.status.as_u16())
+            check(&head(Version::HTTP_11, &headers), None, 100).map_err(|refusal| refusal.status.as_u16())
         };
         assert_eq!((of(&[]), of(&["chunked"]), of(&["Chunked"])), (Ok(()), Ok(()), Ok(())));
         for bad in
@@ -151,10 +163,16 @@ mod tests {
         {
             assert_eq!(of(bad), Err(501), "{bad:?}");
         }
-        let refusal = check(&head(Version::HTTP_11, &[("host", "x")]), true, 100).unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.code, refusal.close), (400, "ambiguous_length", true));
+        for (doubt, code) in [
+            (Doubt::TwoLengths, "ambiguous_length"),
+            (Doubt::LineFeed, "bare_line_feed"),
+            (Doubt::Beginning, "ambiguous_request"),
+        ] {
+            let refusal = check(&head(Version::HTTP_11, &[("host", "x")]), Some(doubt), 100).unwrap_err();
+            assert_eq!((refusal.status.as_u16(), refusal.code, refusal.close), (400, code, true));
+        }
         let many = vec![("x", "y"); 17];
-        assert_eq!(check(&head(Version::HTTP_2, &many), false, 16).unwrap_err().status.as_u16(), 431);
+        assert_eq!(check(&head(Version::HTTP_2, &many), None, 16).unwrap_err().status.as_u16(), 431);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use bowline_core::snapshot::{LiveSource, Snapshot};
 use bowline_core::store::Pool;
 use bytes::Bytes;
 use chrono::Utc;
-use http::Request;
 use http::request::Parts;
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -23,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::answer::{self, Reply};
 use crate::arrivals::{Arrivals, Full};
+use crate::edge::Heard;
 use crate::handshake::Deeds;
 use crate::head;
 use crate::public_keys;
@@ -49,7 +49,6 @@ pub(crate) struct Intake {
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) rates: Arc<Rates>,
     pub(crate) trusted_proxies: Vec<IpNet>,
-    pub(crate) headers_max: usize,
     pub(crate) public_url: String,
     pub(crate) pace: Pace,
     pub(crate) request_timeout: Duration,
@@ -90,14 +89,18 @@ type Taken = (&'static str, Reply);
 
 impl Intake {
     /// Answers any request; never fails.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Reply {
+    pub(crate) async fn answer(&self, heard: Heard, connection: &Connection) -> Reply {
         let began = Instant::now();
-        let awaits_continue = receive::awaits_continue(&request);
-        let (head, mut body) = request.into_parts();
+        let awaits_continue = receive::awaits_continue(&heard.request);
+        let (head, mut body) = heard.request.into_parts();
         let remote = head::sender(connection.peer, &head.headers, &self.trusted_proxies);
         let asked = Asked { head, remote };
         let mut seen = Seen::default();
-        let (outcome, reply) = match self.take(connection, &asked, &mut body, &mut seen).await {
+        let taken = match heard.verdict {
+            Ok(()) => self.take(connection, &asked, &mut body, &mut seen).await,
+            Err(refusal) => Err(refusal),
+        };
+        let (outcome, reply) = match taken {
             Ok(taken) => taken,
             Err(refusal) => {
                 if (!awaits_continue || seen.reading) && refusal.is_worth_draining() {
@@ -118,7 +121,6 @@ impl Intake {
         body: &mut Incoming,
         seen: &mut Seen,
     ) -> Result<Taken, Refusal> {
-        head::check(&asked.head, connection.is_next_ambiguous(), self.headers_max)?;
         if let Some(endpoint) = public_keys::wanted(asked.head.uri.path()) {
             let keys = public_keys::answer(&self.pool, endpoint, &asked.head.method);
             return Ok(("public_keys", self.in_time(keys).await?));

@@ -1,36 +1,24 @@
-//! Connections: a bounded number, HTTP/1.1 and HTTP/2, over TLS where a certificate is configured; each
-//! with bounded headers and time.
+//! Connections: a bounded number, over TLS where a certificate is configured; each with bounded time until
+//! its first request, and until the last one is done.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_core::bootstrap::config::IngestConfig;
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::framing::{Framing, Watched};
+use crate::edge::{Edge, EdgeLimits, Heard};
 use crate::intake::Intake;
 use crate::places::{Line, Place, Places};
 use crate::tls::Tls;
 
-/// What one HTTP/2 connection may send ahead of what is read of it.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept (too many open files, for one).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,10 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
     connections_max: usize,
-    streams_per_connection_max: usize,
-    headers_max: usize,
-    header_bytes_max: usize,
-    header_timeout: Duration,
+    edge: EdgeLimits,
     /// How long requests that are in may take to finish when the server stops.
     drain: Duration,
 }
@@ -50,10 +35,12 @@ impl ServerLimits {
     pub(crate) fn of(config: &IngestConfig) -> Self {
         Self {
             connections_max: config.connections_max,
-            streams_per_connection_max: config.streams_per_connection_max,
-            headers_max: config.headers_max,
-            header_bytes_max: config.header_bytes_max,
-            header_timeout: config.header_timeout,
+            edge: EdgeLimits {
+                streams_per_connection_max: config.streams_per_connection_max,
+                headers_max: config.headers_max,
+                header_bytes_max: config.header_bytes_max,
+                header_timeout: config.header_timeout,
+            },
             drain: config.request_timeout,
         }
     }
@@ -64,21 +51,11 @@ impl ServerLimits {
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) line: Arc<Line>,
-    framing: Arc<Framing>,
-    requests: AtomicU64,
-}
-
-impl Connection {
-    /// Counts a request, and says whether it is known for certain where it ends. Requests of HTTP/1
-    /// are counted in the order they came in.
-    pub(crate) fn is_next_ambiguous(&self) -> bool {
-        self.framing.is_ambiguous(self.requests.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// What connections are served with.
 struct Server {
-    http: auto::Builder<TokioExecutor>,
+    edge: Edge,
     tls: Option<Arc<Tls>>,
     intake: Arc<Intake>,
     header_timeout: Duration,
@@ -93,8 +70,8 @@ pub(crate) async fn serve(
     limits: ServerLimits,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let header_timeout = limits.header_timeout;
-    let server = Arc::new(Server { http: builder(limits), tls, intake, header_timeout });
+    let header_timeout = limits.edge.header_timeout;
+    let server = Arc::new(Server { edge: Edge::new(limits.edge), tls, intake, header_timeout });
     let places = Places::new(limits.connections_max);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -132,29 +109,6 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-fn builder(limits: ServerLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // A sender may close its side once it has sent its request, and still waits for the answer.
-        .half_close(true)
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.headers_max)
-        .max_buf_size(limits.header_bytes_max);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_per_connection_max as u32)
-        .max_header_list_size(limits.header_bytes_max as u32)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(ANSWER_BUFFER_BYTES)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    builder
-}
-
 impl Server {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, place: &Place, watcher: Watcher) {
         // An error says that it closed as it was accepted; serving it will find out.
@@ -178,23 +132,17 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let framing = Arc::new(Framing::default());
-        let stream = Watched::new(stream, Arc::clone(&framing));
-        let requests = AtomicU64::new(0);
-        let connection = Arc::new(Connection { peer, line: Arc::clone(line), framing, requests });
-        let service = service_fn({
-            let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&connection));
-            move |request: Request<Incoming>| {
-                let (intake, connection) = (Arc::clone(&intake), Arc::clone(&connection));
-                async move { Ok::<_, Infallible>(intake.answer(request, &connection).await) }
-            }
+        let connection = Arc::new(Connection { peer, line: Arc::clone(line) });
+        let intake = Arc::clone(&self.intake);
+        let (serving, progress) = self.edge.serve(stream, move |heard: Heard| {
+            let (intake, connection) = (Arc::clone(&intake), Arc::clone(&connection));
+            async move { intake.answer(heard, &connection).await }
         });
-        let serving = self.http.serve_connection(TokioIo::new(stream), service);
-        let serving = pin!(watcher.watch(serving.into_owned()));
+        let serving = pin!(watcher.watch(serving));
         // Until the version of HTTP is known no timeout of HTTP counts.
         let silent = async {
             tokio::time::sleep(self.header_timeout).await;
-            if connection.requests.load(Ordering::Relaxed) > 0 {
+            if progress.requests() > 0 {
                 std::future::pending::<()>().await;
             }
         };

@@ -9,13 +9,13 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Timelike, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::error::Fault;
 use super::function::{Function, TimePart, size_of};
 use super::operate::{Machine, blob, elements};
 use super::value::{Value, duration_text};
+use crate::secrets::is_same;
 
 /// Padding may be there or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -52,7 +52,7 @@ impl Machine<'_> {
                     _ => Value::Bytes(code.into()),
                 })
             }
-            (F::ConstantTimeEq, [one, other]) => Ok(Value::Bool(blob(one)?.ct_eq(blob(other)?).into())),
+            (F::ConstantTimeEq, [one, other]) => Ok(Value::Bool(is_same(blob(one)?, blob(other)?))),
             (F::Base64Encode | F::Base64Decode | F::HexEncode | F::HexDecode, [value]) => {
                 self.encoding(function, value)
             }

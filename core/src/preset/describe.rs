@@ -75,6 +75,9 @@ pub struct Answers {
     /// To a request that failed verification.
     #[serde(default)]
     pub refused: Option<Answer>,
+    /// To a method that it does not send with.
+    #[serde(default)]
+    pub wrong_method: Option<Answer>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

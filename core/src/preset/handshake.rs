@@ -5,12 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use subtle::ConstantTimeEq;
 
 use super::Preset;
 use super::describe::{CheckKind, Handshake, HandshakeCheck, HandshakeReply};
 use crate::scheme::{Content, InboundRequest, JsonPointer, Key, Source};
-use crate::secrets::Secret;
+use crate::secrets::{Secret, is_same};
 
 /// What the source and its provider share.
 pub struct HandshakeSecrets<'a> {
@@ -32,7 +31,7 @@ impl HandshakeSecrets<'_> {
         if named.is_empty() {
             return self.keys.iter().fold(false, |any, key| any | key.is_text(value));
         }
-        named.iter().fold(false, |any, secret| any | bool::from(secret.expose().ct_eq(value)))
+        named.iter().fold(false, |any, secret| any | is_same(secret.expose(), value))
     }
 }
 

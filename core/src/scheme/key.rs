@@ -108,7 +108,7 @@ impl Key {
             Material::Hmac(state) => {
                 let mut mac = state.as_ref().clone();
                 mac.update(value);
-                Some(mac.finish().bytes().to_vec())
+                Some(mac.finish().to_write().to_vec())
             }
             _ => None,
         })

@@ -8,6 +8,8 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::describe::Algorithm;
+use super::encoding::Decoded;
+use crate::secrets::is_same;
 
 /// As long as the longest result: SHA-512.
 const TAG_BYTES_MAX: usize = 64;
@@ -22,7 +24,8 @@ pub(super) enum HmacState {
     Sha512(Hmac<Sha512>),
 }
 
-/// The result, as long as the algorithm makes it.
+/// The result, as long as the algorithm makes it. There is no `PartialEq`, on purpose: what a sender gave
+/// is compared with [`Tag::is`].
 pub(super) struct Tag {
     bytes: [u8; TAG_BYTES_MAX],
     len: usize,
@@ -35,7 +38,17 @@ impl Tag {
         Self { bytes, len: from.len() }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Whether a signature is this one; a longer or shorter one is not.
+    pub(super) fn is(&self, signature: &Decoded) -> bool {
+        self.is_bytes(signature.bytes())
+    }
+
+    pub(super) fn is_bytes(&self, signature: &[u8]) -> bool {
+        is_same(self.to_write(), signature)
+    }
+
+    /// For a signature of our own.
+    pub(super) fn to_write(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }

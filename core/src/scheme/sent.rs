@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::compile::CompiledScheme;
 use super::describe::Algorithm;
@@ -13,6 +12,7 @@ use super::error::{Malformed, VerifyError};
 use super::key::{Key, Material};
 use super::source::Source;
 use super::verify::Verified;
+use crate::secrets::is_same;
 
 impl CompiledScheme {
     pub(super) fn verify_sent(
@@ -30,7 +30,7 @@ impl CompiledScheme {
         for (key_index, key) in keys.iter().enumerate() {
             for form in &key.forms {
                 if let Material::Sent { hash: own, .. } = &form.material
-                    && bool::from(own.as_slice().ct_eq(&hash))
+                    && is_same(own.as_slice(), &hash)
                 {
                     fit = fit.or(Some(key_index));
                 }

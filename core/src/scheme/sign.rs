@@ -119,13 +119,13 @@ impl CompiledScheme {
             Material::Hmac(state) => {
                 let mut mac = state.as_ref().clone();
                 values.feed(&self.content, request, |piece| mac.update(piece)).map_err(gap)?;
-                return Ok(self.encoding.encode(mac.finish().bytes()));
+                return Ok(self.encoding.encode(mac.finish().to_write()));
             }
             Material::Hash(secret) => {
                 let mut hash = HashState::new(form.algorithm).ok_or(SignError::NoSigningKey)?;
                 values.secret = secret.expose();
                 values.feed(&self.content, request, |piece| hash.update(piece)).map_err(gap)?;
-                return Ok(self.encoding.encode(hash.finish().bytes()));
+                return Ok(self.encoding.encode(hash.finish().to_write()));
             }
             _ => {}
         }

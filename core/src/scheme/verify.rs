@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use ed25519_dalek::{Signature, VerifyingKey};
-use subtle::ConstantTimeEq;
 
 use super::asymmetric::EcdsaForm;
 use super::canonical;
@@ -17,9 +16,10 @@ use super::fill::{Gap, Values};
 use super::key::{Key, KeyForm, Material};
 use super::layout::{Candidate, Parsed};
 use super::limits;
-use super::mac::HashState;
+use super::mac::{HashState, Tag};
 use super::request::InboundRequest;
 use super::source::Source;
+use crate::secrets::is_same;
 
 /// What a valid request showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl CompiledScheme {
             self.values(&[], &[], request.public_url().unwrap_or_default())
                 .feed(content, request, |piece| own.extend_from_slice(piece))
                 .map_err(gap)?;
-            if !bool::from(own.ct_eq(&value)) {
+            if !is_same(&own, &value) {
                 return Err(VerifyError::NotEqual { at: source.clone() });
             }
         }
@@ -315,20 +315,19 @@ impl CompiledScheme {
     ) -> Result<bool, VerifyError> {
         let mut values = self.values(trial.timestamp, trial.id, origin);
         let fitting = || trial.presented.iter().filter(|p| p.label.is_none_or(|label| label == form.label));
-        let equals = |tag: &[u8]| {
-            fitting().fold(subtle::Choice::from(0), |any, p| any | tag.ct_eq(p.signature.bytes())).into()
-        };
+        // All of them, so that time does not tell which one came close.
+        let equals = |tag: &Tag| fitting().fold(false, |any, p| any | tag.is(&p.signature));
         match &form.material {
             Material::Hmac(state) => {
                 let mut mac = state.as_ref().clone();
                 values.feed(content, trial.request, |piece| mac.update(piece)).map_err(gap)?;
-                return Ok(equals(mac.finish().bytes()));
+                return Ok(equals(&mac.finish()));
             }
             Material::Hash(secret) => {
                 let Some(mut hash) = HashState::new(form.algorithm) else { return Ok(false) };
                 values.secret = secret.expose();
                 values.feed(content, trial.request, |piece| hash.update(piece)).map_err(gap)?;
-                return Ok(equals(hash.finish().bytes()));
+                return Ok(equals(&hash.finish()));
             }
             _ => {}
         }

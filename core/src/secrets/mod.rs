@@ -4,22 +4,24 @@
 //!    constant time.
 //! 2. [`Keyring`] seals and unseals with AES-256-GCM; several keys live side by side so that the
 //!    sealing key can be changed without downtime.
-//! 3. [`Vault`] is the keyring at work: it opens a [`StoredSecret`] for a [`Purpose`], remembers what
+//! 3. [`is_same`] is how secrets and signatures are compared, everywhere.
+//! 4. [`Vault`] is the keyring at work: it opens a [`StoredSecret`] for a [`Purpose`], remembers what
 //!    it opened, and tells [`UnsealLog`] of every first opening, for the audit log (invariant 8).
 
 mod audit;
 mod keyring;
 pub mod name;
+mod same;
 mod vault;
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 pub use audit::{Purpose, UnsealLog, Unsealing};
 pub use keyring::{Keyring, KeyringError, Sealed};
+pub use same::is_same;
 pub use vault::{NewSecret, SECRET_BYTES_MAX, SecretError, StoredSecret, Vault};
 
 /// Bytes that are never shown: wiped on drop, redacted in `Debug`, compared in constant time.
@@ -65,7 +67,7 @@ impl fmt::Debug for Secret {
 /// Constant time for equal lengths; the length itself is not hidden.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+        is_same(&self.0, &other.0)
     }
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod by_hand;
 mod documents;
+mod endpoints;
 mod payloads;
 
 use bowline_tests::cli::Said;

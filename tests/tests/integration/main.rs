@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod answers;
 mod bindings;
 mod by_hand;
 mod cli;

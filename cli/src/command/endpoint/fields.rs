@@ -137,7 +137,7 @@ impl EndpointFields {
         if self.custom_scheme.is_some() || !self.custom_headers.is_empty() {
             let mut custom = current.custom_format.clone().unwrap_or_default();
             if let Some(path) = &self.custom_scheme {
-                custom.scheme = Some(scheme_file::read(path)?);
+                custom.scheme = Some(scheme_file::read("--custom-scheme", path)?);
             }
             if !self.custom_headers.is_empty() {
                 custom.headers = self.custom_headers.drain(..).collect();

@@ -151,7 +151,7 @@ impl SourceFields {
             display_name
         );
         if let Some(path) = &self.scheme {
-            source.scheme = Some(scheme_file::read(path)?);
+            source.scheme = Some(scheme_file::read("--scheme", path)?);
             fields.push("scheme");
         }
         if self.max_stored_payloads.is_some() {

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::{HashClaim, JwtSpec, UrlClaim, UrlForm};
 use crate::scheme::canonical;
 use crate::scheme::error::TokenFault;
 use crate::scheme::request::InboundRequest;
+use crate::secrets::is_same;
 
 type Claims = Map<String, Value>;
 
@@ -100,7 +100,7 @@ fn check_body(hash: &HashClaim, claims: &Claims, request: &InboundRequest<'_>) -
     }
     let own = hash.encoding.encode(&Sha256::digest(request.body()));
     let unexpected = hash.absent_when_empty && request.body().is_empty();
-    if !unexpected && bool::from(own.as_bytes().ct_eq(claimed.as_bytes())) {
+    if !unexpected && is_same(own.as_bytes(), claimed.as_bytes()) {
         return Ok(());
     }
     Err(TokenFault::Wrong { claim: hash.claim.clone() })
@@ -114,7 +114,7 @@ fn check_url(url: &UrlClaim, claims: &Claims, request: &InboundRequest<'_>) -> R
         UrlForm::AtlassianRequest => canonical::atlassian_request(request.method(), request.path_and_query()),
     };
     let own = hex::encode(Sha256::digest(text));
-    if bool::from(own.as_bytes().ct_eq(claimed.as_bytes())) {
+    if is_same(own.as_bytes(), claimed.as_bytes()) {
         return Ok(());
     }
     Err(TokenFault::Wrong { claim: url.claim.clone() })

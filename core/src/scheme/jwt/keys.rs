@@ -4,7 +4,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::Signature;
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
 
 use super::{JwtAlgorithm, JwtSpec};
 use crate::scheme::asymmetric::{self, EcdsaForm};
@@ -136,7 +135,7 @@ pub(super) fn verifies(form: &KeyForm, message: &[u8], signature: &[u8]) -> bool
         Material::Hmac(state) => {
             let mut mac = state.as_ref().clone();
             mac.update(message);
-            mac.finish().bytes().ct_eq(signature).into()
+            mac.finish().is_bytes(signature)
         }
         Material::Public(key) => key.verify(form.algorithm, EcdsaForm::Fixed, message, signature),
         Material::Ed25519Public(key) => Signature::from_slice(signature)

@@ -30,7 +30,7 @@ pub(in crate::scheme) fn sign(
     let signed = format!("{header}.{}", part(&claims(spec, request, origin, now).into()));
     let mut mac = state.as_ref().clone();
     mac.update(signed.as_bytes());
-    Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finish().bytes())))
+    Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finish().to_write())))
 }
 
 fn claims(

@@ -1,5 +1,6 @@
 //! The engine against the providers' published examples, the shared vectors and properties.
 
+mod constant_time;
 mod engine;
 mod properties;
 mod published;

@@ -37,6 +37,7 @@ fn two_faced() -> Vec<(&'static str, String, &'static [u16])> {
         ("a vertical tab", with("Transfer-Encoding: \x0bchunked\r\n", chunk), &[400, 501]),
         ("two hosts", with("Host: other.test\r\nContent-Length: 2\r\n", "{}"), &[400]),
         ("the same host twice", with("Host: ingest.test\r\nContent-Length: 2\r\n", "{}"), &[400]),
+        ("a line feed alone", with("X-A: b\nContent-Length: 2\r\n", "{}"), &[400]),
         ("a folded line", with("X-A: b\r\n c\r\nContent-Length: 2\r\n", "{}"), &[400]),
         ("a bare carriage return", with("X-A: b\rContent-Length: 5\r\nContent-Length: 2\r\n", "{}"), &[400]),
         ("a NUL in a header", with("X-A: b\0c\r\nContent-Length: 2\r\n", "{}"), &[400]),
@@ -114,6 +115,60 @@ async fn a_request_hidden_in_another_is_never_taken_up() {
         assert!(!refused.code().is_empty(), "{lengths}: {refused:?}");
         assert_eq!(refused.header("connection"), Some("close"), "{lengths}");
         assert!(raw.ends().await, "{lengths}: the hidden request was answered");
+    }
+    assert_eq!(events(&stack).await, 3);
+}
+
+#[tokio::test]
+async fn what_is_read_in_another_way_than_the_library_does_hides_no_request() {
+    let stack = ingest_only().await;
+    let source = open_source(&stack).await;
+    let hidden = format!(
+        "{}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{}",
+        head(&source),
+        post(&source, r#"{"hidden":true}"#)
+    );
+    let chunked = format!("{}Transfer-Encoding: chunked\r\n\r\n", head(&source));
+    for body in [
+        // A size of which only the beginning is looked at, which is not all zeros.
+        format!("{}2\r\n{{}}\r\n0\r\n\r\n", "0".repeat(100)),
+        // Trailers that go on behind a line feed, in which a head seems to stand that skips what follows.
+        "2\r\n{}\r\n0\r\nX: y\n\r\nPOST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n".to_owned(),
+    ] {
+        let mut raw = Raw::connect(&stack).await;
+        raw.send(format!("{chunked}{body}{hidden}")).await;
+        assert_eq!(raw.answer().await.status, 200, "{body:?}");
+        let refused = raw.answer().await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "ambiguous_request"), "{body:?}");
+        assert!(raw.ends().await, "{body:?}: the hidden request was answered");
+    }
+    assert_eq!(events(&stack).await, 2);
+}
+
+#[tokio::test]
+async fn a_target_of_any_form_names_a_source_or_nothing() {
+    let stack = ingest_only().await;
+    let source = open_source(&stack).await;
+    for (line, status) in [
+        (format!("POST http://ingest.test/in/{source} HTTP/1.1"), 200),
+        // RFC 9112, section 3.2.2: the target counts, and here nothing depends on either.
+        (format!("POST http://other.test/in/{source} HTTP/1.1"), 200),
+        (format!("POST /in/{source}#fragment HTTP/1.1"), 200),
+        (format!("POST //in/{source} HTTP/1.1"), 404),
+        (format!("POST /in/../in/{source} HTTP/1.1"), 404),
+        (format!("POST /in/%73{} HTTP/1.1", &source[1..]), 404),
+        ("OPTIONS * HTTP/1.1".to_owned(), 404),
+        ("CONNECT ingest.test:80 HTTP/1.1".to_owned(), 404),
+        ("POST ingest.test HTTP/1.1".to_owned(), 404),
+        (format!("POST in/{source} HTTP/1.1"), 400),
+        (format!("POST /in/{source} x HTTP/1.1"), 400),
+        (format!("post /in/{source} HTTP/1.1"), 405),
+    ] {
+        let mut raw = Raw::connect(&stack).await;
+        raw.send(format!("{line}\r\nHost: ingest.test\r\nContent-Length: 2\r\n\r\n{{}}")).await;
+        let answer = raw.answer().await;
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert!(status == 200 || !answer.code().is_empty(), "{line}: {answer:?}");
     }
     assert_eq!(events(&stack).await, 3);
 }

@@ -2,6 +2,7 @@
 
 mod framing;
 mod heads;
+mod http2;
 mod networks;
 mod rates;
 mod slow;

@@ -112,6 +112,26 @@ async fn a_body_that_is_too_slow_is_408() {
 }
 
 #[tokio::test]
+async fn chunks_that_stop_anywhere_are_408() {
+    let stack = Stack::builder().dispatchers(0).set_ingest("BOWLINE_INGEST_BODY_TIMEOUT", "1s").start().await;
+    let source = open_source(&stack).await;
+    let phases = ["", "2", "2;a", "2\r", "2\r\n", "2\r\n{", "2\r\n{}", "2\r\n{}\r\n", "0\r\n", "0\r\nX: y"];
+    let stopped = phases.map(|phase| {
+        let (stack, source) = (&stack, &source);
+        async move {
+            let mut raw = Raw::connect(stack).await;
+            raw.send(format!("{}Transfer-Encoding: chunked\r\n\r\n{phase}", head(source))).await;
+            (phase, raw.answer().await)
+        }
+    });
+    for (phase, answer) in futures_util::future::join_all(stopped).await {
+        assert_eq!((answer.status, answer.code().as_str()), (408, "body_timeout"), "{phase:?}: {answer:?}");
+    }
+    is_served(&stack, &source).await;
+    assert_eq!(events(&stack).await, 1);
+}
+
+#[tokio::test]
 async fn a_body_below_the_pace_is_408_long_before_its_time_is_up() {
     let stack = Stack::builder()
         .dispatchers(0)
