@@ -5,8 +5,8 @@
 //! been cut differently by whatever stands before us (RFC 9112, section 6.1: request smuggling), and so may
 //! one whose lines end in a line feed alone. The HTTP library takes the one length and forgets the other,
 //! and lets such lines be, so both are seen here, on the way in. Nothing is decided from what this reads
-//! but to refuse; the bodies are the library's. Where it cannot follow, it does not guess: what the library
-//! still takes for a request behind that is refused.
+//! but to refuse; the bodies are the library's. Where it cannot follow, it does not guess: a body is cut off
+//! there, and what the library still takes for a request behind that is refused.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,11 +64,14 @@ impl Framing {
         self.answers_underway.load(Ordering::Relaxed) > 0
     }
 
-    /// Reads on, and remembers the first doubt: nothing is scanned behind it.
-    pub(crate) fn scan(&self, scanner: &mut Scanner, bytes: &mut [u8]) {
-        if let Some(doubt) = scanner.feed(bytes) {
+    /// Reads on, and remembers the first doubt: nothing is scanned behind it. How many of the bytes may be
+    /// handed on.
+    pub(crate) fn scan(&self, scanner: &mut Scanner, bytes: &mut [u8]) -> usize {
+        let fine = scanner.feed(bytes);
+        if let Some(doubt) = scanner.doubt {
             self.doubt.get_or_init(|| doubt);
         }
+        fine
     }
 }
 
@@ -85,6 +88,8 @@ pub(crate) struct Scanner {
     /// Heads that are complete.
     heads: u64,
     doubt: Option<(u64, Doubt)>,
+    /// In the middle of a body: nothing of it is handed on any more.
+    is_broken: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,28 +125,38 @@ impl Default for Scanner {
             head,
             heads: 0,
             doubt: None,
+            is_broken: false,
         }
     }
 }
 
 impl Scanner {
-    /// Reads on; the first request that is in doubt, and why.
-    fn feed(&mut self, mut bytes: &mut [u8]) -> Option<(u64, Doubt)> {
-        while !bytes.is_empty() && self.state != State::Over {
-            let rest = match self.state {
-                State::Body(left) => self.skip(bytes.len(), left, State::Body, State::Head),
-                State::Chunk(left) => self.skip(bytes.len(), left, State::Chunk, State::ChunkEnd),
-                _ => match self.read_line(bytes) {
-                    Some(end) => {
-                        self.end_of_line(&mut bytes[..end]);
-                        end + 1
+    /// Whether the body that was being read has no end that all would see.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Reads on; how much of it may be handed on.
+    fn feed(&mut self, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.state != State::Over {
+            let left = &mut bytes[at..];
+            at += match self.state {
+                State::Body(length) => self.skip(left.len(), length, State::Body, State::Head),
+                State::Chunk(length) => self.skip(left.len(), length, State::Chunk, State::ChunkEnd),
+                _ => {
+                    let is_in_body = self.state != State::Head;
+                    let Some(end) = self.read_line(left) else { break };
+                    self.end_of_line(&mut left[..end]);
+                    self.is_broken = is_in_body && self.state == State::Over;
+                    if self.is_broken {
+                        return at;
                     }
-                    None => break,
-                },
+                    end + 1
+                }
             };
-            bytes = &mut bytes[rest..];
         }
-        self.doubt
+        bytes.len()
     }
 
     /// Nothing is read any more: whatever the library takes from here on is refused.
@@ -288,109 +303,4 @@ fn chunk_size(line: &[u8]) -> Option<State> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The number of the heads, and the first doubt; the same however it is cut.
-    fn watch(text: &str) -> (u64, Option<(u64, Doubt)>) {
-        let mut whole = Scanner::default();
-        let mut bytes = text.as_bytes().to_vec();
-        let at_once = whole.feed(&mut bytes);
-        let mut cut = Scanner::default();
-        let one_by_one = text.as_bytes().iter().fold(None, |_, byte| cut.feed(&mut [*byte]));
-        assert_eq!((at_once, whole.heads), (one_by_one, cut.heads), "{text}");
-        (whole.heads, at_once)
-    }
-
-    const PLAIN: &str = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
-    const CHUNKED: &str = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\n\r\n\r\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n";
-
-    #[test]
-    fn a_request_with_two_lengths_is_found_wherever_it_stands() {
-        for twice in [
-            "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "POST / HTTP/1.1\r\ntransfer-encoding:chunked\r\nCONTENT-LENGTH:4\r\n\r\n",
-            "POST / HTTP/1.1\nTransfer-Encoding: gzip, chunked\nContent-Length: 4\n\n",
-        ] {
-            assert_eq!(watch(twice), (1, Some((0, Doubt::TwoLengths))));
-            let behind = watch(&format!("{PLAIN}{CHUNKED}\r\n{twice}{PLAIN}"));
-            assert_eq!(behind, (3, Some((2, Doubt::TwoLengths))));
-        }
-    }
-
-    #[test]
-    fn a_line_that_ends_in_a_line_feed_alone_is_found_wherever_it_stands() {
-        for bare in [
-            "POST / HTTP/1.1\nHost: x\r\n\r\n",
-            "POST / HTTP/1.1\r\nX-A: b\nHost: x\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: x\r\n\n",
-        ] {
-            assert_eq!(watch(bare), (1, Some((0, Doubt::LineFeed))), "{bare:?}");
-            assert_eq!(watch(&format!("{PLAIN}{bare}{PLAIN}")), (2, Some((1, Doubt::LineFeed))), "{bare:?}");
-        }
-        assert_eq!(watch(&format!("\r\n\n{PLAIN}")), (1, None), "before a request it is nothing");
-    }
-
-    #[test]
-    fn what_it_cannot_follow_it_does_not_guess() {
-        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let zeros = "0".repeat(70);
-        for body in [
-            // The library reads the first as a chunk of five, and the second as a trailer that goes on.
-            format!("{zeros}5\r\nhello\r\n0\r\n\r\n"),
-            "0\r\nx: y\n\r\nz: POST\r\n\r\n".to_owned(),
-            "5\nhello\r\n0\r\n\r\n".to_owned(),
-            "5\r\nhello\n0\r\n\r\n".to_owned(),
-            "x\r\n".to_owned(),
-            "5\r\nhelloo\r\n".to_owned(),
-        ] {
-            let lost = watch(&format!("{chunked}{body}{PLAIN}"));
-            assert_eq!(lost, (1, Some((1, Doubt::Beginning))), "{body:?}");
-        }
-        assert_eq!(watch(&format!("{PLAIN}PRI * HTTP/2.0\r\n\r\n")), (1, Some((1, Doubt::Beginning))));
-        assert_eq!(watch(&format!("{chunked}5;{zeros}{zeros}\r\nhello\r\n0\r\n\r\n{PLAIN}")), (2, None));
-    }
-
-    #[test]
-    fn all_behind_a_doubt_is_refused() {
-        let framing = Framing::default();
-        let mut text = format!("{PLAIN}GET / HTTP/1.1\n\n{PLAIN}").into_bytes();
-        framing.scan(&mut Scanner::default(), &mut text);
-        let verdicts = [framing.next_request(), framing.next_request(), framing.next_request()];
-        assert_eq!(verdicts, [None, Some(Doubt::LineFeed), Some(Doubt::Beginning)]);
-    }
-
-    #[test]
-    fn bodies_are_never_read_as_heads() {
-        let hidden = "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let within = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len());
-        assert_eq!(watch(&format!("{within}{PLAIN}")), (2, None));
-        let in_a_chunk = format!(
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n{PLAIN}",
-            hidden.len()
-        );
-        assert_eq!(watch(&in_a_chunk), (2, None));
-        assert_eq!(watch(&format!("{PLAIN}GET / HTTP/1.1\r\n\r\n{CHUNKED}{PLAIN}")), (4, None));
-        assert_eq!(watch("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nContent-Length: 1\r\n\r\n"), (0, None));
-    }
-
-    #[test]
-    fn a_length_beyond_all_use_becomes_malformed_and_nothing_else_is_touched() {
-        let fed = |text: &str| {
-            let mut bytes = text.as_bytes().to_vec();
-            Scanner::default().feed(&mut bytes);
-            String::from_utf8(bytes).unwrap()
-        };
-        for fine in [PLAIN, CHUNKED, "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"] {
-            assert_eq!(fed(fine), fine);
-        }
-        let text = |length: &str| format!("POST / HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{{}}");
-        for length in ["18446744073709551615", "9223372036854775808", "99999999999999999999999"] {
-            let malformed = text(length).replacen(&format!("{length}\r"), &format!("{length}x"), 1);
-            assert_eq!(fed(&text(length)), malformed);
-        }
-        assert_eq!(fed(&text("9223372036854775807")), text("9223372036854775807"));
-        let padded = text(&format!("{}2", " ".repeat(100)));
-        assert_eq!(fed(&padded), padded.replacen("2\r\n\r", "2x\n\r", 1));
-    }
-}
+mod tests;

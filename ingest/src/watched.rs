@@ -1,5 +1,6 @@
 //! The bytes of a connection, both ways, between the socket and the HTTP library: what comes in is
-//! scanned for requests with two ends, and the library's own refusals go out with a body.
+//! scanned for requests with two ends, and a body is cut off where it has none; the library's own refusals
+//! go out with a body.
 
 use std::io;
 use std::pin::Pin;
@@ -76,9 +77,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        this.framing.scan(&mut this.scanner, &mut buffer.filled_mut()[before..]);
-        read
+        if !this.scanner.is_broken() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+            let fine = this.framing.scan(&mut this.scanner, &mut buffer.filled_mut()[before..]);
+            buffer.set_filled(before + fine);
+        }
+        // What was fine goes first.
+        if this.scanner.is_broken() && buffer.filled().len() == before {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

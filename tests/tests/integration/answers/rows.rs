@@ -222,7 +222,7 @@ pub(super) fn malformed(sources: &Sources) -> Vec<Row> {
             "unsupported_content_type",
             "content-type",
         ),
-        row("a body that is not the JSON it claims", broken, 400, "invalid_json", "column 11"),
+        row("a body that is not the JSON it claims", broken, 400, "invalid_json", "column 12"),
     ]
 }
 
@@ -351,7 +351,7 @@ pub(super) fn of_http(sources: &Sources) -> Vec<Row> {
             .with(ENDS),
         row(
             "headers too large",
-            head(&format!("X-A: {}\r\n", "b".repeat(140_000))),
+            head(&format!("X-A: {}\r\n", "b".repeat(300_000))),
             431,
             "headers_too_large",
             "headers",

@@ -79,8 +79,8 @@ async fn what_is_wrong_in_a_scheme_is_named_by_the_flag_and_the_field() {
     let folder = tempdir().unwrap();
     let create = [&["endpoint", "create", "acme", "--format", "custom"][..], &URL].concat();
     for (name, text, says) in [
-        ("wrong.toml", ACME.replace("\"hex\"", "\"hexx\""), "--custom-scheme: signature.encoding"),
-        ("unbound.toml", ACME.replace(":{body}", ""), "--custom-scheme: content"),
+        ("wrong.toml", ACME.replace("\"hex\"", "\"hexx\""), "--custom-scheme signature.encoding"),
+        ("unbound.toml", ACME.replace(":{body}", ""), "--custom-scheme content"),
         ("unknown.toml", format!("colour = 1\n{ACME}"), "colour"),
         ("broken.toml", "algorithm =".to_owned(), "--custom-scheme"),
     ] {
@@ -202,7 +202,8 @@ async fn headers_rates_and_names_are_written_and_set_back() {
     let endpoint = &created["endpoint"];
     // Made once, however often it is said.
     assert_eq!(cli.json(&create).await["endpoint"]["id"], endpoint["id"]);
-    let expected = json!({"X-Api-Key": "bowline-test-key", "X-Team": "billing", "X-Region": "eu"});
+    // What is a secret by its name is not shown again.
+    let expected = json!({"X-Api-Key": "(sealed)", "X-Team": "billing", "X-Region": "eu"});
     assert_eq!(endpoint["headers"], expected);
     assert_eq!((&endpoint["rate"], &endpoint["display_name"]), (&json!(12.5), &json!("The shop")));
 

@@ -1,8 +1,8 @@
 //! The HTTP edge: bytes as a test writes them, over a socket of their own.
 
+mod frames;
 mod framing;
 mod heads;
-mod http2;
 mod networks;
 mod rates;
 mod slow;
