@@ -5,6 +5,8 @@ mod event_type;
 mod presets;
 mod rejection;
 
+use std::time::Duration;
+
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
 use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy, StatusAction, StatusOverride};
@@ -315,7 +317,14 @@ fn attempt(row: &AttemptRow) -> v1::Attempt {
         response_body: row.response_body.clone(),
         error_kind: row.error_kind.clone().unwrap_or_default(),
         error_message: row.error_message.clone().unwrap_or_default(),
+        timings: timings(row.timings),
     }
+}
+
+fn timings(steps: [Option<Duration>; 4]) -> Option<v1::AttemptTimings> {
+    let [dns, connect, tls, first_byte] = steps.map(|step| step.map(duration));
+    let any = dns.is_some() || connect.is_some() || tls.is_some() || first_byte.is_some();
+    any.then_some(v1::AttemptTimings { dns, connect, tls, first_byte })
 }
 
 pub(crate) fn operation(operation: &Operation) -> v1::Operation {

@@ -12,14 +12,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use crate::egress::{EgressGuard, EgressSendError};
+use crate::egress::{EgressGuard, EgressRequest, EgressSendError};
 use crate::endpoint_auth::ClientCredentials;
 use crate::secrets::{Purpose, Secret, SecretError, StoredSecret, Vault};
 
@@ -144,26 +144,23 @@ impl AccessTokens {
         let stored = self.secret.as_ref().ok_or(TokenError::SecretMissing)?;
         let secret = vault.open(stored, Purpose::Authenticate)?;
         let began = Instant::now();
-        let mut request = self.request(&secret);
-        *request.timeout_mut() = Some(deadline.saturating_duration_since(began));
+        let request = self.request(&secret, deadline.saturating_duration_since(began));
         let mut response = guard.send(request).await.map_err(TokenError::Send)?;
         let mut body = BytesMut::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| TokenError::Send(EgressSendError::from(error)))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(TokenError::Send)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(TokenError::Answer("has more than 64 KiB"));
             }
             body.extend_from_slice(&chunk);
         }
         let body = Zeroizing::new(body.to_vec());
-        if !response.status().is_success() {
-            return Err(TokenError::Status { status: response.status().as_u16(), code: error_code(&body) });
+        if !response.status.is_success() {
+            return Err(TokenError::Status { status: response.status.as_u16(), code: error_code(&body) });
         }
         read(&body, began)
     }
 
-    fn request(&self, secret: &Secret) -> reqwest::Request {
+    fn request(&self, secret: &Secret, timeout: Duration) -> EgressRequest {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         if !self.wanted.scopes.is_empty() {
@@ -174,20 +171,19 @@ impl AccessTokens {
         }
         // Admitted only as text.
         let secret = secret.expose_str().unwrap_or_default();
-        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
+        let mut headers = HeaderMap::new();
         if self.wanted.secret_in_body {
             form.append_pair("client_id", &self.wanted.client_id).append_pair("client_secret", secret);
         } else {
             // RFC 6749, 2.3.1: both are form-encoded before they are put together.
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             let pair = Zeroizing::new(format!("{}:{}", encoded(&self.wanted.client_id), encoded(secret)));
-            request.headers_mut().insert(AUTHORIZATION, basic(&pair));
+            headers.insert(AUTHORIZATION, basic(&pair));
         }
-        let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        *request.body_mut() = Some(form.finish().into());
-        request
+        let body = form.finish().into();
+        EgressRequest { method: Method::POST, url: self.url.clone(), headers, body, timeout }
     }
 }
 

@@ -11,15 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use moka::Expiry;
 use moka::future::Cache;
-use reqwest::Request;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::egress::{EgressGuard, EgressSendError};
+use crate::egress::{EgressGuard, EgressRequest, EgressSendError};
 use crate::scheme::{CompiledScheme, Key, KeyFetch, VerifyError};
 use crate::secrets::Secret;
 
@@ -132,9 +131,7 @@ impl FetchedKeys {
     async fn fetch(&self, fetch: &KeyFetch) -> Result<Bytes, FetchError> {
         let _permit = self.permits.try_acquire().map_err(|_| FetchError::Busy)?;
         let method = if fetch.body.is_some() { Method::POST } else { Method::GET };
-        let mut request = Request::new(method, fetch.url.clone());
-        *request.timeout_mut() = Some(FETCH_TIMEOUT);
-        let headers = request.headers_mut();
+        let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         if let Some(bearer) = &fetch.bearer
             && let Ok(mut value) = HeaderValue::from_bytes(&[b"Bearer ", bearer.expose()].concat())
@@ -142,16 +139,19 @@ impl FetchedKeys {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        if let Some(body) = &fetch.body {
+        let mut body = Bytes::new();
+        if let Some(given) = &fetch.body {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(body.expose().to_vec().into());
+            body = given.expose().to_vec().into();
         }
+        let url = fetch.url.clone();
+        let request = EgressRequest { method, url, headers, body, timeout: FETCH_TIMEOUT };
         let mut response = self.guard.send(request).await?;
-        if !response.status().is_success() {
-            return Err(FetchError::Status(response.status().as_u16()));
+        if !response.status.is_success() {
+            return Err(FetchError::Status(response.status.as_u16()));
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(EgressSendError::from)? {
+        while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(FetchError::TooLarge);
             }

@@ -55,7 +55,7 @@ fn status(line: &str) -> String {
 
 fn fetched_keys() -> FetchedKeys {
     crate::bootstrap::install_tls_provider();
-    FetchedKeys::new(EgressGuard::new(EgressPolicy::loopback(), Duration::from_secs(2)).unwrap())
+    FetchedKeys::new(EgressGuard::new(EgressPolicy::loopback(), Duration::from_secs(2)))
 }
 
 fn signer() -> SigningKey {
@@ -166,7 +166,7 @@ async fn an_answer_has_a_limit_and_the_guard_is_in_the_way() {
     let scheme = scheme(&format!("kind = 'jwks'\nurl = '{url}/keys'"));
     let fault = verify(&fetched_keys(), &scheme, &[], &token("a")).await.unwrap_err();
     assert!(fault.to_string().contains("more than 262144 bytes"), "{fault}");
-    let strict = FetchedKeys::new(EgressGuard::new(EgressPolicy::default(), Duration::from_secs(2)).unwrap());
+    let strict = FetchedKeys::new(EgressGuard::new(EgressPolicy::default(), Duration::from_secs(2)));
     let fault = verify(&strict, &scheme, &[], &token("a")).await.unwrap_err();
     assert!(fault.to_string().contains("`http:` URLs are refused"), "{fault}");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bowline_core::access_token::{AccessTokens, TokenError};
 use bowline_core::defaults::RESPONSE_CAPTURE_BYTES;
 use bowline_core::delivery::DeadReason;
-use bowline_core::egress::{EgressGuard, EgressSendError, SendErrorKind};
+use bowline_core::egress::{EgressGuard, EgressRequest, EgressSendError, SendErrorKind, Timings};
 use bowline_core::event::Event;
 use bowline_core::expression::{DeliveryScope, Scope};
 use bowline_core::format::AttemptContext;
@@ -14,8 +14,8 @@ use bowline_core::id::AttemptId;
 use bowline_core::secrets::Vault;
 use bowline_core::snapshot::LiveEndpoint;
 use chrono::{DateTime, Utc};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
 
 use crate::decide::Answer;
 use crate::job::Job;
@@ -39,6 +39,10 @@ pub(crate) struct Attempted {
     pub(crate) response_body: Option<Vec<u8>>,
     pub(crate) error_kind: Option<&'static str>,
     pub(crate) error_message: Option<String>,
+    /// Of the connection, where one had to be made.
+    pub(crate) timings: Timings,
+    /// From the sending of the request to the head of its answer.
+    pub(crate) first_byte: Option<Duration>,
 }
 
 /// What every attempt needs.
@@ -68,6 +72,8 @@ impl Sender {
             response_body: None,
             error_kind: None,
             error_message: None,
+            timings: Timings::default(),
+            first_byte: None,
         };
         let request = match self.request(job, event, endpoint, &attempted) {
             Ok(request) => request,
@@ -100,7 +106,7 @@ impl Sender {
         event: &Event,
         endpoint: &LiveEndpoint,
         attempted: &Attempted,
-    ) -> Result<reqwest::Request, Unsendable> {
+    ) -> Result<EgressRequest, Unsendable> {
         let keys = endpoint
             .keys(&self.vault, attempted.started_at)
             .map_err(|error| Unsendable::without_secret(&error))?;
@@ -119,10 +125,13 @@ impl Sender {
             .format
             .request(transformed.as_ref().unwrap_or(event), &context, &keys)
             .map_err(|error| Unsendable { reason: error.dead_reason(), message: error.to_string() })?;
-        let mut request = reqwest::Request::new(reqwest::Method::POST, endpoint.url.clone());
-        *request.headers_mut() = outbound.headers;
-        *request.body_mut() = Some(outbound.body.into());
-        Ok(request)
+        Ok(EgressRequest {
+            method: Method::POST,
+            url: endpoint.url.clone(),
+            headers: outbound.headers,
+            body: outbound.body,
+            timeout: endpoint.endpoint.spec.timeout,
+        })
     }
 }
 
@@ -138,7 +147,7 @@ impl Way<'_> {
     async fn exchange_with_token(
         &self,
         tokens: &AccessTokens,
-        request: reqwest::Request,
+        request: EgressRequest,
         attempted: &mut Attempted,
     ) {
         let mut refused = None;
@@ -152,9 +161,8 @@ impl Way<'_> {
             if refused.as_ref() == Some(&token) {
                 return;
             }
-            // The body is in memory, so there always is a copy.
-            let Some(mut authorized) = request.try_clone() else { return };
-            authorized.headers_mut().insert(AUTHORIZATION, token.clone());
+            let mut authorized = request.clone();
+            authorized.headers.insert(AUTHORIZATION, token.clone());
             self.exchange(authorized, attempted).await;
             if attempted.status != Some(401) || refused.is_some() {
                 return;
@@ -163,20 +171,26 @@ impl Way<'_> {
         }
     }
 
-    async fn exchange(&self, mut request: reqwest::Request, attempted: &mut Attempted) {
+    async fn exchange(&self, mut request: EgressRequest, attempted: &mut Attempted) {
         attempted.begin_again();
-        let redacted = Redacted::of(request.headers());
-        attempted.request_headers = Some(kept_request(request.headers()));
+        let redacted = Redacted::of(&request.headers);
+        attempted.request_headers = Some(kept_request(&request.headers));
+        let began = Instant::now();
         // The timeout covers the body as well: a head alone is no answer.
-        *request.timeout_mut() = Some(self.deadline.saturating_duration_since(Instant::now()));
+        request.timeout = self.deadline.saturating_duration_since(began);
         let mut response = match self.guard.send(request).await {
             Ok(response) => response,
-            Err(error) => return failed(attempted, error),
+            Err(error) => {
+                attempted.timings = *error.timings;
+                return failed(attempted, error);
+            }
         };
-        let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers(), Utc::now());
+        attempted.first_byte = Some(began.elapsed());
+        attempted.timings = response.timings;
+        let status = response.status.as_u16();
+        let retry_after = retry_after(&response.headers, Utc::now());
         attempted.status = Some(status);
-        attempted.response_headers = Some(kept_response(response.headers(), &redacted));
+        attempted.response_headers = Some(kept_response(&response.headers, &redacted));
         let mut body = Vec::new();
         let mut read = 0;
         let ended = loop {
@@ -190,7 +204,7 @@ impl Way<'_> {
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(EgressSendError::from(error)),
+                Err(error) => break Err(error),
             }
         };
         attempted.response_body = Some(redacted.in_bytes(body));
@@ -219,11 +233,18 @@ fn transformed(job: &Job, event: &Event, endpoint: &LiveEndpoint) -> Result<Opti
 }
 
 impl Attempted {
+    /// DNS, connect, TLS, first byte.
+    pub(crate) fn steps(&self) -> [Option<Duration>; 4] {
+        let Timings { dns, connect, tls } = self.timings;
+        [dns, connect, tls, self.first_byte]
+    }
+
     /// Nothing stays of an exchange before, which was refused for its token.
     fn begin_again(&mut self) {
         self.answer = Answer::Nothing;
         (self.status, self.response_headers, self.response_body) = (None, None, None);
         (self.error_kind, self.error_message) = (None, None);
+        (self.timings, self.first_byte) = (Timings::default(), None);
     }
 
     /// Nothing is sent, and no retry can help.
@@ -238,6 +259,13 @@ impl Attempted {
 fn without_token(attempted: &mut Attempted, error: &TokenError) {
     attempted.error_kind = Some("auth");
     attempted.error_message = Some(format!("no access token: {error}"));
+    if let TokenError::Send(error) = error
+        && error.kind == SendErrorKind::Proxy
+    {
+        attempted.error_kind = Some(error.kind.as_str());
+        attempted.answer = Answer::ProxyFault;
+        return;
+    }
     if attempted.status.is_none() && error.is_final() {
         let reason = match error {
             TokenError::Send(_) => DeadReason::EgressRefused,
@@ -264,6 +292,7 @@ fn failed(attempted: &mut Attempted, error: EgressSendError) {
     attempted.error_message = Some(error.message);
     attempted.answer = match error.kind {
         SendErrorKind::EgressRefused => Answer::Impossible(DeadReason::EgressRefused),
+        SendErrorKind::Proxy => Answer::ProxyFault,
         _ => Answer::Nothing,
     };
 }

@@ -6,6 +6,9 @@ use bowline_core::defaults::RETRY_AFTER_CAP;
 use bowline_core::delivery::DeadReason;
 use bowline_core::endpoint::{Backoff, RetryPolicy, StatusAction};
 
+/// Until a proxy that failed is tried again, on average; uses up no attempt (invariant 10).
+const PROXY_PAUSE: Duration = Duration::from_secs(10);
+
 /// What came back of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -17,6 +20,8 @@ pub(crate) enum Answer {
     Nothing,
     /// No retry can help: refused by the egress guard, secret missing, not to be formatted.
     Impossible(DeadReason),
+    /// The forward proxy of this deployment fails: the receiver was not asked.
+    ProxyFault,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +34,7 @@ pub(crate) enum Next {
 /// Decides about the `used`-th attempt (1 for the first) of a budget. `random` is uniform in [0, 1).
 pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f64) -> Next {
     let own = match answer {
+        Answer::ProxyFault => return Next::Retry { after: PROXY_PAUSE.mul_f64(0.5 + random) },
         Answer::Status { status: 200..=299, .. } => return Next::Done,
         Answer::Status { status, .. } => policy.overrides.iter().find(|one| one.names(status)),
         Answer::Nothing | Answer::Impossible(_) => None,
@@ -42,7 +48,7 @@ pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f6
         }
         Answer::Impossible(reason) => return Next::Dead { reason, disable: false },
         Answer::Status { status: 429 | 503, retry_after } => retry_after,
-        Answer::Status { .. } | Answer::Nothing => None,
+        Answer::Status { .. } | Answer::Nothing | Answer::ProxyFault => None,
     };
     if used >= policy.max_attempts {
         return Next::Dead { reason: DeadReason::AttemptsExhausted, disable: false };

@@ -221,6 +221,10 @@ impl Lanes {
             self.give_back(job, PAUSED_RECHECK).await;
             return None;
         }
+        if let Some(pause) = self.sender.guard.proxy_pause() {
+            self.give_back(job, pause).await;
+            return None;
+        }
         let Some(held) = job.event() else {
             self.give_back(job, Duration::ZERO).await;
             return None;
@@ -281,8 +285,9 @@ impl Lanes {
 
     async fn conclude(&self, job: Arc<Job>, live: &LiveEndpoint, attempted: Attempted) -> Option<Answered> {
         let next = decide(attempted.answer, job.used + 1, &live.endpoint.spec.retry, rand::random());
-        // Refused before it was sent: says nothing about the receiver.
-        let answered = (!matches!(attempted.answer, Answer::Impossible(_))).then(|| Answered {
+        // It was not sent, or not to the receiver: says nothing about that one.
+        let unsent = matches!(attempted.answer, Answer::Impossible(_) | Answer::ProxyFault);
+        let answered = (!unsent).then(|| Answered {
             success: matches!(next, Next::Done),
             promptly: attempted.duration < SLOW_AFTER,
         });
@@ -300,11 +305,12 @@ impl Lanes {
             }
         };
         report(&job, &attempted, decision);
+        let timings = attempted.steps();
         let outcome = Outcome {
             key: job.key,
             attempt_id: attempted.id,
             tenant_id: job.tenant_id,
-            attempt: job.attempt as i32 + 1,
+            attempt: job.attempt as i32 + i32::from(attempted.answer != Answer::ProxyFault),
             kind: if answered.is_some() { "request" } else { "refused" },
             decision,
             started_at: attempted.started_at,
@@ -321,6 +327,7 @@ impl Lanes {
             life: job.life,
             due_in_ms: due_in.as_millis() as i64,
             dead_reason,
+            timings,
         };
         self.recorder.send(Entry::Outcome { job, outcome: Box::new(outcome), disable }).await;
         answered
@@ -410,5 +417,6 @@ pub(crate) fn without_request(job: &Job, kind: &'static str, decision: Decision,
         life: job.life,
         due_in_ms: 0,
         dead_reason: None,
+        timings: [None; 4],
     }
 }

@@ -105,7 +105,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let Ok(replica) = wait_for(&target, &postgres, &shutdown, begin).await else { return Ok(()) };
     let journal = Journal::start(&config, streams.clone())?;
     let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
-    let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?;
+    let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT);
     let rates = Arc::new(rate::Rates::new(streams.clone()));
     let lanes = Lanes::new(Parts {
         sender: attempt::Sender { guard, vault: vault.clone() },
@@ -133,7 +133,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
         journal: journal.clone(),
         vault: Arc::new(vault),
         snapshot,
-        keys: FetchedKeys::new(EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)?),
+        keys: FetchedKeys::new(EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT)),
         egress: Arc::new(config.egress.clone()),
         public_url: config.ingest.public_url_or(config.ingest.listen),
         bootstrap_key: config.admin.bootstrap_key.clone(),

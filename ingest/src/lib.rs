@@ -109,7 +109,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let admin = listen("admin.listen", config.admin.listen).await?;
     let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
     let public_url = config.ingest.public_url_or(http_address);
-    let keys = FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT)?);
+    let keys = FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT));
     let intake = Arc::new(Intake {
         journal: journal.clone(),
         snapshot: Arc::clone(&snapshot),

@@ -6,7 +6,7 @@
 //!    [`stack`] a set of them over one database.
 //! 3. [`cli`] runs the command line. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer,
 //!    with certificates of an [`authority`], [`admin`] the operator; [`receivers`] are customers that others have written.
-//! 4. [`proxy`] breaks connections where a test wants them broken.
+//! 4. [`connect_proxy`] is the only way out of a network; [`proxy`] breaks connections where a test wants them broken.
 //! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
 //!
 //! Signatures are computed here by hand, from the providers' pages, and never by the engine under test.
@@ -15,6 +15,7 @@ pub mod admin;
 pub mod authority;
 pub mod binaries;
 pub mod cli;
+pub mod connect_proxy;
 pub mod database;
 pub mod eventually;
 pub mod http;
@@ -29,6 +30,7 @@ pub mod stores;
 
 pub use authority::Authority;
 pub use cli::Cli;
+pub use connect_proxy::ConnectProxy;
 pub use eventually::{BOUND, eventually};
 pub use provider::Provider;
 pub use receiver::{Receiver, Reply};

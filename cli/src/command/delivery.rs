@@ -153,6 +153,10 @@ fn attempt(attempt: &AttemptView) -> Result<(), Failure> {
         lines.push(format!("  answer {}", attempt.status_code));
         lines.extend(attempt.response_headers.iter().map(header));
     }
+    let timings = attempt.timings.to_string();
+    if !timings.is_empty() {
+        lines.push(format!("  of which {timings}"));
+    }
     lines.extend(attempt.response_body.lines().map(|line| format!("    {line}")));
     if !attempt.error_kind.is_empty() {
         lines.push(format!("  {}: {}", attempt.error_kind, attempt.error_message));

@@ -1,5 +1,7 @@
 //! Deliveries, their attempts, and dead letters as they are shown.
 
+use std::fmt;
+
 use bowline_proto::v1;
 use serde::Serialize;
 
@@ -67,6 +69,40 @@ impl Row for DeliveryView {
     }
 }
 
+/// What the steps of an attempt took; empty for those there were not.
+#[derive(Debug, Serialize)]
+pub struct TimingsView {
+    pub dns: String,
+    pub connect: String,
+    pub tls: String,
+    pub first_byte: String,
+}
+
+impl From<v1::AttemptTimings> for TimingsView {
+    fn from(timings: v1::AttemptTimings) -> Self {
+        Self {
+            dns: span(timings.dns.as_ref()),
+            connect: span(timings.connect.as_ref()),
+            tls: span(timings.tls.as_ref()),
+            first_byte: span(timings.first_byte.as_ref()),
+        }
+    }
+}
+
+impl fmt::Display for TimingsView {
+    /// `dns 1ms, connect 2ms, first byte 9ms`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = [
+            ("dns", &self.dns),
+            ("connect", &self.connect),
+            ("tls", &self.tls),
+            ("first byte", &self.first_byte),
+        ];
+        let had = steps.into_iter().filter(|(_, took)| !took.is_empty());
+        f.write_str(&had.map(|(step, took)| format!("{step} {took}")).collect::<Vec<_>>().join(", "))
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub struct AttemptView {
     pub id: String,
@@ -75,6 +111,7 @@ pub struct AttemptView {
     pub decision: String,
     pub start_time: String,
     pub duration: String,
+    pub timings: TimingsView,
     pub request_url: String,
     pub request_headers: Vec<HeaderView>,
     pub status_code: i32,
@@ -92,6 +129,7 @@ impl From<v1::Attempt> for AttemptView {
             decision: word(attempt.decision().as_str_name(), "ATTEMPT_DECISION_"),
             start_time: time(attempt.start_time.as_ref()),
             duration: span(attempt.duration.as_ref()),
+            timings: attempt.timings.unwrap_or_default().into(),
             request_headers: attempt.request_headers.into_iter().map(Into::into).collect(),
             response_headers: attempt.response_headers.into_iter().map(Into::into).collect(),
             response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),

@@ -1,14 +1,14 @@
 //! Certificates of one endpoint: checked when they are saved, used by a client of their own.
 
-use reqwest::{Certificate, Identity};
+use std::sync::Arc;
+
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, RootCertStore};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use sha2::{Digest, Sha256};
 
-use super::EgressBuildError;
 use crate::secrets::Secret;
 
 /// Of a chain, or of a bundle of authorities.
@@ -51,7 +51,10 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, CertificateFa
 
 /// Whether each can be trusted to sign certificates of servers.
 pub fn check_authorities(pem: &str) -> Result<(), CertificateFault> {
-    let mut store = RootCertStore::empty();
+    add_authorities(&mut RootCertStore::empty(), pem)
+}
+
+fn add_authorities(store: &mut RootCertStore, pem: &str) -> Result<(), CertificateFault> {
     for certificate in certificates(pem)? {
         store.add(certificate).map_err(|fault| CertificateFault::Authority(fault.to_string()))?;
     }
@@ -105,22 +108,46 @@ impl Certificates<'_> {
         hash.finalize().into()
     }
 
-    pub(super) fn put_in(
-        &self,
-        mut builder: reqwest::ClientBuilder,
-    ) -> Result<reqwest::ClientBuilder, EgressBuildError> {
-        if let Some((chain, key)) = self.client {
-            let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(chain.len() + key.len() + 1));
-            pem.extend_from_slice(chain.as_bytes());
-            pem.push(b'\n');
-            pem.extend_from_slice(key.expose());
-            builder = builder.identity(Identity::from_pem(&pem)?);
-        }
-        Ok(builder)
+    /// How to speak TLS with them, `roots` trusted in any case.
+    pub(super) fn tls(&self, roots: &Arc<RootCertStore>) -> Result<ClientConfig, CertificateFault> {
+        let roots = match self.authorities {
+            None => Arc::clone(roots),
+            Some(pem) => {
+                let mut roots = RootCertStore::clone(roots);
+                add_authorities(&mut roots, pem)?;
+                Arc::new(roots)
+            }
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            // The provider has suites for both versions.
+            .unwrap_or_else(|_| unreachable!("ring knows TLS 1.2 and 1.3"))
+            .with_root_certificates(roots);
+        let mut config = match self.client {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| CertificateFault::NoKey)?;
+                let own = builder.with_client_auth_cert(certificates(chain)?, key);
+                own.map_err(|_| CertificateFault::OtherKey)?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
     }
+}
 
-    pub(super) fn authorities(&self) -> Result<Vec<Certificate>, EgressBuildError> {
-        let bundle = self.authorities.map(|pem| Certificate::from_pem_bundle(pem.as_bytes()));
-        Ok(bundle.transpose()?.unwrap_or_default())
+/// The authorities this machine trusts; the built-in list of public ones where it names none, as in an
+/// empty container.
+pub(super) fn roots() -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        tracing::warn!(
+            errors = ?found.errors,
+            "no CA certificates of the system could be used: using the built-in list of public roots"
+        );
+        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     }
+    Arc::new(roots)
 }

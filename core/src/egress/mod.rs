@@ -10,16 +10,22 @@
 //!    answers with a public and a private address would otherwise be a coin toss.
 //! 3. The connection goes to the checked addresses and no others: the name is not looked up twice,
 //!    so nothing can change between check and use.
-//! 4. Redirects are never followed, no proxy is taken from the environment, no cookie is kept.
+//! 4. Redirects are never followed, no proxy is taken from the environment, no cookie is kept. Where the
+//!    configuration names a forward [`proxy`], it is asked for the checked address.
 //!
 //! [`address`] holds the table of what is refused; [`policy`] what the configuration opens again;
-//! [`send`] tells the failures apart.
+//! [`connect`] makes connections, [`exchange`] is a request and its response, [`send`] tells the failures
+//! apart, [`certificates`] are those an endpoint has for itself.
 
 pub mod address;
 mod certificates;
+mod connect;
+mod exchange;
 pub mod policy;
+mod proxy;
 pub mod resolve;
 pub mod send;
+mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -28,23 +34,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
-use reqwest::redirect;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 pub use address::AddressClass;
 pub use certificates::{
     CertificateFault, Certificates, PEM_BYTES_MAX, check_authorities, check_chain, check_key,
 };
+pub use connect::Timings;
+pub use exchange::{EgressRequest, EgressResponse};
 pub use policy::{EgressError, EgressPolicy};
+pub use proxy::ForwardProxy;
 pub use send::{EgressSendError, SendErrorKind};
 
+use connect::{Connector, Parts};
+use proxy::ProxyHealth;
 use resolve::{GuardedResolver, Lookup};
 
 /// Idle connections kept per host, and for how long.
 const IDLE_PER_HOST_MAX: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 /// An HTTP/2 connection that answers no ping is given up before requests pile up on it.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,87 +73,117 @@ const URL_BYTES_MAX: usize = 4096;
 const OWN_CLIENTS_MAX: u64 = 1024;
 const OWN_CLIENT_IDLE: Duration = Duration::from_secs(600);
 
-/// Why no guard could be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the client for outbound requests could not be built")]
-pub struct EgressBuildError(#[from] reqwest::Error);
+type Client = legacy::Client<Connector, Full<Bytes>>;
 
-/// Judges where requests go, and sends them.
+/// Judges where requests go, and sends them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EgressGuard {
-    policy: Arc<EgressPolicy>,
-    /// Private on purpose: [`EgressGuard::send`] is the only way to use it.
-    client: reqwest::Client,
     shared: Arc<Shared>,
+    /// Private on purpose: [`EgressGuard::send`] is the only way to use it.
+    client: Client,
 }
 
 /// What clients with certificates of their own are made from.
 struct Shared {
+    policy: Arc<EgressPolicy>,
     resolver: Arc<GuardedResolver>,
     connect_timeout: Duration,
-    own: Cache<[u8; 32], reqwest::Client>,
+    roots: Arc<RootCertStore>,
+    proxy_health: Arc<ProxyHealth>,
+    own: Cache<[u8; 32], Client>,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("own", &self.own.entry_count()).finish_non_exhaustive()
+        f.debug_struct("Shared").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
 impl EgressGuard {
-    /// `connect_timeout` bounds the look-up of the name, TCP and TLS together. Needs the process's
-    /// TLS provider ([`crate::bootstrap::install_tls_provider`]).
-    pub fn new(policy: EgressPolicy, connect_timeout: Duration) -> Result<Self, EgressBuildError> {
+    /// `connect_timeout` bounds the look-up of the name, TCP and TLS together.
+    pub fn new(policy: EgressPolicy, connect_timeout: Duration) -> Self {
         Self::with_lookup(policy, connect_timeout, resolve::system_lookup())
     }
 
-    fn with_lookup(
-        policy: EgressPolicy,
-        connect_timeout: Duration,
-        lookup: Lookup,
-    ) -> Result<Self, EgressBuildError> {
+    fn with_lookup(policy: EgressPolicy, connect_timeout: Duration, lookup: Lookup) -> Self {
         let policy = Arc::new(policy);
         // Shorter than the whole, so that a name that hangs is reported as such.
         let lookup_timeout = connect_timeout * 4 / 5;
         let resolver = Arc::new(GuardedResolver::new(Arc::clone(&policy), lookup, lookup_timeout));
-        let client = client(&resolver, connect_timeout, &Certificates::none())?;
         let own = Cache::builder().max_capacity(OWN_CLIENTS_MAX).time_to_idle(OWN_CLIENT_IDLE).build();
-        Ok(Self { policy, client, shared: Arc::new(Shared { resolver, connect_timeout, own }) })
+        let (roots, proxy_health) = (certificates::roots(), Arc::default());
+        let shared = Shared { policy, resolver, connect_timeout, roots, proxy_health, own };
+        let tls = Certificates::none().tls(&shared.roots);
+        let tls = tls.unwrap_or_else(|_| unreachable!("there are no certificates that could be wrong"));
+        let client = shared.client(tls);
+        Self { shared: Arc::new(shared), client }
     }
 
     /// The same guard for an endpoint with certificates of its own. Its connections are shared with
     /// nobody who does not have the same ones.
-    pub fn with_certificates(&self, certificates: &Certificates<'_>) -> Result<Self, EgressBuildError> {
+    pub fn with_certificates(&self, certificates: &Certificates<'_>) -> Result<Self, CertificateFault> {
         let fingerprint = certificates.fingerprint();
-        let Shared { resolver, connect_timeout, own } = &*self.shared;
-        let client = if let Some(client) = own.get(&fingerprint) {
+        let shared = Arc::clone(&self.shared);
+        let client = if let Some(client) = shared.own.get(&fingerprint) {
             client
         } else {
-            let client = client(resolver, *connect_timeout, certificates)?;
-            own.insert(fingerprint, client.clone());
+            let client = shared.client(certificates.tls(&shared.roots)?);
+            shared.own.insert(fingerprint, client.clone());
             client
         };
-        Ok(Self { client, ..self.clone() })
+        Ok(Self { shared, client })
     }
 
     pub fn policy(&self) -> &EgressPolicy {
-        &self.policy
+        &self.shared.policy
+    }
+
+    /// For how long nothing can leave, because the forward proxy has just failed.
+    pub fn proxy_pause(&self) -> Option<Duration> {
+        self.shared.policy.proxy.as_ref()?;
+        self.shared.proxy_health.pause()
     }
 
     /// What can be said of a URL without resolving its name. Also for configuration: an endpoint
     /// whose URL is refused here can never be delivered to.
     pub fn check_url(&self, url: &Url) -> Result<(), EgressError> {
-        self.policy.check_url(url)
+        self.shared.policy.check_url(url)
     }
 
-    /// Sends a request to where its URL leads, if it may go there. The request carries its own
-    /// timeout for the whole exchange ([`reqwest::Request::timeout_mut`]).
+    /// Sends a request to where its URL leads, if it may go there.
     ///
     /// One safe repetition can happen below this call: a request that the receiver's HTTP/2 layer
     /// said it never processed, or whose pooled connection was closed before anything was written.
-    pub async fn send(&self, request: reqwest::Request) -> Result<reqwest::Response, EgressSendError> {
-        self.check_url(request.url())?;
-        self.client.execute(request).await.map_err(EgressSendError::from)
+    pub async fn send(&self, request: EgressRequest) -> Result<EgressResponse, EgressSendError> {
+        self.check_url(&request.url)?;
+        let deadline = Instant::now() + request.timeout;
+        let outgoing = request.into_http()?;
+        match timeout_at(deadline, self.client.request(outgoing)).await {
+            Err(_) => Err(EgressSendError::new(SendErrorKind::Timeout, "no answer in time")),
+            Ok(Err(error)) => Err(EgressSendError::of_client(&error)),
+            Ok(Ok(response)) => Ok(EgressResponse::new(response, deadline)),
+        }
+    }
+}
+
+impl Shared {
+    fn client(&self, tls: ClientConfig) -> Client {
+        let connector = Connector::new(Parts {
+            resolver: Arc::clone(&self.resolver),
+            tls: TlsConnector::from(Arc::new(tls)),
+            proxy: self.policy.proxy.clone(),
+            proxy_health: Arc::clone(&self.proxy_health),
+            timeout: self.connect_timeout,
+        });
+        legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX)
+            .build(connector)
     }
 }
 
@@ -178,49 +224,4 @@ fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last_label = name.rsplit('.').next().unwrap_or(name);
     last_label.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case("localhost.localdomain")
-}
-
-fn client(
-    resolver: &Arc<GuardedResolver>,
-    connect_timeout: Duration,
-    certificates: &Certificates<'_>,
-) -> Result<reqwest::Client, EgressBuildError> {
-    let builder = || certificates.put_in(client_builder(Arc::clone(resolver), connect_timeout));
-    let mut first = builder()?;
-    let authorities = certificates.authorities()?;
-    if !authorities.is_empty() {
-        first = first.tls_certs_merge(authorities.clone());
-    }
-    first.build().or_else(|error| {
-        // A machine without CA certificates (an empty container) still reaches public receivers.
-        tracing::warn!(
-            %error,
-            "no CA certificates of the system could be used: using the built-in list of public roots"
-        );
-        let roots = built_in_roots()?.into_iter().chain(authorities);
-        Ok(builder()?.tls_certs_only(roots).build()?)
-    })
-}
-
-fn client_builder(resolver: Arc<GuardedResolver>, connect_timeout: Duration) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .dns_resolver(resolver)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .connect_timeout(connect_timeout)
-        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .tcp_nodelay(true)
-        .tcp_keepalive(TCP_KEEPALIVE)
-        .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
-        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX)
-}
-
-fn built_in_roots() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .map(|root| reqwest::Certificate::from_der(root.as_ref()))
-        .collect()
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::address::{AddressClass, classify};
+use super::proxy::ForwardProxy;
 
 /// What may be reached besides public addresses over `https:`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct EgressPolicy {
     pub allow_http: bool,
     /// Empty: every port.
     pub allow_ports: Vec<u16>,
+    /// Through which every request goes, if there is one.
+    pub proxy: Option<ForwardProxy>,
 }
 
 /// Why a request does not leave. No retry helps against any of these.
@@ -45,7 +48,7 @@ impl EgressPolicy {
     /// Opens what one machine needs to talk to itself: `http:` and loopback.
     pub fn loopback() -> Self {
         let (v4, v6) = loopback_nets();
-        Self { allow_cidrs: vec![v4, v6], allow_http: true, allow_ports: Vec::new() }
+        Self { allow_cidrs: vec![v4, v6], allow_http: true, ..Self::default() }
     }
 
     /// Whether a connection to this address, found under the name `host`, may be made.

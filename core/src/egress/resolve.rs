@@ -7,16 +7,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::{Semaphore, watch};
 
-use super::policy::EgressPolicy;
+use super::policy::{EgressError, EgressPolicy};
 
 /// Look-ups that may block a thread at a time (tokio has 512 such threads).
 const LOOKUPS_MAX: usize = 192;
@@ -48,6 +47,13 @@ pub enum ResolveError {
     Timeout(Duration),
     #[error("too many names are being resolved")]
     Busy,
+}
+
+/// Why a name leads nowhere.
+#[derive(Debug)]
+pub(super) enum LookupError {
+    Refused(EgressError),
+    Resolve(ResolveError),
 }
 
 type Answer = Result<Arc<[IpAddr]>, ResolveError>;
@@ -131,22 +137,22 @@ async fn await_answer(mut receiver: watch::Receiver<Option<Answer>>, timeout: Du
     }
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let asked = self.ask(name.as_str());
-        let (policy, timeout) = (Arc::clone(&self.policy), self.timeout);
-        Box::pin(async move {
-            let addresses = await_answer(asked?, timeout).await?;
-            // All of them, before any is used.
-            for address in addresses.iter() {
-                policy.check_address(name.as_str(), *address).inspect_err(|_| {
-                    tracing::debug!(host = name.as_str(), %address, "egress refused: address of a name");
-                })?;
-            }
-            // Port 0 stands for the one of the URL.
-            let sockets: Vec<SocketAddr> =
-                addresses.iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(*address, 0)).collect();
-            Ok(Box::new(sockets.into_iter()) as Addrs)
-        })
+impl GuardedResolver {
+    /// The addresses of a name, every one of them checked before any is used.
+    pub(super) async fn addresses(&self, name: &str) -> Result<Arc<[IpAddr]>, LookupError> {
+        let asked = self.ask(name).map_err(LookupError::Resolve)?;
+        let addresses = await_answer(asked, self.timeout).await.map_err(LookupError::Resolve)?;
+        for address in addresses.iter() {
+            self.policy
+                .check_address(name, *address)
+                .inspect_err(|_| {
+                    tracing::debug!(host = name, %address, "egress refused: address of a name");
+                })
+                .map_err(LookupError::Refused)?;
+        }
+        if addresses.len() > ADDRESSES_MAX {
+            return Ok(addresses[..ADDRESSES_MAX].into());
+        }
+        Ok(addresses)
     }
 }

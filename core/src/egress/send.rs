@@ -4,8 +4,11 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use hyper_util::client::legacy;
+
+use super::connect::{ConnectError, ConnectFault, Timings};
 use super::policy::EgressError;
-use super::resolve::ResolveError;
+use super::proxy::ProxyError;
 
 /// Kept of an error's own words.
 const MESSAGE_BYTES_MAX: usize = 512;
@@ -26,6 +29,8 @@ pub enum SendErrorKind {
     Protocol,
     /// The headers came, the body broke off.
     Body,
+    /// The forward proxy of this deployment fails: says nothing of the receiver.
+    Proxy,
 }
 
 impl SendErrorKind {
@@ -39,6 +44,7 @@ impl SendErrorKind {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Body => "body",
+            Self::Proxy => "proxy",
         }
     }
 }
@@ -58,6 +64,8 @@ pub struct EgressSendError {
     pub message: String,
     /// What the guard said, when it was the guard.
     pub refusal: Option<EgressError>,
+    /// Of the steps to a connection, as far as they came.
+    pub timings: Box<Timings>,
 }
 
 impl From<EgressError> for EgressSendError {
@@ -66,43 +74,58 @@ impl From<EgressError> for EgressSendError {
             kind: SendErrorKind::EgressRefused,
             message: clip(refusal.to_string()),
             refusal: Some(refusal),
+            timings: Box::default(),
         }
     }
 }
 
-/// For errors of [`super::EgressGuard::send`] and of reading the body of its response.
-impl From<reqwest::Error> for EgressSendError {
-    fn from(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        let causes = causes(&error);
-        // The resolver's refusal comes back wrapped in the errors of three crates.
-        if let Some(refusal) = find::<EgressError>(&causes) {
-            return refusal.clone().into();
-        }
-        let kind = if find::<ResolveError>(&causes).is_some() || error.is_dns() {
-            SendErrorKind::Dns
-        } else if error.is_timeout() {
-            SendErrorKind::Timeout
-        } else if find::<rustls::Error>(&causes).is_some() {
-            SendErrorKind::Tls
-        } else if error.is_connect() {
-            SendErrorKind::Connect
-        } else if error.is_body() || error.is_decode() {
-            SendErrorKind::Body
-        } else {
-            SendErrorKind::Protocol
+impl From<&ConnectFault> for EgressSendError {
+    fn from(fault: &ConnectFault) -> Self {
+        let kind = match &fault.error {
+            ConnectError::Refused(refusal) => {
+                return Self { timings: Box::new(fault.timings), ..refusal.clone().into() };
+            }
+            ConnectError::Resolve(_) => SendErrorKind::Dns,
+            ConnectError::NoHost | ConnectError::Tcp(_) | ConnectError::Proxy(ProxyError::Receiver(_)) => {
+                SendErrorKind::Connect
+            }
+            ConnectError::Proxy(_) => SendErrorKind::Proxy,
+            ConnectError::Tls(_) => SendErrorKind::Tls,
+            ConnectError::Timeout(_) => SendErrorKind::Timeout,
         };
-        Self { kind, message: message(&causes), refusal: None }
+        Self { timings: Box::new(fault.timings), ..Self::new(kind, fault.to_string()) }
+    }
+}
+
+impl EgressSendError {
+    pub(super) fn new(kind: SendErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: clip(message.into()), refusal: None, timings: Box::default() }
+    }
+
+    /// Of a request that has no answer.
+    pub(super) fn of_client(error: &legacy::Error) -> Self {
+        match find::<ConnectFault>(&causes(error)) {
+            Some(fault) => fault.into(),
+            None => Self::of_connection(error, SendErrorKind::Protocol),
+        }
+    }
+
+    /// Of a connection that ended too soon.
+    pub(super) fn of_connection(error: &(dyn StdError + 'static), otherwise: SendErrorKind) -> Self {
+        let causes = causes(error);
+        // A receiver may refuse our certificate, or the lack of one, once the connection is made.
+        let kind = if find::<rustls::Error>(&causes).is_some() { SendErrorKind::Tls } else { otherwise };
+        Self::new(kind, message(&causes))
     }
 }
 
 type Cause<'a> = &'a (dyn StdError + 'static);
 
 /// The error and all below it. An [`io::Error`] leaves the error it wraps out of its own chain.
-fn causes(error: &reqwest::Error) -> Vec<Cause<'_>> {
+fn causes<'a>(error: Cause<'a>) -> Vec<Cause<'a>> {
     const DEPTH_MAX: usize = 32;
-    let mut found: Vec<Cause<'_>> = Vec::new();
-    let mut next: Option<Cause<'_>> = Some(error);
+    let mut found: Vec<Cause<'a>> = Vec::new();
+    let mut next: Option<Cause<'a>> = Some(error);
     while let Some(cause) = next {
         if found.len() >= DEPTH_MAX {
             break;

@@ -12,23 +12,25 @@ use super::*;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn guard(policy: EgressPolicy) -> EgressGuard {
-    crate::bootstrap::install_tls_provider();
-    EgressGuard::new(policy, CONNECT_TIMEOUT).unwrap()
+    EgressGuard::new(policy, CONNECT_TIMEOUT)
 }
 
 /// A guard for which every name has these addresses.
 fn guard_resolving_to(policy: EgressPolicy, addresses: &'static [&'static str]) -> EgressGuard {
-    crate::bootstrap::install_tls_provider();
     let lookup: Lookup = Arc::new(move |_| {
         Box::pin(async move { Ok(addresses.iter().map(|text| text.parse().unwrap()).collect()) })
     });
-    EgressGuard::with_lookup(policy, CONNECT_TIMEOUT, lookup).unwrap()
+    EgressGuard::with_lookup(policy, CONNECT_TIMEOUT, lookup)
 }
 
-fn request(url: &str) -> reqwest::Request {
-    let mut request = reqwest::Request::new(http::Method::POST, url.parse().unwrap());
-    *request.timeout_mut() = Some(Duration::from_secs(5));
-    request
+fn request(url: &str) -> EgressRequest {
+    EgressRequest {
+        method: http::Method::POST,
+        url: url.parse().unwrap(),
+        headers: http::HeaderMap::new(),
+        body: Bytes::new(),
+        timeout: Duration::from_secs(5),
+    }
 }
 
 /// Answers every connection with `answer`, and counts them.
@@ -74,7 +76,7 @@ async fn loopback_is_reached_when_allowed_by_address_and_by_name() {
     let guard = guard(EgressPolicy::loopback());
     for host in ["127.0.0.1", "localhost", "0x7f.1"] {
         let url = format!("http://{host}:{}/", address.port());
-        assert_eq!(guard.send(request(&url)).await.unwrap().status(), 204, "{host}");
+        assert_eq!(guard.send(request(&url)).await.unwrap().status, 204, "{host}");
     }
 }
 
@@ -98,7 +100,7 @@ async fn the_connection_goes_to_the_checked_address() {
     let (address, accepted) = receiver(NO_CONTENT).await;
     let guard = guard_resolving_to(EgressPolicy::loopback(), &["127.0.0.1"]);
     let response = guard.send(request(&format!("http://anything.test:{}/", address.port()))).await.unwrap();
-    assert_eq!((response.status().as_u16(), accepted.load(Ordering::SeqCst)), (204, 1));
+    assert_eq!((response.status.as_u16(), accepted.load(Ordering::SeqCst)), (204, 1));
 }
 
 #[tokio::test]
@@ -108,7 +110,7 @@ async fn a_redirect_is_an_answer_not_an_instruction() {
             .await;
     let response =
         guard(EgressPolicy::loopback()).send(request(&format!("http://{address}/"))).await.unwrap();
-    assert_eq!((response.status().as_u16(), accepted.load(Ordering::SeqCst)), (307, 1));
+    assert_eq!((response.status.as_u16(), accepted.load(Ordering::SeqCst)), (307, 1));
 }
 
 #[tokio::test]
@@ -134,8 +136,13 @@ async fn failures_are_told_apart() {
         assert!(!error.message.contains("127.0.0.1:"), "the URL is not in the message: {error}");
     }
 
-    let response = guard.send(request(&format!("http://{cut}/"))).await.unwrap();
-    let error = EgressSendError::from(response.bytes().await.unwrap_err());
+    let mut response = guard.send(request(&format!("http://{cut}/"))).await.unwrap();
+    let error = loop {
+        match response.chunk().await {
+            Ok(bytes) => assert!(bytes.is_some(), "it does not end as it should"),
+            Err(error) => break error,
+        }
+    };
     assert_eq!(error.kind, SendErrorKind::Body, "{error}");
 }
 
@@ -143,14 +150,13 @@ async fn failures_are_told_apart() {
 async fn a_slow_receiver_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut request = request(&format!("http://{}/", silent.local_addr().unwrap()));
-    *request.timeout_mut() = Some(Duration::from_millis(50));
+    request.timeout = Duration::from_millis(50);
     let error = guard(EgressPolicy::loopback()).send(request).await.unwrap_err();
     assert_eq!(error.kind, SendErrorKind::Timeout, "{error}");
 }
 
 #[tokio::test]
 async fn names_that_fail_hang_or_are_empty_are_dns_errors() {
-    crate::bootstrap::install_tls_provider();
     let lookup: Lookup = Arc::new(|name| {
         Box::pin(async move {
             match name.as_str() {
@@ -161,7 +167,7 @@ async fn names_that_fail_hang_or_are_empty_are_dns_errors() {
         })
     });
     let policy = EgressPolicy { allow_http: true, ..EgressPolicy::default() };
-    let guard = EgressGuard::with_lookup(policy, Duration::from_millis(100), lookup).unwrap();
+    let guard = EgressGuard::with_lookup(policy, Duration::from_millis(100), lookup);
     for host in ["hangs.test", "empty.test", "missing.test"] {
         let error = guard.send(request(&format!("http://{host}/"))).await.unwrap_err();
         assert_eq!(error.kind, SendErrorKind::Dns, "{host}: {error}");
@@ -170,7 +176,6 @@ async fn names_that_fail_hang_or_are_empty_are_dns_errors() {
 
 #[tokio::test]
 async fn look_ups_of_one_name_are_shared() {
-    use reqwest::dns::Resolve as _;
     let asked = Arc::new(AtomicUsize::new(0));
     let release = Arc::new(tokio::sync::Semaphore::new(0));
     let (counter, gate) = (Arc::clone(&asked), Arc::clone(&release));
@@ -183,12 +188,36 @@ async fn look_ups_of_one_name_are_shared() {
         })
     });
     let resolver = GuardedResolver::new(Arc::default(), lookup, CONNECT_TIMEOUT);
-    let waiting: Vec<_> = (0..8).map(|_| resolver.resolve("one.test".parse().unwrap())).collect();
-    release.add_permits(1);
-    for answer in waiting {
-        assert_eq!(answer.await.ok().unwrap().count(), 1);
+    // None is let go before all have asked.
+    let all = (0..8).map(|_| resolver.addresses("one.test"));
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(all), async { release.add_permits(1) });
+    for answer in answers {
+        assert_eq!(answer.unwrap().len(), 1);
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_timed_once_and_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = [0; 2048];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    let _ = stream.write_all(NO_CONTENT.as_bytes()).await;
+                }
+            });
+        }
+    });
+    let guard = guard_resolving_to(EgressPolicy::loopback(), &["127.0.0.1"]);
+    let url = format!("http://anything.test:{}/", address.port());
+    let first = guard.send(request(&url)).await.unwrap().timings;
+    assert!(first.dns.is_some() && first.connect.is_some() && first.tls.is_none(), "{first:?}");
+    assert_eq!(guard.send(request(&url)).await.unwrap().timings, Timings::default(), "no such steps");
+    let refused = guard.send(request("http://10.0.0.1/")).await.unwrap_err();
+    assert_eq!(*refused.timings, Timings::default(), "refused before any step");
 }
 
 #[test]

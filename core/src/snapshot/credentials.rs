@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::keys::KEPT_S;
 use crate::access_token::basic;
+use crate::egress::CertificateFault;
 use crate::endpoint::EndpointSpec;
 use crate::endpoint_auth::EndpointAuth;
 use crate::format::{Format, is_credential};
@@ -28,8 +29,8 @@ pub enum CredentialError {
     AuthValue,
     #[error("the key of its client certificate is not among its secrets: set its tls again")]
     KeyMissing,
-    #[error("its certificates cannot be used: {0}")]
-    Certificates(String),
+    #[error("its client certificate, its key or its authorities cannot be used: what was given {0}")]
+    Certificates(#[from] CertificateFault),
     #[error(transparent)]
     Secret(#[from] SecretError),
 }

@@ -30,21 +30,6 @@ impl ReceiverTls {
             client: self.tls.client_certificate.as_deref().zip(key.as_deref()),
             authorities: self.tls.ca_certificates.as_deref(),
         };
-        guard.with_certificates(&certificates).map_err(|error| {
-            // What it says is of certificates that were checked when they were saved.
-            CredentialError::Certificates(in_one_line(&error))
-        })
+        Ok(guard.with_certificates(&certificates)?)
     }
-}
-
-/// An error and what is below it, in one line.
-fn in_one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

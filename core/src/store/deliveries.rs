@@ -131,6 +131,8 @@ pub struct AttemptRow {
     pub response_body: Bytes,
     pub error_kind: Option<String>,
     pub error_message: Option<String>,
+    /// DNS, connect, TLS, first byte: the steps there were.
+    pub timings: [Option<Duration>; 4],
 }
 
 /// Keys as three arrays, for `unnest`; and the least and greatest event, so that plans prune
@@ -333,7 +335,7 @@ pub async fn find(
 pub async fn attempts(client: &impl GenericClient, key: DeliveryKey) -> Result<Vec<AttemptRow>, Error> {
     const COLUMNS: &str = "
         attempt_id, attempt, kind, decision, started_at, duration_us, url, request_headers, status,
-        response_headers, response_body, error_kind, error_message";
+        response_headers, response_body, error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us";
     let sql = format!(
         "SELECT {COLUMNS} FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
           UNION
@@ -356,6 +358,10 @@ fn read_attempt(row: &Row) -> Result<AttemptRow, Error> {
         Ok(row.try_get::<_, Option<Vec<u8>>>(column)?.unwrap_or_default().into())
     };
     let duration_us: Option<i64> = row.try_get("duration_us")?;
+    let step = |column: &str| -> Result<Option<Duration>, Error> {
+        let us: Option<i32> = row.try_get(column)?;
+        Ok(us.and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros))
+    };
     Ok(AttemptRow {
         id: AttemptId(row.try_get("attempt_id")?),
         number: row.try_get("attempt")?,
@@ -371,5 +377,6 @@ fn read_attempt(row: &Row) -> Result<AttemptRow, Error> {
         response_body: bytes("response_body")?,
         error_kind: row.try_get("error_kind")?,
         error_message: row.try_get("error_message")?,
+        timings: [step("dns_us")?, step("connect_us")?, step("tls_us")?, step("first_byte_us")?],
     })
 }

@@ -8,6 +8,7 @@
 //! followed by one at once, even if it had been the last of its budget.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub due_in_ms: i64,
     /// [`OF_TEST`] for a test that failed: it leaves no dead letter.
     pub dead_reason: Option<&'static str>,
+    /// DNS, connect, TLS, first byte; what there was no need for is `None`.
+    pub timings: [Option<Duration>; 4],
 }
 
 /// Why a test is dead: it failed, and is attempted once.
@@ -84,10 +87,11 @@ WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::uuid[], $5::uuid[], $6::int[], $7::text[],
                          $8::text[], $9::timestamptz[], $10::bigint[], $11::text[], $12::bytea[],
                          $13::smallint[], $14::bytea[], $15::bytea[], $16::text[], $17::text[], $18::uuid[],
-                         $19::uuid[], $20::bigint[], $21::text[])
+                         $19::uuid[], $20::bigint[], $21::text[], $39::int[], $40::int[], $41::int[],
+                         $42::int[])
       AS i (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at,
             duration_us, url, request_headers, status, response_headers, response_body, error_kind,
-            error_message, chunk, life, due_in_ms, dead_reason)
+            error_message, chunk, life, due_in_ms, dead_reason, dns_us, connect_us, tls_us, first_byte_us)
 ),
 parked AS MATERIALIZED (
     SELECT * FROM unnest($22::uuid[], $23::uuid[], $24::int[], $25::uuid[], $26::uuid[], $27::uuid[],
@@ -117,11 +121,12 @@ judged AS MATERIALIZED (
 logged AS (
     INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision,
                           started_at, duration_us, url, request_headers, status, response_headers,
-                          response_body, error_kind, error_message)
+                          response_body, error_kind, error_message, dns_us, connect_us, tls_us,
+                          first_byte_us)
     SELECT event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind,
            CASE WHEN verdict = 'delivered' OR from_queue OR from_chunk THEN verdict ELSE 'stale' END,
            started_at, duration_us, url, request_headers, status, response_headers, response_body,
-           error_kind, error_message
+           error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us
       FROM judged ORDER BY event_id, endpoint_id, run, attempt_id
     {repeated}
     RETURNING event_id, endpoint_id, run, attempt_id, decision
@@ -228,6 +233,10 @@ pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryK
     let due: Vec<i64> = outcomes.iter().map(|o| o.due_in_ms).collect();
     let reasons: Vec<Option<&str>> = outcomes.iter().map(|o| o.dead_reason).collect();
 
+    let [dns, connect, tls, first_byte] = [0, 1, 2, 3].map(|step: usize| {
+        outcomes.iter().map(|o| o.timings[step].map(micros)).collect::<Vec<Option<i32>>>()
+    });
+
     let parks = &batch.parks;
     let park = |pick: fn(&Park) -> Uuid| parks.iter().map(pick).collect::<Vec<Uuid>>();
     let park_events = park(|p| p.key.event_id.0);
@@ -296,6 +305,10 @@ pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryK
                 &settled,
                 &settled_lives,
                 &held,
+                &dns,
+                &connect,
+                &tls,
+                &first_byte,
             ],
         )
         .await?;
@@ -310,4 +323,9 @@ pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryK
             Ok((key, decision))
         })
         .collect()
+}
+
+/// Of a step that lasts a minute at most.
+fn micros(step: Duration) -> i32 {
+    i32::try_from(step.as_micros()).unwrap_or(i32::MAX)
 }

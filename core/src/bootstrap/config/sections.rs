@@ -9,7 +9,7 @@ use redis::IntoConnectionInfo as _;
 
 use super::read::Section;
 use crate::bootstrap::Service;
-use crate::egress::EgressPolicy;
+use crate::egress::{EgressPolicy, ForwardProxy};
 use crate::secrets::{Keyring, Secret};
 
 pub(super) const KIB: usize = 1024;
@@ -231,9 +231,15 @@ impl LogConfig {
     }
 }
 
-/// `[egress]`: `allow_cidrs`, `allow_http`, `allow_ports`; nothing is open by default.
+/// `[egress]`: `allow_cidrs`, `allow_http`, `allow_ports`; nothing is open by default. `proxy_url` is the
+/// forward proxy; it may hold a password.
 pub(super) fn read_egress(section: &mut Section<'_>) -> EgressPolicy {
+    let proxy = section.secret("proxy_url").and_then(|url| {
+        let read = ForwardProxy::parse(url.expose_str().unwrap_or_default().trim());
+        read.inspect_err(|expected| section.fault("proxy_url", expected)).ok()
+    });
     EgressPolicy {
+        proxy,
         allow_cidrs: section.list("allow_cidrs", |text| {
             let net: IpNet = text.parse().map_err(|_| "expected a network such as 10.1.0.0/16".to_owned())?;
             if net.prefix_len() == 0 {

@@ -140,5 +140,6 @@ fn outcome(key: DeliveryKey, decision: Decision, chunk: Option<ChunkId>) -> Outc
         life: LIVE,
         due_in_ms: 1000,
         dead_reason: None,
+        timings: [None; 4],
     }
 }

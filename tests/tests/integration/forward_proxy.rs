@@ -1,0 +1,113 @@
+//! Where the only way out is a forward proxy: what it does wrong is not the receivers' fault.
+
+use bowline_proto::v1::{self, AttemptDecision, AttemptKind, DeliveryState};
+use bowline_tests::admin::{self, Admin};
+use bowline_tests::connect_proxy::Tunnel;
+use bowline_tests::{Authority, BOUND, ConnectProxy, Receiver, Stack, eventually};
+
+const PROXY_URL: &str = "BOWLINE_EGRESS_PROXY_URL";
+
+/// The delivery, once it has `count` attempts in its log.
+async fn logged(admin: &Admin, event: &str, endpoint: &str, count: usize) -> v1::Delivery {
+    eventually(BOUND, async || {
+        let delivery = admin.delivery(event, endpoint).await.map_err(|status| status.to_string())?;
+        let seen = delivery.attempts.len();
+        (seen >= count).then_some(delivery).ok_or_else(|| format!("{seen} of {count} in the log"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_go_through_the_proxy_to_the_checked_address() {
+    let proxy = ConnectProxy::start().await;
+    let stack = Stack::builder().set_dispatcher(PROXY_URL, &proxy.url()).start().await;
+    let admin = stack.admin();
+    let authority = Authority::new("bowline test servers");
+    let (plain, secure) = (Receiver::start().await, Receiver::secure(authority.server(None)).await);
+    let named = |receiver: &Receiver| receiver.url().replace("127.0.0.1", "localhost");
+    let (by_name, _) = admin.endpoint(admin::endpoint(named(&plain))).await;
+    let tls = v1::EndpointTls { ca_certificates: authority.pem(), ..Default::default() };
+    let (over_tls, _) =
+        admin.endpoint(v1::Endpoint { tls: Some(tls), ..admin::endpoint(named(&secure)) }).await;
+    let event = admin.publish("order.created").await;
+    for endpoint in [&by_name, &over_tls] {
+        admin.await_delivery(&event, endpoint, DeliveryState::Delivered).await;
+    }
+    let mut asked = proxy.asked();
+    asked.sort();
+    asked.dedup();
+    let mut expected = [plain.address().to_string(), secure.address().to_string()];
+    expected.sort();
+    assert_eq!(asked, expected, "addresses, and no names");
+    assert!(!stack.logs().contains("proxy-pass"));
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_counts_against_nobody() {
+    let proxy = ConnectProxy::start().await;
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    // One attempt in all: what uses one up is dead.
+    let endpoint = v1::Endpoint {
+        retry: Some(v1::RetryPolicy { max_attempts: 1, ..Default::default() }),
+        ..admin::endpoint(receiver.url())
+    };
+    let (id, _) = admin.endpoint(endpoint).await;
+    let event = admin.publish("order.created").await;
+    stack.add_dispatcher(&[(PROXY_URL, &proxy.url_without_credentials())]).await;
+    let waiting = logged(&admin, &event, &id, 1).await;
+    let attempt = &waiting.attempts[0];
+    assert_eq!((attempt.error_kind.as_str(), attempt.kind()), ("proxy", AttemptKind::Refused), "{waiting:?}");
+    assert_eq!((attempt.decision(), waiting.state()), (AttemptDecision::Retry, DeliveryState::Waiting));
+    assert!(attempt.error_message.contains("407") && attempt.error_message.contains("egress.proxy_url"));
+    assert_eq!(waiting.attempt_count, 0);
+
+    for fault in [Tunnel::Close, Tunnel::Refuse(403), Tunnel::Refuse(500)] {
+        proxy.set(fault);
+        let seen = logged(&admin, &event, &id, 1).await.attempts.len();
+        admin.deliveries().retry_delivery(v1::RetryDeliveryRequest { id: waiting.id.clone() }).await.unwrap();
+        let waiting = logged(&admin, &event, &id, seen + 1).await;
+        assert_eq!(waiting.last_error_kind, "proxy", "{fault:?}: {waiting:?}");
+        assert_eq!(waiting.state(), DeliveryState::Waiting);
+    }
+    assert_eq!(stack.database.count("SELECT count(*) FROM endpoint_health WHERE failures > 0").await, 0);
+    assert_eq!(receiver.count(), 0);
+
+    // The way is open again: the one attempt there is was kept.
+    stack.dispatchers[0].terminate(BOUND).await;
+    proxy.set(Tunnel::Open);
+    stack.add_dispatcher(&[(PROXY_URL, &proxy.url())]).await;
+    admin.deliveries().retry_delivery(v1::RetryDeliveryRequest { id: waiting.id.clone() }).await.unwrap();
+    let delivered = admin.await_delivery(&event, &id, DeliveryState::Delivered).await;
+    assert_eq!(delivered.attempt_count, 1, "{delivered:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_the_proxy_cannot_reach_has_failed() {
+    let proxy = ConnectProxy::start().await;
+    let stack = Stack::builder().set_dispatcher(PROXY_URL, &proxy.url()).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let (id, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    proxy.set(Tunnel::Refuse(502));
+    let event = admin.publish("order.created").await;
+    let dead = admin.await_delivery(&event, &id, DeliveryState::Dead).await;
+    assert_eq!((dead.last_error_kind.as_str(), dead.attempt_count), ("connect", 3), "{dead:?}");
+    assert!(dead.attempts[0].error_message.contains("could not connect to the receiver (502)"));
+}
+
+#[tokio::test]
+async fn what_is_private_is_refused_before_the_proxy_is_asked() {
+    let proxy = ConnectProxy::start().await;
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let (id, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    let event = admin.publish("order.created").await;
+    let settings = [(PROXY_URL, proxy.url()), ("BOWLINE_EGRESS_ALLOW_CIDRS", String::new())];
+    stack.add_dispatcher(&settings.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+    let dead = admin.await_delivery(&event, &id, DeliveryState::Dead).await;
+    assert_eq!(dead.last_error_kind, "egress_refused");
+    assert_eq!(proxy.asked(), Vec::<String>::new());
+}
