@@ -260,10 +260,10 @@ fn without_token(attempted: &mut Attempted, error: &TokenError) {
     attempted.error_kind = Some("auth");
     attempted.error_message = Some(format!("no access token: {error}"));
     if let TokenError::Send(error) = error
-        && error.kind == SendErrorKind::Proxy
+        && let Some(answer) = proxy_fault(error.kind)
     {
         attempted.error_kind = Some(error.kind.as_str());
-        attempted.answer = Answer::ProxyFault;
+        attempted.answer = answer;
         return;
     }
     if attempted.status.is_none() && error.is_final() {
@@ -292,9 +292,17 @@ fn failed(attempted: &mut Attempted, error: EgressSendError) {
     attempted.error_message = Some(error.message);
     attempted.answer = match error.kind {
         SendErrorKind::EgressRefused => Answer::Impossible(DeadReason::EgressRefused),
-        SendErrorKind::Proxy => Answer::ProxyFault,
-        _ => Answer::Nothing,
+        kind => proxy_fault(kind).unwrap_or(Answer::Nothing),
     };
+}
+
+/// What it means that the forward proxy did not let a request through.
+fn proxy_fault(kind: SendErrorKind) -> Option<Answer> {
+    match kind {
+        SendErrorKind::Proxy => Some(Answer::ProxyFault),
+        SendErrorKind::ProxyRefused => Some(Answer::ProxyRefused),
+        _ => None,
+    }
 }
 
 /// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).

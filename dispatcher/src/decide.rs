@@ -6,7 +6,8 @@ use bowline_core::defaults::RETRY_AFTER_CAP;
 use bowline_core::delivery::DeadReason;
 use bowline_core::endpoint::{Backoff, RetryPolicy, StatusAction};
 
-/// Until a proxy that failed is tried again, on average; uses up no attempt (invariant 10).
+/// Until a proxy that stood in the way is tried again, on average; uses up no attempt (invariant 10). Where
+/// it refuses one receiver, that endpoint's breaker makes this longer and longer.
 const PROXY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What came back of one attempt.
@@ -20,8 +21,22 @@ pub(crate) enum Answer {
     Nothing,
     /// No retry can help: refused by the egress guard, secret missing, not to be formatted.
     Impossible(DeadReason),
-    /// The forward proxy of this deployment fails: the receiver was not asked.
+    /// The forward proxy of this deployment fails, whatever is sent: the receiver was not asked.
     ProxyFault,
+    /// The forward proxy will not connect to this receiver, which was not asked.
+    ProxyRefused,
+}
+
+impl Answer {
+    /// Whether a request may have reached the receiver.
+    pub(crate) fn is_of_receiver(self) -> bool {
+        matches!(self, Self::Status { .. } | Self::Nothing)
+    }
+
+    /// Whether it can be mended by whoever runs this deployment alone, and the delivery waits for that.
+    pub(crate) fn is_of_proxy(self) -> bool {
+        matches!(self, Self::ProxyFault | Self::ProxyRefused)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,7 +49,9 @@ pub(crate) enum Next {
 /// Decides about the `used`-th attempt (1 for the first) of a budget. `random` is uniform in [0, 1).
 pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f64) -> Next {
     let own = match answer {
-        Answer::ProxyFault => return Next::Retry { after: PROXY_PAUSE.mul_f64(0.5 + random) },
+        Answer::ProxyFault | Answer::ProxyRefused => {
+            return Next::Retry { after: PROXY_PAUSE.mul_f64(0.5 + random) };
+        }
         Answer::Status { status: 200..=299, .. } => return Next::Done,
         Answer::Status { status, .. } => policy.overrides.iter().find(|one| one.names(status)),
         Answer::Nothing | Answer::Impossible(_) => None,
@@ -48,7 +65,7 @@ pub(crate) fn decide(answer: Answer, used: u32, policy: &RetryPolicy, random: f6
         }
         Answer::Impossible(reason) => return Next::Dead { reason, disable: false },
         Answer::Status { status: 429 | 503, retry_after } => retry_after,
-        Answer::Status { .. } | Answer::Nothing | Answer::ProxyFault => None,
+        Answer::Status { .. } | Answer::Nothing | Answer::ProxyFault | Answer::ProxyRefused => None,
     };
     if used >= policy.max_attempts {
         return Next::Dead { reason: DeadReason::AttemptsExhausted, disable: false };
@@ -119,6 +136,16 @@ mod tests {
             decide(refused, 1, &policy, 0.5),
             Next::Dead { reason: DeadReason::EgressRefused, disable: false }
         );
+    }
+
+    #[test]
+    fn a_proxy_in_the_way_uses_up_nothing() {
+        let policy = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+        for answer in [Answer::ProxyFault, Answer::ProxyRefused] {
+            assert!((seconds(decide(answer, 1, &policy, 0.0)) - 5.0).abs() < 1e-9);
+            assert!(seconds(decide(answer, 99, &policy, 0.999)) <= 15.0);
+            assert!(answer.is_of_proxy() && !answer.is_of_receiver());
+        }
     }
 
     #[test]

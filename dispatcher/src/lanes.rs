@@ -102,7 +102,7 @@ impl Lanes {
     pub(crate) fn room_for_due(&self, id: EndpointId) -> usize {
         // Those of a deleted endpoint are taken to be cancelled.
         let enabled = |live: Arc<LiveEndpoint>| live.endpoint.state == EndpointState::Enabled;
-        if !self.snapshot.endpoint(id).is_none_or(enabled) {
+        if !self.snapshot.endpoint(id).is_none_or(enabled) || self.sender.guard.proxy_pause().is_some() {
             return 0;
         }
         self.turns.lock().room_for_due(id, Instant::now()).unwrap_or(LANE_CAPACITY / 2)
@@ -138,6 +138,9 @@ impl Lanes {
         });
         if live.is_some_and(|live| live.endpoint.state != EndpointState::Enabled) {
             return Placed::Refused(PAUSED_RECHECK);
+        }
+        if let Some(pause) = self.sender.guard.proxy_pause() {
+            return Placed::Refused(pause);
         }
         let now = Instant::now();
         let mut turns = self.turns.lock();
@@ -221,7 +224,7 @@ impl Lanes {
             self.give_back(job, PAUSED_RECHECK).await;
             return None;
         }
-        if let Some(pause) = self.sender.guard.proxy_pause() {
+        if let Some(pause) = self.sender.guard.proxy_turn() {
             self.give_back(job, pause).await;
             return None;
         }
@@ -285,9 +288,10 @@ impl Lanes {
 
     async fn conclude(&self, job: Arc<Job>, live: &LiveEndpoint, attempted: Attempted) -> Option<Answered> {
         let next = decide(attempted.answer, job.used + 1, &live.endpoint.spec.retry, rand::random());
-        // It was not sent, or not to the receiver: says nothing about that one.
-        let unsent = matches!(attempted.answer, Answer::Impossible(_) | Answer::ProxyFault);
-        let answered = (!unsent).then(|| Answered {
+        // What was not sent says nothing about the receiver. But that a proxy refuses this one will not
+        // change for its other deliveries: they need not all ask.
+        let sent = attempted.answer.is_of_receiver();
+        let answered = (sent || attempted.answer == Answer::ProxyRefused).then(|| Answered {
             success: matches!(next, Next::Done),
             promptly: attempted.duration < SLOW_AFTER,
         });
@@ -310,8 +314,8 @@ impl Lanes {
             key: job.key,
             attempt_id: attempted.id,
             tenant_id: job.tenant_id,
-            attempt: job.attempt as i32 + i32::from(attempted.answer != Answer::ProxyFault),
-            kind: if answered.is_some() { "request" } else { "refused" },
+            attempt: job.attempt as i32 + i32::from(!attempted.answer.is_of_proxy()),
+            kind: if sent { "request" } else { "refused" },
             decision,
             started_at: attempted.started_at,
             duration_us: Some(attempted.duration.as_micros() as i64),

@@ -206,6 +206,26 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// The delivery, once it has `count` attempts in its log.
+    ///
+    /// # Panics
+    /// When it has not after [`BOUND`].
+    #[track_caller]
+    pub fn await_attempts<'a>(
+        &'a self,
+        event_id: &'a str,
+        endpoint_id: &'a str,
+        count: usize,
+    ) -> impl Future<Output = v1::Delivery> + 'a {
+        eventually(BOUND, async move || {
+            let delivery = self.delivery(event_id, endpoint_id).await.map_err(|status| status.to_string())?;
+            let seen = delivery.attempts.len();
+            if seen >= count { Ok(delivery) } else { Err(format!("{seen} of {count} in the log")) }
+        })
+    }
+}
+
 /// An endpoint in `standard` format that tries again at once, three times in all.
 pub fn endpoint(url: impl Into<String>) -> v1::Endpoint {
     with_waits(url, &[Duration::ZERO, Duration::ZERO])

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -60,8 +61,38 @@ impl Authority {
     /// # Panics
     /// When no certificate can be made.
     pub fn server(&self, clients: Option<&Self>) -> TlsAcceptor {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()])
-            .expect("names that a certificate may have");
+        self.acceptor(["127.0.0.1", "localhost"], |_| {}, clients)
+    }
+
+    /// One whose certificate is of another name.
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub fn server_elsewhere(&self) -> TlsAcceptor {
+        self.acceptor(["elsewhere.test", "www.elsewhere.test"], |_| {}, None)
+    }
+
+    /// One whose certificate was good until the first day of 2020.
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub fn expired_server(&self) -> TlsAcceptor {
+        let long_ago = |params: &mut CertificateParams| {
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(2020, 1, 1);
+        };
+        self.acceptor(["127.0.0.1", "localhost"], long_ago, None)
+    }
+
+    fn acceptor(
+        &self,
+        names: [&str; 2],
+        change: impl FnOnce(&mut CertificateParams),
+        clients: Option<&Self>,
+    ) -> TlsAcceptor {
+        let mut params =
+            CertificateParams::new(names.map(str::to_owned)).expect("names that a certificate may have");
+        change(&mut params);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate").der().clone();

@@ -5,7 +5,8 @@
 //! 2. [`binaries`] finds the services, [`service`] runs one as a process of its own,
 //!    [`stack`] a set of them over one database.
 //! 3. [`cli`] runs the command line. [`provider`] plays the provider with [`http`] and [`sign`], [`receiver`] the customer,
-//!    with certificates of an [`authority`], [`admin`] the operator; [`receivers`] are customers that others have written.
+//!    with certificates of an [`authority`], and [`raw`] one that misbehaves, [`admin`] the operator; [`receivers`] are
+//!    customers that others have written.
 //! 4. [`connect_proxy`] is the only way out of a network; [`proxy`] breaks connections where a test wants them broken.
 //! 5. [`eventually`](fn@eventually::eventually) waits for a condition, with a bound: no test sleeps.
 //!
@@ -21,6 +22,7 @@ pub mod eventually;
 pub mod http;
 pub mod provider;
 pub mod proxy;
+pub mod raw;
 pub mod receiver;
 pub mod receivers;
 pub mod service;
@@ -33,5 +35,6 @@ pub use cli::Cli;
 pub use connect_proxy::ConnectProxy;
 pub use eventually::{BOUND, eventually};
 pub use provider::Provider;
+pub use raw::RawReceiver;
 pub use receiver::{Receiver, Reply};
 pub use stack::Stack;

@@ -136,6 +136,12 @@ impl Certificates<'_> {
     }
 }
 
+/// The same, for connections that serve one request.
+pub(super) fn without_http2(mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
 /// The authorities this machine trusts; the built-in list of public ones where it names none, as in an
 /// empty container.
 pub(super) fn roots() -> Arc<RootCertStore> {

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -52,10 +53,22 @@ pub(super) enum ConnectError {
     Tcp(io::Error),
     #[error("{0}")]
     Proxy(ProxyError),
-    #[error("no TLS connection: {0}")]
+    #[error("no TLS connection: {0}{hint}", hint = tls_hint(.0))]
     Tls(io::Error),
-    #[error("no connection within {} ms", .0.as_millis())]
-    Timeout(Duration),
+    #[error("no connection within {} ms: {step} took too long", .after.as_millis())]
+    Timeout { step: &'static str, after: Duration },
+}
+
+/// What can be done about it, where the error itself does not say.
+fn tls_hint(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            " (nobody this machine trusts has signed it: its authority can be named in the endpoint's tls.ca_certificates)"
+        }
+        Some(rustls::Error::InvalidMessage(_)) => " (what answers does not speak TLS)",
+        _ => "",
+    }
 }
 
 /// With what it took until then.
@@ -80,6 +93,9 @@ pub(super) struct Connector(Arc<Parts>);
 pub(super) struct Parts {
     pub(super) resolver: Arc<GuardedResolver>,
     pub(super) tls: TlsConnector,
+    /// For connections that are not kept: HTTP/2 would keep them.
+    pub(super) tls_once: TlsConnector,
+    pub(super) open: Arc<OpenConnections>,
     pub(super) proxy: Option<ForwardProxy>,
     pub(super) proxy_health: Arc<ProxyHealth>,
     /// For all steps together.
@@ -92,43 +108,62 @@ impl Connector {
     }
 }
 
+/// How far the making of a connection has come.
+struct Progress {
+    timings: Timings,
+    step: &'static str,
+}
+
 impl Parts {
-    async fn connect(&self, uri: &Uri, timings: &mut Timings) -> Result<Io, ConnectError> {
+    async fn connect(&self, uri: &Uri, kept: bool, progress: &mut Progress) -> Result<Io, ConnectError> {
         let secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let host = uri.host().ok_or(ConnectError::NoHost)?;
         let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let addresses = self.addresses(host, timings).await?;
+        let addresses = self.addresses(host, progress).await?;
         let began = Instant::now();
-        let tcp = match &self.proxy {
-            None => race(&addresses, port).await.map_err(ConnectError::Tcp)?,
-            Some(proxy) => {
-                // So that a proxy that hangs is told from a receiver that does.
-                let tunnel = proxy.connect(&addresses, port, self.timeout / 2).await;
-                self.proxy_health.learn(tunnel.as_ref().map(drop));
-                tunnel.map_err(ConnectError::Proxy)?
-            }
-        };
-        timings.connect = Some(began.elapsed());
+        let tcp = self.tcp(&addresses, port, progress).await?;
+        progress.timings.connect = Some(began.elapsed());
         if !secure {
             return Ok(Io::Plain(tcp));
         }
+        progress.step = "the TLS handshake";
         let began = Instant::now();
         let name = ServerName::try_from(host.to_owned())
             .map_err(|fault| ConnectError::Tls(io::Error::other(fault)))?;
-        let tls = self.tls.connect(name, tcp).await.map_err(ConnectError::Tls)?;
-        timings.tls = Some(began.elapsed());
+        let tls = if kept { &self.tls } else { &self.tls_once };
+        let tls = tls.connect(name, tcp).await.map_err(ConnectError::Tls)?;
+        progress.timings.tls = Some(began.elapsed());
         Ok(Io::Tls(Box::new(tls)))
     }
 
+    async fn tcp(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        progress: &mut Progress,
+    ) -> Result<TcpStream, ConnectError> {
+        let Some(proxy) = &self.proxy else {
+            progress.step = "TCP";
+            return race(addresses, port).await.map_err(ConnectError::Tcp);
+        };
+        progress.step = "the forward proxy's way to the receiver";
+        // So that a proxy that hangs is told from a receiver that does.
+        let tunnel = proxy.connect(addresses, port, self.timeout / 2).await;
+        self.proxy_health.learn(tunnel.as_ref().map(drop));
+        tunnel.map_err(ConnectError::Proxy)
+    }
+
     /// Checked ones, and no others are ever connected to.
-    async fn addresses(&self, host: &str, timings: &mut Timings) -> Result<Arc<[IpAddr]>, ConnectError> {
+    async fn addresses(&self, host: &str, progress: &mut Progress) -> Result<Arc<[IpAddr]>, ConnectError> {
         if let Ok(address) = host.parse::<IpAddr>() {
+            self.resolver.check(host, address).map_err(ConnectError::Refused)?;
             return Ok([address].into());
         }
+        progress.step = "the look-up of the name";
         let began = Instant::now();
         let found = self.resolver.addresses(host).await;
-        timings.dns = Some(began.elapsed());
+        progress.timings.dns = Some(began.elapsed());
         found.map_err(|error| match error {
             LookupError::Refused(refusal) => ConnectError::Refused(refusal),
             LookupError::Resolve(error) => ConnectError::Resolve(error),
@@ -148,19 +183,56 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let parts = Arc::clone(&self.0);
         Box::pin(async move {
-            let mut timings = Timings::default();
-            let connected = timeout(parts.timeout, parts.connect(&uri, &mut timings)).await;
-            let connected = connected.unwrap_or(Err(ConnectError::Timeout(parts.timeout)));
-            match connected {
-                Ok(io) => Ok(TokioIo::new(Stream { io, birth: Birth::new(timings) })),
+            let began = Instant::now();
+            let (place, kept) = parts.open.enter();
+            let mut progress = Progress { timings: Timings::default(), step: "the connection" };
+            let connected = timeout(parts.timeout, parts.connect(&uri, kept, &mut progress)).await;
+            let Progress { timings, step } = progress;
+            let timed_out = ConnectError::Timeout { step, after: parts.timeout };
+            match connected.unwrap_or(Err(timed_out)) {
+                Ok(io) => {
+                    Ok(TokioIo::new(Stream { io, kept, birth: Birth::new(timings, began), _place: place }))
+                }
                 Err(error) => Err(ConnectFault { error, timings }),
             }
         })
     }
 }
 
+/// The connections of one guard. There may be more than are kept, where more requests are out, but each of
+/// those is closed after its request: many receivers must not mean as many idle connections (invariant 7).
+#[derive(Debug)]
+pub(super) struct OpenConnections {
+    count: AtomicUsize,
+    kept_max: usize,
+}
+
+impl OpenConnections {
+    pub(super) fn new(kept_max: usize) -> Arc<Self> {
+        Arc::new(Self { count: AtomicUsize::new(0), kept_max })
+    }
+
+    /// Counts one more; and whether it may be used again.
+    fn enter(self: &Arc<Self>) -> (Place, bool) {
+        // A count: nothing else is ordered by it.
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        (Place(Arc::clone(self)), before < self.kept_max)
+    }
+}
+
+/// Held by each connection.
+#[derive(Debug)]
+pub(super) struct Place(Arc<OpenConnections>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The first address that answers; the next is tried when one fails, or takes its time.
 pub(super) async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+    let addresses = in_turn(addresses);
     let mut left = addresses.iter().map(|address| SocketAddr::new(*address, port));
     let mut dials = FuturesUnordered::new();
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
@@ -181,6 +253,21 @@ pub(super) async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStrea
     }
 }
 
+/// The families by turns, beginning with the preferred one (RFC 8305, 4): where one family leads nowhere, the
+/// second address tried is of the other.
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut ordered = Vec::with_capacity(addresses.len());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    while ordered.len() < addresses.len() {
+        ordered.extend(first.next());
+        ordered.extend(second.next());
+    }
+    ordered
+}
+
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -190,15 +277,60 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// What making a connection took, for the first request over it; those that follow had no such steps.
 #[derive(Debug, Clone)]
-pub(super) struct Birth(Arc<(Timings, AtomicBool)>);
+pub(super) struct Birth(Arc<BirthRecord>);
+
+#[derive(Debug)]
+struct BirthRecord {
+    timings: Timings,
+    began: Instant,
+    told: AtomicBool,
+}
 
 impl Birth {
-    fn new(timings: Timings) -> Self {
-        Self(Arc::new((timings, AtomicBool::new(false))))
+    fn new(timings: Timings, began: Instant) -> Self {
+        Self(Arc::new(BirthRecord { timings, began, told: AtomicBool::new(false) }))
     }
 
-    pub(super) fn take(&self) -> Timings {
+    /// For a request that began at `since`. A connection that was begun for an earlier one, which then went
+    /// another way, cost this one nothing.
+    pub(super) fn take(&self, since: Instant) -> Timings {
         // Whoever asks first; nothing else depends on it.
-        if self.0.1.swap(true, Ordering::Relaxed) { Timings::default() } else { self.0.0 }
+        let first = !self.0.told.swap(true, Ordering::Relaxed);
+        if first && self.0.began >= since { self.0.timings } else { Timings::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_take_turns() {
+        let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let given = of(&["2606::1", "2606::2", "2606::3", "192.0.2.1", "192.0.2.2"]);
+        assert_eq!(in_turn(&given), of(&["2606::1", "192.0.2.1", "2606::2", "192.0.2.2", "2606::3"]));
+        assert_eq!(in_turn(&of(&["192.0.2.1", "2606::1"])), of(&["192.0.2.1", "2606::1"]));
+        assert_eq!(in_turn(&[]), Vec::<IpAddr>::new());
+    }
+
+    #[test]
+    fn what_a_connection_took_is_told_once_and_to_whom_it_was_made_for() {
+        let timings = Timings { dns: None, connect: Some(Duration::from_millis(3)), tls: None };
+        let began = Instant::now();
+        let birth = Birth::new(timings, began);
+        assert_eq!(birth.take(began), timings);
+        assert_eq!(birth.take(began), Timings::default());
+        let later = began + Duration::from_millis(1);
+        assert_eq!(Birth::new(timings, began).take(later), Timings::default());
+    }
+
+    #[test]
+    fn connections_beyond_the_bound_are_not_kept() {
+        let open = OpenConnections::new(1);
+        let (first, kept) = open.enter();
+        assert!(kept);
+        assert!(!open.enter().1);
+        drop(first);
+        assert!(open.enter().1, "its place is free again");
     }
 }

@@ -1,13 +1,13 @@
 //! One request through the guard, and what comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{self, timeout_at};
 use url::Url;
 
 use super::connect::{Birth, Timings};
@@ -48,13 +48,15 @@ pub struct EgressResponse {
     /// Of the connection, if this request is why it was made.
     pub timings: Timings,
     body: Incoming,
-    deadline: Instant,
+    deadline: time::Instant,
 }
 
 impl EgressResponse {
-    pub(super) fn new(response: Response<Incoming>, deadline: Instant) -> Self {
+    /// Of a request that began at `since`.
+    pub(super) fn new(response: Response<Incoming>, since: Instant, deadline: time::Instant) -> Self {
         let (head, body) = response.into_parts();
-        let timings = head.extensions.get::<Birth>().map(Birth::take).unwrap_or_default();
+        let birth = head.extensions.get::<Birth>();
+        let timings = birth.map(|birth| birth.take(since)).unwrap_or_default();
         Self { status: head.status, headers: head.headers, timings, body, deadline }
     }
 

@@ -32,15 +32,16 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
@@ -54,18 +55,25 @@ pub use policy::{EgressError, EgressPolicy};
 pub use proxy::ForwardProxy;
 pub use send::{EgressSendError, SendErrorKind};
 
-use connect::{Connector, Parts};
+use connect::{Birth, Connector, OpenConnections, Parts};
 use proxy::ProxyHealth;
 use resolve::{GuardedResolver, Lookup};
 
 /// Idle connections kept per host, and for how long.
 const IDLE_PER_HOST_MAX: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections to all hosts, beyond which those that are made are closed after one request.
+const KEPT_MAX: usize = 4096;
 /// An HTTP/2 connection that answers no ping is given up before requests pile up on it.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a receiver's response headers may take, HTTP/2.
+/// What a receiver's response headers may take. Over HTTP/1 they are a hundred at most.
 const RESPONSE_HEADERS_BYTES_MAX: u32 = 64 * 1024;
+/// What a receiver may send ahead of our reading, HTTP/2: of one response, and of all on a connection.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// How often a request goes again that a receiver has said it did not process.
+const UNPROCESSED_REPEATS_MAX: u32 = 2;
 /// Longer URLs are refused; no receiver of webhooks needs one.
 const URL_BYTES_MAX: usize = 4096;
 
@@ -90,6 +98,7 @@ struct Shared {
     connect_timeout: Duration,
     roots: Arc<RootCertStore>,
     proxy_health: Arc<ProxyHealth>,
+    open: Arc<OpenConnections>,
     own: Cache<[u8; 32], Client>,
 }
 
@@ -102,17 +111,18 @@ impl fmt::Debug for Shared {
 impl EgressGuard {
     /// `connect_timeout` bounds the look-up of the name, TCP and TLS together.
     pub fn new(policy: EgressPolicy, connect_timeout: Duration) -> Self {
-        Self::with_lookup(policy, connect_timeout, resolve::system_lookup())
+        Self::with_lookup(policy, connect_timeout, resolve::system_lookup(), KEPT_MAX)
     }
 
-    fn with_lookup(policy: EgressPolicy, connect_timeout: Duration, lookup: Lookup) -> Self {
+    fn with_lookup(policy: EgressPolicy, connect_timeout: Duration, lookup: Lookup, kept_max: usize) -> Self {
         let policy = Arc::new(policy);
         // Shorter than the whole, so that a name that hangs is reported as such.
         let lookup_timeout = connect_timeout * 4 / 5;
         let resolver = Arc::new(GuardedResolver::new(Arc::clone(&policy), lookup, lookup_timeout));
         let own = Cache::builder().max_capacity(OWN_CLIENTS_MAX).time_to_idle(OWN_CLIENT_IDLE).build();
         let (roots, proxy_health) = (certificates::roots(), Arc::default());
-        let shared = Shared { policy, resolver, connect_timeout, roots, proxy_health, own };
+        let open = OpenConnections::new(kept_max);
+        let shared = Shared { policy, resolver, connect_timeout, roots, proxy_health, open, own };
         let tls = Certificates::none().tls(&shared.roots);
         let tls = tls.unwrap_or_else(|_| unreachable!("there are no certificates that could be wrong"));
         let client = shared.client(tls);
@@ -138,10 +148,17 @@ impl EgressGuard {
         &self.shared.policy
     }
 
-    /// For how long nothing can leave, because the forward proxy has just failed.
+    /// For how long nothing can leave, because the forward proxy fails for all.
     pub fn proxy_pause(&self) -> Option<Duration> {
         self.shared.policy.proxy.as_ref()?;
         self.shared.proxy_health.pause()
+    }
+
+    /// The same for one that is about to send. After a pause one is let through, to see how things are;
+    /// the others wait for another.
+    pub fn proxy_turn(&self) -> Option<Duration> {
+        self.shared.policy.proxy.as_ref()?;
+        self.shared.proxy_health.turn()
     }
 
     /// What can be said of a URL without resolving its name. Also for configuration: an endpoint
@@ -152,25 +169,74 @@ impl EgressGuard {
 
     /// Sends a request to where its URL leads, if it may go there.
     ///
-    /// One safe repetition can happen below this call: a request that the receiver's HTTP/2 layer
-    /// said it never processed, or whose pooled connection was closed before anything was written.
+    /// Below this call a request is repeated only where it is certain that no receiver has seen it: its
+    /// pooled connection was closed before anything of it was written, or the receiver's HTTP/2 layer said
+    /// that it was not processed. One that was written to a connection just as the receiver closed it may
+    /// have arrived: that is a failure like another.
     pub async fn send(&self, request: EgressRequest) -> Result<EgressResponse, EgressSendError> {
         self.check_url(&request.url)?;
-        let deadline = Instant::now() + request.timeout;
+        let began = Instant::now();
+        let deadline = began + request.timeout;
         let outgoing = request.into_http()?;
-        match timeout_at(deadline, self.client.request(outgoing)).await {
-            Err(_) => Err(EgressSendError::new(SendErrorKind::Timeout, "no answer in time")),
-            Ok(Err(error)) => Err(EgressSendError::of_client(&error)),
-            Ok(Ok(response)) => Ok(EgressResponse::new(response, deadline)),
+        let mut repeats = 0;
+        loop {
+            match self.exchange(outgoing.clone(), began, deadline).await {
+                Err(Fault { unprocessed: true, .. }) if repeats < UNPROCESSED_REPEATS_MAX => repeats += 1,
+                Err(fault) => return Err(fault.error),
+                Ok(response) => {
+                    if self.shared.policy.proxy.is_some() {
+                        self.shared.proxy_health.learn(Ok(()));
+                    }
+                    return Ok(response);
+                }
+            }
         }
     }
+
+    async fn exchange(
+        &self,
+        mut outgoing: http::Request<Full<Bytes>>,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<EgressResponse, Fault> {
+        let way = capture_connection(&mut outgoing);
+        let (mut error, unprocessed) = match timeout_at(deadline.into(), self.client.request(outgoing)).await
+        {
+            Ok(Ok(response)) => return Ok(EgressResponse::new(response, began, deadline.into())),
+            Ok(Err(error)) => (EgressSendError::of_client(&error), send::is_unprocessed(&error)),
+            Err(_) => {
+                let connected = way.connection_metadata().is_some();
+                let why =
+                    if connected { "no answer in time" } else { "no answer in time: no connection yet" };
+                (EgressSendError::new(SendErrorKind::Timeout, why), false)
+            }
+        };
+        // So that one sees how far a request came.
+        if let Some(connection) = way.connection_metadata().as_ref() {
+            let mut extras = http::Extensions::new();
+            connection.get_extras(&mut extras);
+            let birth = extras.get::<Birth>();
+            *error.timings = birth.map(|birth| birth.take(began)).unwrap_or_default();
+        }
+        Err(Fault { error, unprocessed })
+    }
+}
+
+/// Of one exchange.
+struct Fault {
+    error: EgressSendError,
+    /// The receiver has said that it did nothing with it.
+    unprocessed: bool,
 }
 
 impl Shared {
     fn client(&self, tls: ClientConfig) -> Client {
+        let tls_once = certificates::without_http2(tls.clone());
         let connector = Connector::new(Parts {
             resolver: Arc::clone(&self.resolver),
             tls: TlsConnector::from(Arc::new(tls)),
+            tls_once: TlsConnector::from(Arc::new(tls_once)),
+            open: Arc::clone(&self.open),
             proxy: self.policy.proxy.clone(),
             proxy_health: Arc::clone(&self.proxy_health),
             timeout: self.connect_timeout,
@@ -182,7 +248,10 @@ impl Shared {
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .http1_max_buf_size(RESPONSE_HEADERS_BYTES_MAX as usize)
             .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
             .build(connector)
     }
 }

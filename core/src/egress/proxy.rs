@@ -60,21 +60,23 @@ fn hint(status: u16) -> &'static str {
     match status {
         407 => " (its user name or password, in egress.proxy_url, is wrong or missing)",
         403 => " (its rules do not allow this address or port)",
+        405 | 501 => " (it is no proxy for CONNECT: see egress.proxy_url)",
         _ => "",
     }
 }
 
 impl ProxyError {
     /// Whether no other request would fare better.
-    fn is_of_all(&self) -> bool {
+    pub(super) fn is_of_all(&self) -> bool {
         match self {
-            Self::Away(_) | Self::Broken(_) | Self::NoHttp | Self::Refused(407) => true,
+            Self::Away(_) | Self::Broken(_) | Self::NoHttp | Self::Refused(405 | 407 | 501) => true,
             Self::Refused(_) | Self::Receiver(_) => false,
         }
     }
 }
 
-/// Whether the proxy let anything through lately; shared by all clients of a guard.
+/// Until when a proxy that fails for all is left alone; `None` while it does not. Shared by all clients of
+/// a guard.
 #[derive(Debug, Default)]
 pub(super) struct ProxyHealth(Mutex<Option<Instant>>);
 
@@ -82,16 +84,37 @@ impl ProxyHealth {
     /// For how long nothing should be tried, so that an outage of the proxy does not fill the log.
     pub(super) fn pause(&self) -> Option<Duration> {
         let until = (*self.0.lock())?;
-        until.checked_duration_since(Instant::now()).filter(|pause| !pause.is_zero())
+        left(until)
+    }
+
+    /// The same, for one that goes when there is no pause: until the proxy has been seen to work, the next
+    /// one waits for another.
+    pub(super) fn turn(&self) -> Option<Duration> {
+        let mut until = self.0.lock();
+        let pause = left((*until)?);
+        if pause.is_none() {
+            *until = Some(Instant::now() + AWAY_PAUSE);
+        }
+        pause
     }
 
     pub(super) fn learn(&self, outcome: Result<(), &ProxyError>) {
+        let until = match outcome {
+            Err(error) if error.is_of_all() => Some(Instant::now() + AWAY_PAUSE),
+            Ok(()) => None,
+            Err(_) => return,
+        };
+        let before = std::mem::replace(&mut *self.0.lock(), until);
         match outcome {
-            Err(error) if error.is_of_all() => *self.0.lock() = Some(Instant::now() + AWAY_PAUSE),
-            Ok(()) => *self.0.lock() = None,
-            Err(_) => {}
+            Err(error) if before.is_none() => tracing::warn!(%error, "nothing can be sent: deliveries wait"),
+            Ok(()) if before.is_some() => tracing::info!("the forward proxy works again"),
+            _ => {}
         }
     }
+}
+
+fn left(until: Instant) -> Option<Duration> {
+    until.checked_duration_since(Instant::now()).filter(|pause| !pause.is_zero())
 }
 
 impl ForwardProxy {
@@ -173,6 +196,21 @@ async fn answer(stream: &mut TcpStream) -> Result<u16, ProxyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_pause_one_is_let_through() {
+        let health = ProxyHealth::default();
+        assert_eq!((health.pause(), health.turn()), (None, None));
+        health.learn(Err(&ProxyError::Refused(403)));
+        assert_eq!(health.pause(), None, "another receiver may be allowed");
+        health.learn(Err(&ProxyError::Refused(407)));
+        assert!(health.pause().is_some() && health.turn().is_some());
+        *health.0.lock() = Some(Instant::now());
+        assert_eq!((health.pause(), health.turn()), (None, None));
+        assert!(health.turn().is_some(), "one is on its way");
+        health.learn(Ok(()));
+        assert_eq!((health.pause(), health.turn()), (None, None));
+    }
 
     #[test]
     fn urls_of_proxies() {

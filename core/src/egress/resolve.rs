@@ -143,16 +143,18 @@ impl GuardedResolver {
         let asked = self.ask(name).map_err(LookupError::Resolve)?;
         let addresses = await_answer(asked, self.timeout).await.map_err(LookupError::Resolve)?;
         for address in addresses.iter() {
-            self.policy
-                .check_address(name, *address)
-                .inspect_err(|_| {
-                    tracing::debug!(host = name, %address, "egress refused: address of a name");
-                })
-                .map_err(LookupError::Refused)?;
+            self.check(name, *address).map_err(LookupError::Refused)?;
         }
         if addresses.len() > ADDRESSES_MAX {
             return Ok(addresses[..ADDRESSES_MAX].into());
         }
         Ok(addresses)
+    }
+
+    /// Whether an address, found under this name or given in its place, may be connected to.
+    pub(super) fn check(&self, name: &str, address: IpAddr) -> Result<(), EgressError> {
+        self.policy.check_address(name, address).inspect_err(|_| {
+            tracing::debug!(host = name, %address, "egress refused: address of a host");
+        })
     }
 }

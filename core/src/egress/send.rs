@@ -29,8 +29,10 @@ pub enum SendErrorKind {
     Protocol,
     /// The headers came, the body broke off.
     Body,
-    /// The forward proxy of this deployment fails: says nothing of the receiver.
+    /// The forward proxy of this deployment fails, for whatever is sent: says nothing of the receiver.
     Proxy,
+    /// The forward proxy will not connect to this receiver: whoever runs it has to allow that.
+    ProxyRefused,
 }
 
 impl SendErrorKind {
@@ -45,6 +47,7 @@ impl SendErrorKind {
             Self::Protocol => "protocol",
             Self::Body => "body",
             Self::Proxy => "proxy",
+            Self::ProxyRefused => "proxy_refused",
         }
     }
 }
@@ -89,9 +92,10 @@ impl From<&ConnectFault> for EgressSendError {
             ConnectError::NoHost | ConnectError::Tcp(_) | ConnectError::Proxy(ProxyError::Receiver(_)) => {
                 SendErrorKind::Connect
             }
-            ConnectError::Proxy(_) => SendErrorKind::Proxy,
+            ConnectError::Proxy(error) if error.is_of_all() => SendErrorKind::Proxy,
+            ConnectError::Proxy(_) => SendErrorKind::ProxyRefused,
             ConnectError::Tls(_) => SendErrorKind::Tls,
-            ConnectError::Timeout(_) => SendErrorKind::Timeout,
+            ConnectError::Timeout { .. } => SendErrorKind::Timeout,
         };
         Self { timings: Box::new(fault.timings), ..Self::new(kind, fault.to_string()) }
     }
@@ -117,6 +121,16 @@ impl EgressSendError {
         let kind = if find::<rustls::Error>(&causes).is_some() { SendErrorKind::Tls } else { otherwise };
         Self::new(kind, message(&causes))
     }
+}
+
+/// Whether the receiver's HTTP/2 layer has said that it did nothing with the request (RFC 9113, 8.7). What
+/// our own side refuses, such as headers beyond the bound, looks alike and is none of that.
+pub(super) fn is_unprocessed(error: &legacy::Error) -> bool {
+    find::<h2::Error>(&causes(error)).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let leaving = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (refused || leaving)
+    })
 }
 
 type Cause<'a> = &'a (dyn StdError + 'static);

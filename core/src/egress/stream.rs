@@ -9,12 +9,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::connect::Birth;
+use super::connect::{Birth, Place};
 
 /// A connection, and what making it took.
 pub(super) struct Stream {
     pub(super) io: Io,
+    /// Whether it may serve more than one request.
+    pub(super) kept: bool,
     pub(super) birth: Birth,
+    pub(super) _place: Place,
 }
 
 pub(super) enum Io {
@@ -25,6 +28,9 @@ pub(super) enum Io {
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().extra(self.birth.clone());
+        if !self.kept {
+            connected.poison();
+        }
         match &self.io {
             Io::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
             _ => connected,

@@ -20,7 +20,7 @@ fn guard_resolving_to(policy: EgressPolicy, addresses: &'static [&'static str]) 
     let lookup: Lookup = Arc::new(move |_| {
         Box::pin(async move { Ok(addresses.iter().map(|text| text.parse().unwrap()).collect()) })
     });
-    EgressGuard::with_lookup(policy, CONNECT_TIMEOUT, lookup)
+    EgressGuard::with_lookup(policy, CONNECT_TIMEOUT, lookup, KEPT_MAX)
 }
 
 fn request(url: &str) -> EgressRequest {
@@ -167,7 +167,7 @@ async fn names_that_fail_hang_or_are_empty_are_dns_errors() {
         })
     });
     let policy = EgressPolicy { allow_http: true, ..EgressPolicy::default() };
-    let guard = EgressGuard::with_lookup(policy, Duration::from_millis(100), lookup);
+    let guard = EgressGuard::with_lookup(policy, Duration::from_millis(100), lookup, KEPT_MAX);
     for host in ["hangs.test", "empty.test", "missing.test"] {
         let error = guard.send(request(&format!("http://{host}/"))).await.unwrap_err();
         assert_eq!(error.kind, SendErrorKind::Dns, "{host}: {error}");
@@ -197,12 +197,15 @@ async fn look_ups_of_one_name_are_shared() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
-async fn a_connection_is_timed_once_and_used_again() {
+/// Answers every request on every connection, and counts the connections.
+async fn lasting_receiver() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&accepted);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(async move {
                 let mut buffer = [0; 2048];
                 while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
@@ -211,6 +214,12 @@ async fn a_connection_is_timed_once_and_used_again() {
             });
         }
     });
+    (address, accepted)
+}
+
+#[tokio::test]
+async fn a_connection_is_timed_once_and_used_again() {
+    let (address, _) = lasting_receiver().await;
     let guard = guard_resolving_to(EgressPolicy::loopback(), &["127.0.0.1"]);
     let url = format!("http://anything.test:{}/", address.port());
     let first = guard.send(request(&url)).await.unwrap().timings;
@@ -218,6 +227,30 @@ async fn a_connection_is_timed_once_and_used_again() {
     assert_eq!(guard.send(request(&url)).await.unwrap().timings, Timings::default(), "no such steps");
     let refused = guard.send(request("http://10.0.0.1/")).await.unwrap_err();
     assert_eq!(*refused.timings, Timings::default(), "refused before any step");
+}
+
+#[tokio::test]
+async fn connections_beyond_those_that_are_kept_serve_one_request() {
+    for (kept_max, connections) in [(KEPT_MAX, 1), (0, 3)] {
+        let (address, accepted) = lasting_receiver().await;
+        let guard = EgressGuard::with_lookup(
+            EgressPolicy::loopback(),
+            CONNECT_TIMEOUT,
+            resolve::system_lookup(),
+            kept_max,
+        );
+        for _ in 0..3 {
+            assert_eq!(guard.send(request(&format!("http://{address}/"))).await.unwrap().status, 204);
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), connections);
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_the_url_is_checked_where_the_connection_is_made_too() {
+    let resolver = GuardedResolver::new(Arc::default(), resolve::system_lookup(), CONNECT_TIMEOUT);
+    assert!(resolver.check("10.0.0.1", "10.0.0.1".parse().unwrap()).is_err());
+    assert!(resolver.check("1.1.1.1", "1.1.1.1".parse().unwrap()).is_ok());
 }
 
 #[test]

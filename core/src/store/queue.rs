@@ -173,8 +173,8 @@ pub async fn enqueue(
     const SQL: &str = "
         WITH held AS MATERIALIZED (SELECT id FROM outbox WHERE id = $1 AND owner = $2 FOR UPDATE),
         added AS (
-            INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt)
-            SELECT d.event_id, d.endpoint_id, 0, $3, now(), 0
+            INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, budget_from)
+            SELECT d.event_id, d.endpoint_id, 0, $3, now(), 0, least(now(), received_at(d.event_id))
               FROM held CROSS JOIN unnest($4::uuid[], $5::uuid[]) AS d (event_id, endpoint_id)
              ORDER BY d.event_id, d.endpoint_id
             ON CONFLICT DO NOTHING)

@@ -4,6 +4,9 @@
 //! The parts of such a statement run in no stated order: the delete of an outbox row must read
 //! `held`, or it may come first, and a park or retry would find its chunk gone and be lost.
 //!
+//! What goes from its chunk to the queue is as old as its event: only a redrive, a replay or a person's retry
+//! begins a budget anew.
+//!
 //! Where a person asked for another try while the request was out (`queue.again`), its failure is
 //! followed by one at once, even if it had been the last of its budget.
 
@@ -144,8 +147,9 @@ retried AS (
        AND e.decision = 'retry' AND e.from_queue
 ),
 queued AS (
-    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority)
-    SELECT event_id, endpoint_id, run, tenant_id, now() + due_in_ms * interval '1 millisecond', attempt, 1
+    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority, budget_from)
+    SELECT event_id, endpoint_id, run, tenant_id, now() + due_in_ms * interval '1 millisecond', attempt, 1,
+           least(now(), received_at(event_id))
       FROM effect WHERE decision = 'retry' AND from_chunk
      ORDER BY event_id, endpoint_id, run
     ON CONFLICT DO NOTHING
@@ -170,9 +174,9 @@ risen AS (
        AND e.decision = 'delivered' AND NOT e.from_chunk
 ),
 put AS (
-    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, owner, attempt)
+    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, owner, attempt, budget_from)
     SELECT p.event_id, p.endpoint_id, p.run, p.tenant_id, now() + p.due_in_ms * interval '1 millisecond',
-           CASE WHEN p.keep THEN p.life END, 0
+           CASE WHEN p.keep THEN p.life END, 0, least(now(), received_at(p.event_id))
       FROM parked AS p JOIN held AS h ON h.id = p.chunk AND h.owner = p.life
      WHERE NOT $34 OR NOT EXISTS (
            SELECT 1 FROM attempts AS a

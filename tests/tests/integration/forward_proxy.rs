@@ -1,21 +1,12 @@
 //! Where the only way out is a forward proxy: what it does wrong is not the receivers' fault.
 
 use bowline_proto::v1::{self, AttemptDecision, AttemptKind, DeliveryState};
-use bowline_tests::admin::{self, Admin};
+use bowline_tests::admin;
 use bowline_tests::connect_proxy::Tunnel;
+use bowline_tests::eventually::holds;
 use bowline_tests::{Authority, BOUND, ConnectProxy, Receiver, Stack, eventually};
 
 const PROXY_URL: &str = "BOWLINE_EGRESS_PROXY_URL";
-
-/// The delivery, once it has `count` attempts in its log.
-async fn logged(admin: &Admin, event: &str, endpoint: &str, count: usize) -> v1::Delivery {
-    eventually(BOUND, async || {
-        let delivery = admin.delivery(event, endpoint).await.map_err(|status| status.to_string())?;
-        let seen = delivery.attempts.len();
-        (seen >= count).then_some(delivery).ok_or_else(|| format!("{seen} of {count} in the log"))
-    })
-    .await
-}
 
 #[tokio::test]
 async fn requests_go_through_the_proxy_to_the_checked_address() {
@@ -56,20 +47,29 @@ async fn a_proxy_that_fails_counts_against_nobody() {
     let (id, _) = admin.endpoint(endpoint).await;
     let event = admin.publish("order.created").await;
     stack.add_dispatcher(&[(PROXY_URL, &proxy.url_without_credentials())]).await;
-    let waiting = logged(&admin, &event, &id, 1).await;
+    let waiting = admin.await_attempts(&event, &id, 1).await;
     let attempt = &waiting.attempts[0];
     assert_eq!((attempt.error_kind.as_str(), attempt.kind()), ("proxy", AttemptKind::Refused), "{waiting:?}");
     assert_eq!((attempt.decision(), waiting.state()), (AttemptDecision::Retry, DeliveryState::Waiting));
     assert!(attempt.error_message.contains("407") && attempt.error_message.contains("egress.proxy_url"));
     assert_eq!(waiting.attempt_count, 0);
 
-    for fault in [Tunnel::Close, Tunnel::Refuse(403), Tunnel::Refuse(500)] {
+    for (fault, kind, says) in [
+        (Tunnel::Close, "proxy", "broke off"),
+        (Tunnel::Refuse(501), "proxy", "501"),
+        (Tunnel::Refuse(403), "proxy_refused", "its rules do not allow"),
+        (Tunnel::Refuse(500), "proxy_refused", "500"),
+    ] {
         proxy.set(fault);
-        let seen = logged(&admin, &event, &id, 1).await.attempts.len();
         admin.deliveries().retry_delivery(v1::RetryDeliveryRequest { id: waiting.id.clone() }).await.unwrap();
-        let waiting = logged(&admin, &event, &id, seen + 1).await;
-        assert_eq!(waiting.last_error_kind, "proxy", "{fault:?}: {waiting:?}");
-        assert_eq!(waiting.state(), DeliveryState::Waiting);
+        let seen = eventually(BOUND, async || {
+            let seen = admin.delivery(&event, &id).await.map_err(|status| status.to_string())?;
+            let last = seen.attempts.last().cloned().unwrap_or_default();
+            let told = last.error_kind == kind && last.error_message.contains(says);
+            holds(told, seen).map_err(|seen| format!("{seen:?}"))
+        })
+        .await;
+        assert_eq!((seen.state(), seen.attempt_count), (DeliveryState::Waiting, 0), "{fault:?}: {seen:?}");
     }
     assert_eq!(stack.database.count("SELECT count(*) FROM endpoint_health WHERE failures > 0").await, 0);
     assert_eq!(receiver.count(), 0);
@@ -81,6 +81,37 @@ async fn a_proxy_that_fails_counts_against_nobody() {
     admin.deliveries().retry_delivery(v1::RetryDeliveryRequest { id: waiting.id.clone() }).await.unwrap();
     let delivered = admin.await_delivery(&event, &id, DeliveryState::Delivered).await;
     assert_eq!(delivered.attempt_count, 1, "{delivered:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_the_proxy_refuses_is_asked_for_by_single_probes() {
+    const EVENTS: i64 = 40;
+    let proxy = ConnectProxy::start().await;
+    let stack = Stack::builder().set_dispatcher(PROXY_URL, &proxy.url()).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let endpoint = v1::Endpoint { concurrency: 2, ..admin::endpoint(receiver.url()) };
+    let (id, _) = admin.endpoint(endpoint).await;
+    proxy.set(Tunnel::Refuse(403));
+    let ids = admin.publish_many("order.created", EVENTS as usize).await;
+    let asked = "SELECT count(*) FROM attempts WHERE error_kind = 'proxy_refused'";
+    let asked = eventually(BOUND, async || {
+        let waiting = stack.database.count("SELECT count(*) FROM queue").await;
+        let asked = stack.database.count(asked).await;
+        holds(waiting == EVENTS && asked >= 5, (waiting, asked)).map(|(_, asked)| asked)
+    })
+    .await;
+    // Five open its breaker, and another may be out by then.
+    assert!(asked < 20, "{asked} of {EVENTS} have asked");
+    assert_eq!(stack.database.count("SELECT count(*) FROM endpoint_health WHERE failures > 0").await, 0);
+
+    // Its rules were changed: nobody has to do anything else.
+    proxy.set(Tunnel::Open);
+    receiver.await_ids(&ids, BOUND).await;
+    for event in &ids {
+        let delivery = admin.await_delivery(event, &id, DeliveryState::Delivered).await;
+        assert_eq!(delivery.attempt_count, 1, "{delivery:?}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 
 mod admin;
 mod answers;
+mod bad_receivers;
 mod bindings;
 mod by_hand;
 mod cli;

@@ -236,3 +236,32 @@ async fn the_success_of_a_test_does_not_keep_a_failing_endpoint() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_first_attempt_that_was_put_off_is_as_old_as_its_event() {
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let (resting, failing) = (Receiver::start().await, Receiver::scripted([Reply::Status(500)]).await);
+    let hour = [Duration::from_secs(3600)];
+    let (parked, _) = admin.endpoint(admin::with_waits(resting.url(), &hour)).await;
+    admin.set_state(&parked, EndpointState::Paused).await;
+    let (retried, _) = admin.endpoint(admin::with_waits(failing.url(), &hour)).await;
+    let event = admin.publish("order.created").await;
+    // Only now does anybody take it up.
+    let of_age = "SELECT count(*) FROM events WHERE create_time < now() - interval '1 s'";
+    eventually(BOUND, async || holds(stack.database.count(of_age).await == 1, "not yet")).await;
+    stack.add_dispatcher(&[]).await;
+    for endpoint in [&parked, &retried] {
+        admin.await_delivery(&event, endpoint, DeliveryState::Waiting).await;
+    }
+    let began_with_it = "SELECT count(*) FROM queue AS q JOIN events AS e ON e.id = q.event_id
+                          WHERE q.budget_from BETWEEN e.create_time - interval '100 ms'
+                                                  AND e.create_time + interval '100 ms'";
+    assert_eq!(stack.database.count(began_with_it).await, 2);
+
+    // A person's retry begins anew, and its attempt is the first of its budget.
+    let id = admin.delivery(&event, &retried).await.unwrap().id;
+    admin.deliveries().retry_delivery(v1::RetryDeliveryRequest { id }).await.unwrap();
+    let delivered = admin.await_delivery(&event, &retried, DeliveryState::Delivered).await;
+    assert_eq!(delivered.attempt_count, 2);
+}
