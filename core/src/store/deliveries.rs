@@ -68,13 +68,6 @@ impl DeliveryQuery {
             || self.status_code.is_some()
     }
 
-    fn decision(&self) -> Option<&'static str> {
-        match self.state {
-            Some(StateFilter::Decided(decision)) => Some(decision.as_str()),
-            Some(StateFilter::Waiting) | None => None,
-        }
-    }
-
     /// The word `describe` gives a state.
     fn state_word(&self) -> Option<&'static str> {
         match self.state {

@@ -8,6 +8,9 @@
 //! 2. an endpoint: what was attempted for it,
 //! 3. an outcome that is no success: the tenant's attempts that were none,
 //! 4. else: the tenant's events.
+//!
+//! What an index does not tell is left to [`describe`](super::describe): a look for a status that nothing has
+//! must not read the whole log before it ends (invariant 7).
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
@@ -24,10 +27,7 @@ const SPAN: &str = "tenant_id = $1 AND event_id >= $2 AND event_id < $3 AND even
                     AND (event_id < $4 OR (endpoint_id, run) > ($5, $6))
                     AND ($7::uuid IS NULL OR endpoint_id = $7)
                     AND ($8::uuid IS NULL OR event_id = $8)";
-const ATTEMPTED: &str = "decision <> 'stale' AND ($10::text IS NULL OR decision = $10)
-                         AND ($11::int2 IS NULL OR status = $11)";
-/// Before its first attempt a delivery is in the queue alone.
-const QUEUED: &str = "$10::text IS NULL AND ($11::int2 IS NULL OR attempt > 0)";
+const ATTEMPTED: &str = "decision <> 'stale'";
 const ORDER: &str = "ORDER BY event_id DESC, endpoint_id, run LIMIT $9";
 
 /// Keys of deliveries in the order of pages, from the one after `after` on, without regard to what
@@ -54,8 +54,6 @@ pub async fn keys(
                 &query.endpoint_id.map(|id| id.0),
                 &query.event_id.map(|id| id.0),
                 &limit,
-                &query.decision(),
-                &query.status_code,
             ],
         )
         .await?;
@@ -71,8 +69,9 @@ pub(in crate::store) fn read_key(row: &Row) -> Result<DeliveryKey, Error> {
 }
 
 fn sql(query: &DeliveryQuery) -> String {
-    let queued = format!("SELECT event_id, endpoint_id, run FROM queue WHERE {SPAN} AND {QUEUED} {ORDER}");
-    let decided = matches!(query.state, Some(StateFilter::Decided(_)));
+    let queued = format!("SELECT event_id, endpoint_id, run FROM queue WHERE {SPAN} {ORDER}");
+    // What has a status or is decided was attempted.
+    let attempted_only = query.status_code.is_some() || matches!(query.state, Some(StateFilter::Decided(_)));
     let attempted = if query.state == Some(StateFilter::Waiting) {
         return queued;
     } else if query.event_id.is_some() {
@@ -84,9 +83,9 @@ fn sql(query: &DeliveryQuery) -> String {
     } else if is_no_success(query) {
         by_attempts("decision <> 'delivered'")
     } else {
-        return by_events(!decided);
+        return by_events(!attempted_only);
     };
-    if decided {
+    if attempted_only {
         return attempted;
     }
     format!("SELECT * FROM (({attempted}) UNION ({queued})) AS found {ORDER}")
@@ -117,7 +116,7 @@ fn by_attempts(condition: &str) -> String {
 
 fn by_events(and_queued: bool) -> String {
     let queued = "UNION SELECT endpoint_id, run FROM queue WHERE event_id = candidate.id AND";
-    let queued = if and_queued { format!("{queued} {SPAN} AND {QUEUED}") } else { String::new() };
+    let queued = if and_queued { format!("{queued} {SPAN}") } else { String::new() };
     format!(
         "SELECT candidate.id AS event_id, found.endpoint_id, found.run
            FROM events AS candidate

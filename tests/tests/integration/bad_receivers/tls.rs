@@ -1,8 +1,7 @@
 //! Receivers whose TLS is not to be trusted.
 
 use bowline_proto::v1;
-use bowline_tests::raw::Piece;
-use bowline_tests::{Authority, RawReceiver, Receiver, Stack};
+use bowline_tests::{Authority, Receiver, Stack};
 
 use super::{Case, attempted};
 
@@ -15,13 +14,13 @@ async fn tls_that_is_not_to_be_trusted_gets_no_request() {
     let elsewhere = Receiver::secure(authority.server_elsewhere()).await;
     let stranger = Receiver::secure(strangers.server(None)).await;
     let wants_mine = Receiver::secure(authority.server(Some(&strangers))).await;
-    let plain = RawReceiver::start(vec![Piece::text("HTTP/1.1 400 Bad Request\r\n\r\n")]).await;
+    let plain = Receiver::start().await;
     let good = Receiver::secure(authority.server(None)).await;
     let trusting = |case: Case| {
         let tls = v1::EndpointTls { ca_certificates: authority.pem(), ..Default::default() };
         Case { tls: Some(tls), ..case }
     };
-    let over_tls = |receiver: &RawReceiver| receiver.url().replace("http:", "https:");
+    let over_tls = |receiver: &Receiver| receiver.url().replace("http:", "https:");
     let cases = [
         trusting(Case::failed("expired", expired.url(), "tls", "expired")),
         trusting(Case::failed("of another host", elsewhere.url(), "tls", "not valid for name")),

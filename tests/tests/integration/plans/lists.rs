@@ -48,6 +48,7 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
     let all = DeliveryQuery::default;
     let dead = Some(StateFilter::Decided(Decision::Dead));
     let delivered = Some(StateFilter::Decided(Decision::Delivered));
+    let cancelled = Some(StateFilter::Decided(Decision::Cancelled));
     let days = DAYS as usize;
     for (what, tenant, query, rows, days) in [
         ("newest", DEFAULT_TENANT, all(), 2000, 2),
@@ -71,7 +72,43 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
         ),
         ("dead", DEFAULT_TENANT, DeliveryQuery { state: dead, ..all() }, 4000, days),
         ("delivered", DEFAULT_TENANT, DeliveryQuery { state: delivered, ..all() }, 2000, 2),
-        ("with a status", DEFAULT_TENANT, DeliveryQuery { status_code: Some(500), ..all() }, 8000, days),
+        ("with a status", DEFAULT_TENANT, DeliveryQuery { status_code: Some(500), ..all() }, 4000, days),
+        // Nothing has these: a page ends all the same.
+        ("cancelled", DEFAULT_TENANT, DeliveryQuery { state: cancelled, ..all() }, 4000, days),
+        (
+            "with a rare failure",
+            DEFAULT_TENANT,
+            DeliveryQuery { status_code: Some(599), ..all() },
+            4000,
+            days,
+        ),
+        ("with a rare success", DEFAULT_TENANT, DeliveryQuery { status_code: Some(299), ..all() }, 2000, 2),
+        (
+            "with a rare status, of the busy endpoint",
+            DEFAULT_TENANT,
+            DeliveryQuery { status_code: Some(299), endpoint_id: Some(BUSY_ENDPOINT), ..all() },
+            2000,
+            3,
+        ),
+        (
+            "of a rare type",
+            DEFAULT_TENANT,
+            DeliveryQuery { event_type: Some("order.rare".into()), ..all() },
+            2000,
+            2,
+        ),
+        (
+            "of a channel that waits, of an endpoint",
+            DEFAULT_TENANT,
+            DeliveryQuery {
+                channel: Some("bot-3".into()),
+                endpoint_id: Some(ENDPOINT),
+                state: Some(StateFilter::Waiting),
+                ..all()
+            },
+            4000,
+            days,
+        ),
         (
             "of a day",
             DEFAULT_TENANT,
@@ -152,12 +189,22 @@ pub(super) async fn lists_of_dead_letters(site: &mut Site) {
     site.check("dead letters, redriven", 2000, 0);
 }
 
-/// The same by a query that takes no care of what it costs: everything, newest first.
-async fn plainly(pool: &store::Pool, attempts: &str, queue: &str) -> Vec<DeliveryKey> {
+/// The same by a query that takes no care of what it costs: everything there is, newest first, with the state
+/// and status of each.
+async fn plainly(pool: &store::Pool, wanted: &str) -> Vec<DeliveryKey> {
     let sql = format!(
-        "SELECT event_id, endpoint_id, run FROM attempts WHERE {attempts} AND decision <> 'stale'
-         UNION SELECT event_id, endpoint_id, run FROM queue WHERE {queue}
-         ORDER BY event_id DESC, endpoint_id, run"
+        "WITH made AS (
+             SELECT DISTINCT ON (event_id, endpoint_id, run) event_id, endpoint_id, run, tenant_id, decision, status
+               FROM attempts WHERE decision <> 'stale'
+              ORDER BY event_id, endpoint_id, run, decision = 'delivered' DESC, attempt_id DESC),
+         waits AS (SELECT event_id, endpoint_id, run, tenant_id AS owner FROM queue)
+         SELECT event_id, endpoint_id, run
+           FROM (SELECT event_id, endpoint_id, run, coalesce(tenant_id, owner) AS tenant_id, status,
+                        CASE WHEN owner IS NOT NULL THEN 'waiting' ELSE decision END AS state
+                   FROM made FULL JOIN waits USING (event_id, endpoint_id, run)) AS delivery
+          WHERE tenant_id = '{}' AND {wanted}
+          ORDER BY event_id DESC, endpoint_id, run",
+        DEFAULT_TENANT.0
     );
     let rows = pool.get().await.unwrap().query(&sql, &[]).await.unwrap();
     rows.iter()
@@ -175,6 +222,9 @@ async fn pages_of_deliveries_hold_what_a_plain_query_finds() {
     let pool = store::connect(&database.url, 2).unwrap();
     let event: uuid::Uuid =
         database.sql().query_one("SELECT id FROM filled WHERE n = 1505", &[]).await.unwrap().get(0);
+    // Half of what failed or was delivered waits no more.
+    let half = "DELETE FROM queue WHERE event_id::text ~ '[02468ace]$'";
+    database.sql().batch_execute(half).await.unwrap();
     let of_event = format!("event_id = '{event}'");
     let of_endpoint = format!("endpoint_id = '{}'", ENDPOINT.0);
     let of_busy = format!("endpoint_id = '{}'", BUSY_ENDPOINT.0);
@@ -183,36 +233,39 @@ async fn pages_of_deliveries_hold_what_a_plain_query_finds() {
     let all = DeliveryQuery::default;
     let decided = |decision| Some(StateFilter::Decided(decision));
     let busy = Some(BUSY_ENDPOINT);
-    for (query, attempts, queue) in [
-        (all(), "true", "true"),
-        (DeliveryQuery { endpoint_id: Some(ENDPOINT), ..all() }, &of_endpoint, &of_endpoint),
-        (DeliveryQuery { endpoint_id: busy, ..all() }, &of_busy, &of_busy),
-        (DeliveryQuery { event_id: Some(EventId(event)), ..all() }, &of_event, &of_event),
-        (DeliveryQuery { range: day, ..all() }, &of_day, &of_day),
-        (DeliveryQuery { state: Some(StateFilter::Waiting), ..all() }, "false", "true"),
-        (DeliveryQuery { state: decided(Decision::Dead), ..all() }, "decision = 'dead'", "false"),
-        (DeliveryQuery { state: decided(Decision::Delivered), ..all() }, "decision = 'delivered'", "false"),
+    for (query, wanted) in [
+        (all(), "true"),
+        (DeliveryQuery { endpoint_id: Some(ENDPOINT), ..all() }, &of_endpoint),
+        (DeliveryQuery { endpoint_id: busy, ..all() }, &of_busy),
+        (DeliveryQuery { event_id: Some(EventId(event)), ..all() }, &of_event),
+        (DeliveryQuery { range: day, ..all() }, &of_day),
+        (DeliveryQuery { state: Some(StateFilter::Waiting), ..all() }, "state = 'waiting'"),
+        (DeliveryQuery { state: decided(Decision::Dead), ..all() }, "state = 'dead'"),
+        (DeliveryQuery { state: decided(Decision::Delivered), ..all() }, "state = 'delivered'"),
         (
             DeliveryQuery { state: decided(Decision::Delivered), endpoint_id: busy, ..all() },
-            &format!("decision = 'delivered' AND {of_busy}"),
-            "false",
+            &format!("state = 'delivered' AND {of_busy}"),
         ),
-        (DeliveryQuery { status_code: Some(502), ..all() }, "status = 502", "attempt > 0"),
-        (DeliveryQuery { status_code: Some(204), ..all() }, "status = 204", "attempt > 0"),
-        (DeliveryQuery { status_code: Some(503), ..all() }, "status = 503", "attempt > 0"),
+        (DeliveryQuery { status_code: Some(410), ..all() }, "status = 410"),
+        (DeliveryQuery { status_code: Some(204), ..all() }, "status = 204"),
+        (
+            DeliveryQuery { status_code: Some(204), endpoint_id: busy, ..all() },
+            &format!("status = 204 AND {of_busy}"),
+        ),
     ] {
-        let own = format!("tenant_id = '{}' AND ", DEFAULT_TENANT.0);
-        let wanted = plainly(&pool, &format!("{own}{attempts}"), &format!("{own}{queue}")).await;
+        let wanted = plainly(&pool, wanted).await;
         assert!(!wanted.is_empty(), "{query:?}");
         let client = pool.get().await.unwrap();
         let mut seen: Vec<DeliveryKey> = Vec::new();
+        let mut after = None;
         loop {
-            let page =
-                deliveries::keys(&client, DEFAULT_TENANT, &query, seen.last().copied(), 97).await.unwrap();
-            seen.extend(&page);
-            if page.len() < 97 {
+            let keys = deliveries::keys(&client, DEFAULT_TENANT, &query, after, 97).await.unwrap();
+            let rows = deliveries::describe(&client, DEFAULT_TENANT, &query, &keys).await.unwrap();
+            seen.extend(rows.iter().map(|row| row.key));
+            if keys.len() < 97 {
                 break;
             }
+            after = keys.last().copied();
         }
         assert!(seen == wanted, "{query:?}: {} of {}", seen.len(), wanted.len());
     }
