@@ -38,6 +38,11 @@ impl Breaker {
         self.probing = true;
     }
 
+    /// A request ended that never asked the receiver. If it was the probe, another may go.
+    pub(crate) fn learned_nothing(&mut self) {
+        self.probing = false;
+    }
+
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
@@ -77,6 +82,10 @@ mod tests {
         assert_eq!(breaker.gate(start + BREAKER_PAUSE_MIN), Gate::Probe);
         breaker.start_probe();
         assert!(matches!(breaker.gate(start + BREAKER_PAUSE_MIN), Gate::Open(_)));
+        // One that was given back unsent proves nothing, and bars nobody.
+        breaker.learned_nothing();
+        assert_eq!(breaker.gate(start + BREAKER_PAUSE_MIN), Gate::Probe);
+        breaker.start_probe();
         breaker.failed(start + BREAKER_PAUSE_MIN);
         assert_eq!(breaker.gate(start + BREAKER_PAUSE_MIN), Gate::Open(BREAKER_PAUSE_MIN * 2));
         for _ in 0..20 {

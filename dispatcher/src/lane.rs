@@ -173,7 +173,7 @@ impl Lane {
     pub(crate) fn ended(&mut self, answered: Option<Answered>, now: Instant) {
         self.out -= 1;
         self.used_at = now;
-        let Some(answered) = answered else { return };
+        let Some(answered) = answered else { return self.breaker.learned_nothing() };
         self.prompt = answered.promptly;
         if answered.success {
             self.breaker.succeeded();
