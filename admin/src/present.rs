@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bowline_core::defaults;
 use bowline_core::delivery::{DeadReason, Decision};
-use bowline_core::endpoint::{Backoff, Endpoint, EndpointState, RetryPolicy, StatusAction, StatusOverride};
+use bowline_core::endpoint::{
+    Backoff, Endpoint, EndpointOrdering, EndpointState, RetryPolicy, StatusAction, StatusOverride,
+};
 use bowline_core::format::{Custom, Value};
 use bowline_core::operation::{Operation, OperationState, Work};
 use bowline_core::preset::{self, Preset};
@@ -152,6 +154,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret], public_url
             after_failures: spec.disable.after_failures,
             after: Some(duration(spec.disable.after)),
         }),
+        ordering: endpoint_ordering(spec.ordering).into(),
         secret_revealable: Some(spec.secret_revealable),
         state: endpoint_state(endpoint.state).into(),
         disabled_reason: endpoint.disabled_reason.clone(),
@@ -169,6 +172,14 @@ fn custom_format(custom: &Custom) -> v1::CustomFormat {
     let word = |value: &Value| serde_json::to_value(value).ok()?.as_str().map(str::to_owned);
     let header = |(name, value): (&String, &Value)| (name.clone(), word(value).unwrap_or_default());
     v1::CustomFormat { scheme, headers: custom.headers.iter().map(header).collect() }
+}
+
+fn endpoint_ordering(ordering: EndpointOrdering) -> v1::EndpointOrdering {
+    match ordering {
+        EndpointOrdering::None => v1::EndpointOrdering::Unspecified,
+        EndpointOrdering::PerChannel => v1::EndpointOrdering::PerChannel,
+        EndpointOrdering::Strict => v1::EndpointOrdering::Strict,
+    }
 }
 
 fn endpoint_state(state: EndpointState) -> v1::EndpointState {

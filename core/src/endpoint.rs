@@ -60,6 +60,34 @@ impl EndpointState {
     }
 }
 
+/// In which order its deliveries are sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointOrdering {
+    /// As they come, many at once.
+    #[default]
+    None,
+    /// One at a time in each channel, in the order of their commits.
+    PerChannel,
+    /// All its deliveries are one channel.
+    Strict,
+}
+
+impl EndpointOrdering {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// In which of the endpoint's channels an event has its place. Events without a channel share one.
+    pub fn place(self, channel: Option<&str>) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::PerChannel => Some(channel.unwrap_or_default()),
+            Self::Strict => Some(""),
+        }
+    }
+}
+
 /// What an endpoint wants and how it wants it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +127,8 @@ pub struct EndpointSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
     pub disable: DisablePolicy,
+    #[serde(default, skip_serializing_if = "EndpointOrdering::is_none")]
+    pub ordering: EndpointOrdering,
     /// Its secret may be shown again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret_revealable: bool,
@@ -206,6 +236,7 @@ impl EndpointSpec {
             concurrency: defaults::ENDPOINT_CONCURRENCY,
             rate_per_s: None,
             disable: DisablePolicy::default(),
+            ordering: EndpointOrdering::None,
             secret_revealable: false,
         }
     }

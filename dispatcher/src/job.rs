@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bowline_core::delivery::DeliveryKey;
+use bowline_core::delivery::{Decision, DeliveryKey};
 use bowline_core::event::Event;
 use bowline_core::id::{ChunkId, ReplicaId, TenantId};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::share::Share;
 
@@ -46,6 +46,17 @@ pub(crate) struct Load {
     pub(crate) _reference: Share,
 }
 
+/// What came of an ordered delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// And that is committed.
+    Decided(Decision),
+    /// It was not its turn; its lane can have it after this.
+    Unsent(Duration),
+    /// Postgres refuses to record what came of it.
+    Unrecorded,
+}
+
 const WAITING: u8 = 0;
 const OUT: u8 = 1;
 const GONE: u8 = 2;
@@ -63,6 +74,9 @@ pub(crate) struct Job {
     pub(crate) age: Age,
     /// A test of its endpoint: attempted once, and of no consequence.
     pub(crate) test: bool,
+    /// It has its place in a channel: what comes of it is told to whoever holds that.
+    pub(crate) ordered: bool,
+    holder: Mutex<Option<oneshot::Sender<Came>>>,
     /// Given up as soon as nothing will be sent any more, so that what was parked takes no memory.
     load: Mutex<Option<Load>>,
     state: AtomicU8,
@@ -97,6 +111,16 @@ pub(crate) enum Age {
 
 impl Job {
     pub(crate) fn new(new: NewJob) -> Arc<Self> {
+        Self::with_holder(new, None)
+    }
+
+    /// One whose channel is held, and what tells the holder of it. Dropped untold, its life is over.
+    pub(crate) fn ordered(new: NewJob) -> (Arc<Self>, oneshot::Receiver<Came>) {
+        let (holder, came) = oneshot::channel();
+        (Self::with_holder(new, Some(holder)), came)
+    }
+
+    fn with_holder(new: NewJob, holder: Option<oneshot::Sender<Came>>) -> Arc<Self> {
         let queued = new.chunk.is_none();
         Arc::new(Self {
             key: new.key,
@@ -107,11 +131,21 @@ impl Job {
             used: new.used,
             age: new.age,
             test: new.test,
+            ordered: holder.is_some(),
+            holder: Mutex::new(holder),
             load: Mutex::new(new.load),
             state: AtomicU8::new(WAITING),
             queued: AtomicBool::new(queued),
             decided: AtomicBool::new(false),
         })
+    }
+
+    /// Tells the holder of its channel; only the first word counts.
+    pub(crate) fn tell_holder(&self, came: Came) {
+        if let Some(holder) = self.holder.lock().take() {
+            // A holder that has gone has ended with its process.
+            let _ = holder.send(came);
+        }
     }
 
     fn step(&self, from: u8, to: u8) -> bool {

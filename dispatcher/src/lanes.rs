@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::attempt::{Attempted, Sender};
 use crate::decide::{Answer, Next, decide};
 use crate::holdings::Holdings;
-use crate::job::{Age, Job};
+use crate::job::{Age, Came, Job};
 use crate::lane::{Answered, SLOW_AFTER};
 use crate::rate::Rates;
 use crate::record::{Entry, Recorder};
@@ -121,7 +121,7 @@ impl Lanes {
 
     /// Takes a delivery: into its lane, or to the queue where the lane can't have it.
     pub(crate) async fn submit(self: &Arc<Self>, job: Arc<Job>) {
-        if job.chunk.is_none() {
+        if job.chunk.is_none() && !job.ordered {
             self.remember_queued(&job);
         }
         match self.place(&job) {
@@ -167,6 +167,9 @@ impl Lanes {
     /// To the queue, without using up an attempt (invariant 10).
     pub(crate) async fn give_back(&self, job: Arc<Job>, due_in: Duration) {
         job.withdraw();
+        if job.ordered {
+            return job.tell_holder(Came::Unsent(due_in));
+        }
         let entry = if job.queued.load(Ordering::Acquire) {
             Entry::Release { key: job.key, life: job.life, due_in }
         } else {

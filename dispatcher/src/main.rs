@@ -11,6 +11,8 @@
 //! 4. [`attempt`] sends, [`decide`] says what that means.
 //! 5. [`record`] writes it. What waits is in Postgres, until [`claim`] finds it due.
 //!
+//! What is for ordered endpoints waits in its channel in Postgres; [`ordered`] sends it one by one.
+//!
 //! Beside that, [`trial`] sends tests of endpoints past the lanes, [`operate`] works on operations, [`tell`]
 //! hands over Bowline's own events, and [`janitor`] takes away what is older than the retention.
 
@@ -28,6 +30,7 @@ mod lane;
 mod lanes;
 mod match_endpoints;
 mod operate;
+mod ordered;
 mod rate;
 mod record;
 mod redact;
@@ -103,7 +106,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     background(&config, &pool, &snapshot, unsealed, &shutdown);
     let begin = || Replica::start(pool.clone(), "dispatcher", Arc::clone(&snapshot), shutdown.token());
     let Ok(replica) = wait_for(&target, &postgres, &shutdown, begin).await else { return Ok(()) };
-    let journal = Journal::start(&config, streams.clone())?;
+    let journal = Journal::start(&config, streams.clone(), Arc::clone(&snapshot))?;
     let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT);
     let rates = Arc::new(rate::Rates::new(streams.clone()));
@@ -203,6 +206,7 @@ fn claims(
         recorder: recorder.clone(),
         deliveries: Arc::clone(&deliveries),
         bodies: Shared::new(config.dispatcher.bytes_max),
+        wake: Arc::default(),
     };
     Arc::new(Claims {
         pool: pool.clone(),
@@ -247,6 +251,7 @@ fn intake(
             Ok(())
         })
     });
+    workers.extend(ordered(of, shutdown, drained));
     let (claims, token) = (Arc::clone(of), shutdown.clone());
     workers.push(supervise("tests", shutdown, move || until(token.clone(), Arc::clone(&claims).tests())));
     let (claims, token) = (Arc::clone(of), shutdown.clone());
@@ -288,6 +293,23 @@ fn intake(
         }));
     }
     workers
+}
+
+/// Starts what works on channels. What was sent is given back until all is drained.
+fn ordered(
+    claims: &Arc<Claims>,
+    shutdown: &Shutdown,
+    drained: &Shutdown,
+) -> [tokio::task::JoinHandle<()>; 2] {
+    let ordered = ordered::Ordered::new(Arc::clone(claims), Arc::clone(&claims.matcher.wake));
+    let (releasing, token) = (Arc::clone(&ordered), drained.clone());
+    supervise("channels released", drained, move || until(token.clone(), Arc::clone(&releasing).release()));
+    let (keeping, token) = (Arc::clone(&ordered), shutdown.clone());
+    let keep =
+        supervise("channels kept", shutdown, move || until(token.clone(), Arc::clone(&keeping).keep()));
+    let token = shutdown.clone();
+    let work = supervise("channels", shutdown, move || until(token.clone(), Arc::clone(&ordered).work()));
+    [keep, work]
 }
 
 /// Ends a worker with the shutdown. What it had claimed and not handed on is taken over by others

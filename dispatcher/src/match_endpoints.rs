@@ -8,12 +8,13 @@ use std::time::Duration;
 use bowline_core::delivery::{DeadReason, Decision, DeliveryKey};
 use bowline_core::event::Event;
 use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
-use bowline_core::snapshot::Snapshot;
+use bowline_core::snapshot::{LiveEndpoint, Snapshot};
 use bowline_core::store::chunks::{self, ClaimedChunk};
-use bowline_core::store::{self, Pool, event_types, queue};
+use bowline_core::store::{self, Pool, channels, event_types, queue};
 
 use crate::job::{Age, Chunk, HeldEvent, Job, Load, NewJob};
 use crate::lanes::{Lanes, without_request};
+use crate::ordered::Wake;
 use crate::record::{Entry, Recorder};
 use crate::select;
 use crate::share::Shared;
@@ -38,6 +39,8 @@ pub(crate) struct Matcher {
     pub(crate) deliveries: Arc<Shared>,
     /// Bounds their bodies, in bytes.
     pub(crate) bodies: Arc<Shared>,
+    /// For what waits in channels from now on.
+    pub(crate) wake: Arc<Wake>,
 }
 
 /// A chunk on its way into the lanes.
@@ -56,16 +59,23 @@ impl Matcher {
     pub(crate) async fn dispatch(&self, mut taken: Taken) -> Result<(), store::Error> {
         self.snapshot.catch_up(taken.chunk.config_version).await?;
         self.complete(&mut taken).await?;
-        let settled = if taken.compare || taken.chunk.takeovers > 0 {
+        let mut settled = if taken.compare || taken.chunk.takeovers > 0 {
             let client = self.pool.get().await?;
             chunks::settled(&client, &taken.chunk.event_ids).await?
         } else {
             HashSet::new()
         };
+        if !taken.chunk.ordered.is_empty() {
+            self.wake.now();
+            settled.extend(taken.chunk.ordered.iter().copied());
+        }
         let unknown = self.flag_unknown(&taken.events).await?;
         let mut near = Vec::new();
         for event in taken.events.iter().filter(|event| !unknown.contains(&event.id)) {
-            let matches = self.matches(event, taken.chunk.config_version, &settled).await;
+            let (matches, ordered) = self.matches(event, taken.chunk.config_version, &settled).await;
+            if !ordered.is_empty() && !self.append(&taken, event, &ordered).await? {
+                return Ok(());
+            }
             if matches.len() <= FAN_OUT_IN_MEMORY {
                 near.extend(matches);
             } else if !self.enqueue(&taken, event, &matches).await? {
@@ -114,12 +124,13 @@ impl Matcher {
         Ok(())
     }
 
+    /// Those that are sent as they come, and those that were ordered only after the event's commit.
     async fn matches(
         &self,
         event: &Event,
         config_version: i64,
         settled: &HashSet<(EventId, EndpointId)>,
-    ) -> Vec<(EventId, EndpointId)> {
+    ) -> (Vec<(EventId, EndpointId)>, Vec<(EventId, EndpointId)>) {
         let found: Vec<_> = self
             .snapshot
             .endpoints_of(event.tenant_id)
@@ -129,7 +140,26 @@ impl Matcher {
             .cloned()
             .collect();
         let wanted = select::leave_out_unwanted(found, event).await;
-        wanted.iter().map(|live| (event.id, live.endpoint.id)).collect()
+        let (ordered, free): (Vec<_>, Vec<_>) =
+            wanted.iter().partition(|live| !live.endpoint.spec.ordering.is_none());
+        let pairs = |found: Vec<&Arc<LiveEndpoint>>| {
+            found.into_iter().map(|live| (event.id, live.endpoint.id)).collect()
+        };
+        (pairs(free), pairs(ordered))
+    }
+
+    /// To the tails of their channels. Returns false if the chunk is no longer ours.
+    async fn append(
+        &self,
+        taken: &Taken,
+        event: &Event,
+        ordered: &[(EventId, EndpointId)],
+    ) -> Result<bool, store::Error> {
+        let mut client = self.pool.get().await?;
+        let (life, chunk) = (taken.life, taken.chunk.id);
+        let ours = channels::append(&mut client, life, chunk, event.tenant_id, ordered).await?;
+        self.wake.now();
+        Ok(ours)
     }
 
     /// Returns false if the chunk is no longer ours.

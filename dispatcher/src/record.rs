@@ -17,7 +17,7 @@ use bowline_core::store::{self, Pool, partitions};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::health::{Died, Health};
-use crate::job::{Chunk, Job};
+use crate::job::{Came, Chunk, Job};
 
 const BATCH_MAX: usize = 1024;
 /// A delivery whose outcome Postgres refuses is tried again after this.
@@ -115,6 +115,8 @@ struct After {
     disable: Vec<EndpointId>,
     /// They say nothing about their endpoints: tests, and what was decided without a request.
     silent: HashSet<DeliveryKey>,
+    /// Their channels' holders wait for what was committed.
+    ordered: Vec<Arc<Job>>,
     died: Vec<Died>,
     flushed: Vec<oneshot::Sender<()>>,
 }
@@ -125,6 +127,7 @@ impl Writer {
         while entries.recv_many(&mut gathered, BATCH_MAX).await > 0 {
             let (batch, after) = fold(gathered.drain(..));
             let mut decisions = self.commit(batch).await;
+            tell_holders(&after.ordered, &decisions);
             if !after.died.is_empty() {
                 let dead = |one: &Died| decisions.contains(&(one.key, Decision::Dead));
                 self.health.tell_of_the_dead(after.died.into_iter().filter(dead).collect()).await;
@@ -272,6 +275,17 @@ fn millis(duration: Duration) -> i64 {
     duration.min(store::queue::WAIT_MAX).as_millis() as i64
 }
 
+fn tell_holders(ordered: &[Arc<Job>], decisions: &[(DeliveryKey, Decision)]) {
+    if ordered.is_empty() {
+        return;
+    }
+    bowline_core::crash::point("ordered_after_record");
+    let decided: HashMap<DeliveryKey, Decision> = decisions.iter().copied().collect();
+    for job in ordered {
+        job.tell_holder(decided.get(&job.key).map_or(Came::Unrecorded, |decision| Came::Decided(*decision)));
+    }
+}
+
 /// Makes one batch of what has gathered. A delivery that was parked and decided in the same batch was
 /// never parked.
 fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
@@ -307,6 +321,9 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
                     after.disable.push(job.key.endpoint_id);
                 }
                 batch.outcomes.push(*outcome);
+                if job.ordered {
+                    after.ordered.push(job);
+                }
             }
             Entry::Park { job, keep, due_in } => {
                 let Some(chunk) = &job.chunk else { continue };

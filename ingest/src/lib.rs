@@ -98,7 +98,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     };
     let streams = Streams::connect(&config.redis);
     let rates = Rates::new(streams.clone());
-    let journal = Journal::start(&config, streams)?;
+    let journal = Journal::start(&config, streams, Arc::clone(&snapshot))?;
     workers.push(essential("rates", shutdown, Arc::clone(&rates).follow(pool.clone(), behind.token())));
     let tls = load_tls(&config.ingest).await?;
     if let Some(tls) = &tls {

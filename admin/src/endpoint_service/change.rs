@@ -7,7 +7,7 @@ use bowline_core::format;
 use bowline_core::id::EndpointId;
 use bowline_core::secrets::Purpose;
 use bowline_core::secrets::name::SIGNING;
-use bowline_core::store::{endpoints, stored_secrets};
+use bowline_core::store::{channels, endpoints, stored_secrets};
 use bowline_proto::v1;
 use chrono::Utc;
 
@@ -204,6 +204,7 @@ impl Endpoints {
         while begun.elapsed() < BACKLOG_TIME_MAX {
             let client = self.context.client().await?;
             if endpoints::make_due(&client, id, BACKLOG_BATCH).await? < BACKLOG_BATCH {
+                channels::hasten_all(&client, id).await?;
                 break;
             }
         }

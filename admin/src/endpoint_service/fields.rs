@@ -6,7 +6,7 @@ use bowline_proto::v1::{Endpoint, EndpointState};
 use crate::mask::Mask;
 use crate::validate::{auth, headers};
 
-pub(super) const WRITABLE: [&str; 19] = [
+pub(super) const WRITABLE: [&str; 20] = [
     "name",
     "display_name",
     "labels",
@@ -26,6 +26,7 @@ pub(super) const WRITABLE: [&str; 19] = [
     "secret_revealable",
     "custom_format",
     "rate",
+    "ordering",
 ];
 
 pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
@@ -49,6 +50,7 @@ pub(super) fn is_set(endpoint: &Endpoint, field: &str) -> bool {
         "secret_revealable" => endpoint.secret_revealable.is_some(),
         "custom_format" => endpoint.custom_format.is_some(),
         "rate" => endpoint.rate != 0.0,
+        "ordering" => endpoint.ordering != 0,
         _ => false,
     }
 }
@@ -65,7 +67,7 @@ pub(super) fn merge(old: Endpoint, new: Endpoint, mask: &Mask) -> Endpoint {
     }
     take!(name, display_name, labels, url, event_types, channels);
     take!(format, headers, auth, tls, timeout, retry, concurrency, disable, filter, transform);
-    take!(secret_revealable, custom_format, rate);
+    take!(secret_revealable, custom_format, rate, ordering);
     merged
 }
 
@@ -125,6 +127,7 @@ mod tests {
             secret_revealable: Some(true),
             custom_format: Some(v1::CustomFormat::default()),
             rate: 1.0,
+            ordering: 1,
             state: 2,
             ..Endpoint::default()
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bowline_core::defaults;
 use bowline_core::egress::EgressPolicy;
-use bowline_core::endpoint::{DisablePolicy, EndpointSpec};
+use bowline_core::endpoint::{DisablePolicy, EndpointOrdering, EndpointSpec};
 use bowline_core::expression::Place;
 use bowline_core::format::{self, Format};
 use bowline_proto::v1;
@@ -89,6 +89,7 @@ pub(crate) fn check(
             Some(disable) => check_disable(violations, disable),
             None => disable_default(format_name),
         },
+        ordering: check_ordering(violations, endpoint.ordering),
         // Chimpbase shows a webhook's secret to its owner at any time.
         secret_revealable: endpoint.secret_revealable.unwrap_or(format_name == "chimpbase"),
     };
@@ -152,6 +153,18 @@ fn check_concurrency(violations: &mut Violations, concurrency: u32) -> u32 {
             .add("endpoint.concurrency", format!("must be 1 to {CONCURRENCY_MAX}, or 0 for the default"));
     }
     if concurrency == 0 { defaults::ENDPOINT_CONCURRENCY } else { concurrency }
+}
+
+fn check_ordering(violations: &mut Violations, ordering: i32) -> EndpointOrdering {
+    match v1::EndpointOrdering::try_from(ordering) {
+        Ok(v1::EndpointOrdering::Unspecified) => EndpointOrdering::None,
+        Ok(v1::EndpointOrdering::PerChannel) => EndpointOrdering::PerChannel,
+        Ok(v1::EndpointOrdering::Strict) => EndpointOrdering::Strict,
+        Err(_) => {
+            violations.add("endpoint.ordering", "must be PER_CHANNEL, STRICT, or unspecified for no order");
+            EndpointOrdering::None
+        }
+    }
 }
 
 fn check_disable(violations: &mut Violations, disable: &v1::DisablePolicy) -> DisablePolicy {
@@ -246,6 +259,7 @@ mod tests {
             timeout: Some(seconds(61)),
             concurrency: 257,
             disable: Some(v1::DisablePolicy { after_failures: 1, after: Some(seconds(-1)) }),
+            ordering: 3,
             ..v1::Endpoint::default()
         };
         assert_eq!(
@@ -258,7 +272,8 @@ mod tests {
                 "endpoint.format",
                 "endpoint.timeout",
                 "endpoint.concurrency",
-                "endpoint.disable.after"
+                "endpoint.disable.after",
+                "endpoint.ordering"
             ]
         );
     }

@@ -164,6 +164,8 @@ pub struct EndpointView {
     pub concurrency: u32,
     /// A second; 0: no limit.
     pub rate: f64,
+    /// `per_channel` or `strict`; empty: none.
+    pub ordering: String,
     pub disable: Option<DisableView>,
     pub state: String,
     pub disabled_reason: String,
@@ -185,6 +187,7 @@ impl From<v1::Endpoint> for EndpointView {
     fn from(endpoint: v1::Endpoint) -> Self {
         Self {
             timeout: span(endpoint.timeout.as_ref()),
+            ordering: word(endpoint.ordering().as_str_name(), "ENDPOINT_ORDERING_"),
             state: word(endpoint.state().as_str_name(), "ENDPOINT_STATE_"),
             secrets: endpoint.secrets.into_iter().map(Into::into).collect(),
             create_time: time(endpoint.create_time.as_ref()),

@@ -64,6 +64,7 @@ const HELP: &[(Kind, &str, &str)] = &[
         "bowline_dispatcher_attempt_duration_seconds",
         "Time of one attempt, the answer's body included",
     ),
+    (Kind::Gauge, "bowline_dispatcher_channels_held", "Channels of ordered endpoints that are worked on"),
     (
         Kind::Counter,
         "bowline_dispatcher_parked_total",

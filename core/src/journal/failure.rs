@@ -10,6 +10,8 @@ pub(super) enum Failure {
     Partition,
     /// Some of the rows are there already: an earlier commit has happened after all.
     Repeated,
+    /// The ordered endpoints have changed since the rows were matched to them: nothing was written.
+    Changed,
     /// Not the rows' fault: the same rows may pass later.
     Passing,
 }

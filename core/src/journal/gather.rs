@@ -10,6 +10,7 @@ use super::intake::{Batch, Intake};
 use super::publish::Publisher;
 use crate::binding::Touched;
 use crate::bootstrap::Config;
+use crate::snapshot::Snapshot;
 use crate::store;
 
 /// What the writers share.
@@ -19,6 +20,7 @@ pub(super) struct Writing {
     intake: Mutex<Intake>,
     pub(super) shards: u16,
     pub(super) publisher: Option<Publisher>,
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) touched: Arc<Touched>,
     connected: AtomicUsize,
     away: AtomicBool,
@@ -30,12 +32,14 @@ impl Writing {
         url: &str,
         requests: mpsc::Receiver<Request>,
         publisher: Option<Publisher>,
+        snapshot: Arc<Snapshot>,
     ) -> Self {
         Self {
             url: url.to_owned(),
             intake: Mutex::new(Intake::new(requests, &config.ingest)),
             shards: u16::try_from(config.redis.shards).unwrap_or(u16::MAX),
             publisher,
+            snapshot,
             touched: Arc::default(),
             connected: AtomicUsize::new(0),
             away: AtomicBool::new(false),

@@ -4,7 +4,7 @@
 //! 2. [`Journal::commit`] puts the event into a bounded channel and waits for the answer.
 //! 3. [`write`] takes all that has gathered ([`gather`]; tenants that flood, by [`fair`], have turns of their
 //!    own: [`intake`]), has it folded by key ([`fold`]) and cut into chunks ([`chunk`]), and commits it as one
-//!    statement.
+//!    statement. What is for ordered endpoints ([`order`]) takes its places in their channels there.
 //! 4. The waiters get their answers, after the commit and never before (invariant 1).
 //! 5. [`publish`] hints the chunks to the dispatchers over Redis; what it skips, they find by
 //!    themselves.
@@ -18,6 +18,7 @@ mod fair;
 mod fold;
 mod gather;
 mod intake;
+mod order;
 mod pending;
 mod publish;
 mod write;
@@ -34,6 +35,7 @@ use crate::binding::Touched;
 use crate::bootstrap::{Config, Shutdown, supervise};
 use crate::event::Event;
 use crate::id::{EventId, TenantId};
+use crate::snapshot::Snapshot;
 use crate::store;
 use crate::streams::Streams;
 use admit::Admission;
@@ -140,7 +142,11 @@ impl Drop for Inner {
 impl Journal {
     /// Starts the writers and, with streams, the publisher; they connect by themselves. Needs a
     /// tokio runtime.
-    pub fn start(config: &Config, streams: Option<Streams>) -> Result<Self, store::Error> {
+    pub fn start(
+        config: &Config,
+        streams: Option<Streams>,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Self, store::Error> {
         let ingest = &config.ingest;
         // Session settings do not survive a pooler that hands connections from one to the next.
         let url = config.postgres.direct_url_str();
@@ -148,7 +154,7 @@ impl Journal {
         let end = Shutdown::new();
         let publisher = streams.clone().map(|streams| Publisher::start(streams, &end));
         let (requests, receiver) = mpsc::channel(ingest.in_flight_max);
-        let writing = Arc::new(Writing::new(config, url, receiver, publisher));
+        let writing = Arc::new(Writing::new(config, url, receiver, publisher, snapshot));
         for _ in 0..ingest.journal_writers {
             let (writing, token) = (Arc::clone(&writing), end.token());
             supervise("journal writer", &end, move || write::run(Arc::clone(&writing), token.clone()));

@@ -17,6 +17,7 @@ use super::failure::{Failure, classify};
 use super::fold::{Group, Outcome, fold, same_event};
 use super::gather::Writing;
 use super::intake::Batch;
+use super::order;
 use crate::crash;
 use crate::id::EventId;
 use crate::store;
@@ -28,6 +29,8 @@ use crate::streams::Class;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(35);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often in one round the ordered endpoints may change.
+const CHANGES_MAX: u32 = 16;
 /// Ids are minted here and now: another day than one of these is a mistake, not a missing partition.
 const DAYS_OFF_MAX: i64 = 2;
 
@@ -111,7 +114,12 @@ impl Writer {
     /// Brings each request to its answer: committed, refused, or out of time.
     async fn settle(&mut self, batch: Batch) {
         let Batch { requests, class, turn: _turn } = batch;
-        let mut groups = fold(requests);
+        for groups in order::part(fold(requests), &self.writing.snapshot.ordered()) {
+            self.settle_part(groups, class).await;
+        }
+    }
+
+    async fn settle_part(&mut self, mut groups: Vec<Group>, class: Class) {
         // An earlier commit of some of them may have happened.
         let mut repeated = false;
         loop {
@@ -149,6 +157,7 @@ impl Writer {
         #[allow(clippy::single_range_in_vec_init, reason = "a list of spans, the whole first")]
         let mut spans = vec![0..groups.len()];
         let mut partitions_made = false;
+        let mut changes = 0;
         while let Some(span) = spans.pop() {
             let rows = &groups[span.clone()];
             let failure = match self.write(rows, class, *repeated).await {
@@ -173,6 +182,11 @@ impl Writer {
                     spans.push(span);
                     continue;
                 }
+                Err(Failure::Changed) if changes < CHANGES_MAX && self.know_the_ordered().await => {
+                    changes += 1;
+                    spans.push(span);
+                    continue;
+                }
                 Err(failure) => failure,
             };
             match failure {
@@ -184,7 +198,7 @@ impl Writer {
                     let middle = span.start + span.len() / 2;
                     spans.extend([middle..span.end, span.start..middle]);
                 }
-                Failure::Partition | Failure::Repeated | Failure::Passing => {
+                Failure::Partition | Failure::Repeated | Failure::Changed | Failure::Passing => {
                     (round.troubled, *repeated) = (true, true);
                     if self.link.is_none() {
                         break;
@@ -210,10 +224,12 @@ impl Writer {
         let placements = chunk::place(groups.iter().map(Group::event), self.writing.shards, class);
         let rows: Vec<Row<'_>> =
             groups.iter().zip(&placements).map(|(group, place)| row(group, place)).collect();
+        let known = self.writing.snapshot.ordered();
+        let orders = order::places(groups, &placements, &known);
         let began = Instant::now();
         // What was said before is not about this commit.
         connection.take_warning();
-        let mut result = answered(connection.insert(&rows, repeated)).await;
+        let mut result = answered(connection.insert(&rows, &orders, repeated)).await;
         if let Ok(written) = &result
             && written.iter().any(|row| row.claimed && row.fresh && !row.inserted)
         {
@@ -229,10 +245,14 @@ impl Writer {
         }
         let closed = connection.is_closed();
         match result {
+            Ok(written) if written.iter().any(|row| !row.known) => Err(Failure::Changed),
             Ok(written) => {
                 metrics::histogram!("bowline_journal_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("bowline_journal_batch_events").record(rows.len() as f64);
                 crash::point("journal_after_commit_before_xadd");
+                if !orders.places.is_empty() {
+                    crash::point("journal_after_ordered_commit");
+                }
                 self.writing.touched.note(groups.iter().filter_map(|group| group.event().source_id));
                 self.publish(groups, &placements, &written);
                 Ok(written)
@@ -263,6 +283,12 @@ impl Writer {
         for (stream, entry) in chunk::entries(stored, version) {
             publisher.offer(stream, entry);
         }
+    }
+
+    /// Learns which endpoints are ordered now.
+    async fn know_the_ordered(&self) -> bool {
+        let looked = self.writing.snapshot.refresh().await;
+        looked.inspect_err(|error| tracing::warn!(%error, "ordered endpoints can't be looked at")).is_ok()
     }
 
     /// Makes the partitions of these rows' days; whether all of them are there now.

@@ -25,6 +25,9 @@ pub(super) struct Configuration {
     pub(super) tenants: Sharded<TenantId, Arc<TenantEndpoints>>,
     /// Of those tenants whose catalog says anything.
     pub(super) catalogs: Sharded<TenantId, Arc<Catalog>>,
+    /// The ordered ones of each tenant that has some, for the journal; and the same by their ids.
+    pub(super) ordered: Sharded<TenantId, Arc<TenantEndpoints>>,
+    pub(super) ordered_by_id: Sharded<EndpointId, Arc<LiveEndpoint>>,
 }
 
 type Secrets = HashMap<Uuid, Vec<StoredSecret>>;
@@ -68,6 +71,13 @@ impl Configuration {
                 Reading::Live(event_type) => catalog.insert(event_type),
             });
         }
+        for (id, reading) in changes.ordered {
+            next.remove_ordered(id);
+            if let Reading::Live(endpoint) | Reading::Unreadable { held: Some(endpoint), .. } = reading {
+                // Matched here, and never sent to.
+                next.add_ordered(&Arc::new(LiveEndpoint::held(endpoint, String::new())));
+            }
+        }
         next
     }
 
@@ -102,7 +112,27 @@ impl Configuration {
         }
     }
 
+    fn remove_ordered(&mut self, id: EndpointId) {
+        let Some(live) = self.ordered_by_id.remove(&id) else { return };
+        self.ordered.change(&live.endpoint.tenant_id, |tenant| {
+            Arc::make_mut(tenant).remove(&live);
+            if tenant.is_empty() { Use::None } else { Use::Some }
+        });
+    }
+
+    fn add_ordered(&mut self, live: &Arc<LiveEndpoint>) {
+        if live.endpoint.spec.ordering.is_none() {
+            return;
+        }
+        self.ordered.change(&live.endpoint.tenant_id, |tenant| {
+            Arc::make_mut(tenant).insert(live);
+            Use::Some
+        });
+        self.ordered_by_id.insert(live.endpoint.id, Arc::clone(live));
+    }
+
     fn remove_endpoint(&mut self, id: EndpointId) {
+        self.remove_ordered(id);
         let Some(live) = self.endpoints.remove(&id) else { return };
         self.tenants.change(&live.endpoint.tenant_id, |tenant| {
             Arc::make_mut(tenant).remove(&live);
@@ -121,6 +151,7 @@ impl Configuration {
             report(id, fault);
         }
         let live = Arc::new(live);
+        self.add_ordered(&live);
         self.tenants.change(&live.endpoint.tenant_id, |tenant| {
             Arc::make_mut(tenant).insert(&live);
             Use::Some

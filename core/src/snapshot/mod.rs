@@ -14,6 +14,7 @@ mod endpoints;
 mod follow;
 mod keys;
 mod live;
+mod ordered;
 mod receiver_tls;
 mod sharded;
 
@@ -40,6 +41,7 @@ pub use credentials::CredentialError;
 pub use endpoints::TenantEndpoints;
 pub use keys::KeysError;
 pub use live::{ExpressionFault, LiveEndpoint, LiveSource, Selection, SourceExpressions};
+pub use ordered::OrderedEndpoints;
 
 /// A first look reads everything; 100,000 endpoints take a few seconds of it.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
@@ -163,6 +165,11 @@ impl Snapshot {
 
     pub fn endpoints_of(&self, tenant: TenantId) -> Arc<TenantEndpoints> {
         self.current.load().tenants.get(&tenant).cloned().unwrap_or_default()
+    }
+
+    /// The ordered endpoints as they are known now.
+    pub fn ordered(&self) -> OrderedEndpoints {
+        OrderedEndpoints::of(self.current.load_full())
     }
 
     async fn read(&self) -> Result<Option<Changes>, store::Error> {

@@ -21,6 +21,8 @@ pub struct ClaimedChunk {
     pub config_version: i64,
     /// How often an owner died while it held this chunk.
     pub takeovers: i32,
+    /// What the journal has put into the queue of ordered endpoints already.
+    pub ordered: Vec<(EventId, EndpointId)>,
 }
 
 pub(super) fn read(row: &Row) -> Result<ClaimedChunk, Error> {
@@ -29,7 +31,15 @@ pub(super) fn read(row: &Row) -> Result<ClaimedChunk, Error> {
         event_ids: row.try_get::<_, Vec<Uuid>>(1)?.into_iter().map(EventId).collect(),
         config_version: row.try_get(2)?,
         takeovers: row.try_get(3)?,
+        ordered: pairs(row.try_get(4)?),
     })
+}
+
+/// Events, then as many endpoints.
+fn pairs(ids: Option<Vec<Uuid>>) -> Vec<(EventId, EndpointId)> {
+    let ids = ids.unwrap_or_default();
+    let (events, endpoints) = ids.split_at(ids.len() / 2);
+    events.iter().zip(endpoints).map(|(event, endpoint)| (EventId(*event), EndpointId(*endpoint))).collect()
 }
 
 /// Claims the named chunks ([`ClaimSession`](super::claim_session::ClaimSession)).
@@ -39,7 +49,7 @@ pub(super) const CLAIM: &str = "
      WHERE o.id = ANY($2)
        AND (o.owner IS NULL
             OR NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
-    RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
+    RETURNING o.id, o.event_ids, o.config_version, o.takeovers, o.ordered";
 
 /// Claims up to `limit` chunks of a class that nobody has taken for `unowned_for`, oldest first.
 pub async fn claim_unowned(
@@ -56,7 +66,7 @@ pub async fn claim_unowned(
                 WHERE class = $2 AND owner IS NULL
                   AND created_at <= now() - $3::float8 * interval '1 second'
                 ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED))
-        RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
+        RETURNING o.id, o.event_ids, o.config_version, o.takeovers, o.ordered";
     let rows = client
         .query(&client.prepare_cached(SQL).await?, &[&owner.0, &class, &unowned_for.as_secs_f64(), &limit])
         .await?;
@@ -76,14 +86,14 @@ pub async fn claim_orphaned(
                  JOIN outbox AS orphan ON orphan.owner = r.id
                 WHERE r.dead_at IS NOT NULL
                 ORDER BY orphan.id LIMIT $2 FOR UPDATE OF orphan SKIP LOCKED))
-        RETURNING o.id, o.event_ids, o.config_version, o.takeovers";
+        RETURNING o.id, o.event_ids, o.config_version, o.takeovers, o.ordered";
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &limit]).await?;
     rows.iter().map(read).collect()
 }
 
 /// Everything in `outbox` that this life owns, to be compared with what it has in memory.
 pub async fn owned(client: &Connection, owner: ReplicaId) -> Result<Vec<ClaimedChunk>, Error> {
-    const SQL: &str = "SELECT id, event_ids, config_version, takeovers FROM outbox WHERE owner = $1 ORDER BY id LIMIT 50000";
+    const SQL: &str = "SELECT id, event_ids, config_version, takeovers, ordered FROM outbox WHERE owner = $1 ORDER BY id LIMIT 50000";
     let rows = client.query(SQL, &[&owner.0]).await?;
     rows.iter().map(read).collect()
 }

@@ -6,9 +6,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::Error;
 use super::deliveries::{KeyArrays, read_key, read_reason};
 use super::events::IdRange;
+use super::{Error, channels};
 use crate::delivery::{DeadReason, DeliveryKey};
 use crate::id::{EndpointId, EventId, TenantId};
 
@@ -225,7 +225,8 @@ fn read_locked(row: &Row) -> Result<LockedDeadLetter, Error> {
 }
 
 /// Gives locked dead letters back to the queue, due now and with a fresh budget: attempts before
-/// `budget_from` do not count any more. The numbers of attempts go on. Many at once go after what is new.
+/// `budget_from` do not count any more. The numbers of attempts go on. Many at once go after what is new; those
+/// of ordered endpoints at the tails of their channels. Needs a transaction.
 pub async fn requeue(client: &impl GenericClient, letters: &[LockedDeadLetter]) -> Result<(), Error> {
     const SQL: &str = "
         WITH taken AS (
@@ -239,7 +240,7 @@ pub async fn requeue(client: &impl GenericClient, letters: &[LockedDeadLetter]) 
     let keys = KeyArrays::new(letters.iter().map(|letter| &letter.key));
     let priority = i16::from(letters.len() > FEW);
     client.execute(SQL, &[&keys.events, &keys.endpoints, &keys.runs, &priority]).await?;
-    Ok(())
+    channels::enlist(client, &letters.iter().map(|letter| letter.key).collect::<Vec<_>>()).await
 }
 
 /// Forgets locked dead letters; what became of their deliveries stays in the log.

@@ -1,4 +1,5 @@
-//! Writes events, deduplication keys and outbox rows: one statement a batch, one commit.
+//! Writes events, deduplication keys and outbox rows: one statement a batch, one commit. What is for ordered
+//! endpoints takes its places in their channels in the same statement.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::error::Severity;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Error, connection_config, session_settings};
 use crate::event::Event;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, EndpointId};
 use crate::journal::DedupKey;
 use crate::streams::Class;
 
@@ -21,6 +23,8 @@ use crate::streams::Class;
 /// this statement inserts gets an outbox row: a repeated commit brings back nothing that is settled.
 /// `IN` here never becomes a join (`IS TRUE`, or its place, keeps it a hashed subplan): the planner
 /// takes a batch for ten rows and would compare each row with each.
+///
+/// Nothing is written if the ordered endpoints have changed since the writer matched the batch to them.
 ///
 /// `{repeated}`: only rows that an earlier commit may have stored can be there already. To allow for
 /// that costs each row a look into its index before and a record of WAL after.
@@ -33,11 +37,13 @@ WITH input AS MATERIALIZED (
         AS i (id, tenant_id, source_id, generation, event_type, channel,
               content_type, headers, body, create_time, key_scope,
               key_hash, fingerprint, key_ttl_ms, chunk_id, shard, class)
+), config AS (
+    SELECT version, ordered_version <= $18::bigint AS known FROM config_state
 ), fresh AS MATERIALIZED (
     SELECT i.* FROM input i
       LEFT JOIN sources s ON s.id = i.source_id AND s.generation = i.generation
                          AND s.enabled AND s.deleted_at IS NULL
-     WHERE i.source_id IS NULL OR s.id IS NOT NULL
+     WHERE (SELECT known FROM config) AND (i.source_id IS NULL OR s.id IS NOT NULL)
 ), claimed AS (
     INSERT INTO dedup_keys AS d (scope_id, key_hash, event_id, fingerprint, expires_at)
     SELECT key_scope, key_hash, id, fingerprint, now() + key_ttl_ms * interval '1 millisecond'
@@ -55,11 +61,9 @@ WITH input AS MATERIALIZED (
      ORDER BY id
     {repeated}
     RETURNING id
-), config AS (
-    SELECT version FROM config_state
-), ob AS (
-    INSERT INTO outbox (id, shard, class, event_ids, config_version)
-    SELECT chunk_id, shard, class, array_agg(id ORDER BY id), (SELECT version FROM config)
+){ordered}, ob AS (
+    INSERT INTO outbox (id, shard, class, event_ids, config_version{ordered_column})
+    SELECT chunk_id, shard, class, array_agg(id ORDER BY id), (SELECT version FROM config){ordered_pairs}
       FROM input
      WHERE (id IN (SELECT id FROM ev)) IS TRUE
      GROUP BY chunk_id, shard, class
@@ -69,8 +73,37 @@ SELECT i.id,
        i.id IN (SELECT id FROM fresh) AS fresh,
        i.key_scope IS NULL OR i.id IN (SELECT event_id FROM claimed) AS claimed,
        i.id IN (SELECT id FROM ev) AS inserted,
-       (SELECT version FROM config) AS config_version
+       (SELECT version FROM config) AS config_version,
+       (SELECT known FROM config) AS known
   FROM input i";
+
+/// Only what this statement inserts takes a place; in a batch, by the time of its receipt. The rows of the
+/// channels are locked in the order of their keys, after every key of the batch, until the commit: so the
+/// order of places is that of commits.
+const ORDERED: &str = ", placed AS MATERIALIZED (
+    SELECT * FROM unnest($19::uuid[], $20::uuid[], $21::uuid[], $22::uuid[], $23::text[])
+        AS p (event_id, tenant_id, chunk_id, endpoint_id, channel)
+     WHERE (event_id IN (SELECT id FROM ev)) IS TRUE
+), raised AS (
+    INSERT INTO channels AS c (endpoint_id, channel, tail, due_at)
+    SELECT endpoint_id, channel, count(*), now() FROM placed
+     GROUP BY endpoint_id, channel ORDER BY endpoint_id, channel
+    ON CONFLICT (endpoint_id, channel) DO UPDATE
+       SET tail = c.tail + excluded.tail, due_at = coalesce(c.due_at, excluded.due_at)
+    RETURNING endpoint_id, channel, tail
+), waiting AS (
+    INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority, channel, seq)
+    SELECT p.event_id, p.endpoint_id, 0, p.tenant_id, now(), 0, -2, p.channel, r.tail + 1 - p.from_last
+      FROM (SELECT *, row_number() OVER (PARTITION BY endpoint_id, channel ORDER BY event_id DESC) AS from_last
+              FROM placed) AS p
+      JOIN raised AS r ON r.endpoint_id = p.endpoint_id AND r.channel = p.channel
+     ORDER BY p.event_id, p.endpoint_id
+    {repeated}
+)";
+const ORDERED_PAIRS: &str = ",
+           (SELECT array_agg(p.event_id ORDER BY p.event_id, p.endpoint_id)
+                   || array_agg(p.endpoint_id ORDER BY p.event_id, p.endpoint_id)
+              FROM placed AS p WHERE p.chunk_id = input.chunk_id)";
 
 /// `FOR SHARE` waits for whoever holds a key in a transaction of its own.
 const HOLDERS: &str = "
@@ -92,6 +125,23 @@ pub struct Row<'a> {
     pub class: Class,
 }
 
+/// What a batch has for ordered endpoints.
+#[derive(Debug)]
+pub struct Orders<'a> {
+    /// Of the configuration it was matched by.
+    pub version: i64,
+    pub places: Vec<Place<'a>>,
+}
+
+/// An event's place at an ordered endpoint: at the tail of this channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub event: &'a Event,
+    pub chunk: ChunkId,
+    pub endpoint: EndpointId,
+    pub channel: &'a str,
+}
+
 /// What became of one row; each stands for a committed statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
@@ -103,6 +153,8 @@ pub struct Written {
     /// By this statement; not by an earlier one whose outcome was unknown.
     pub inserted: bool,
     pub config_version: i64,
+    /// False: the ordered endpoints have changed, and nothing was written.
+    pub known: bool,
 }
 
 /// Which event holds a key.
@@ -121,6 +173,8 @@ pub struct Connection {
     client: Client,
     insert: Statement,
     insert_repeated: Statement,
+    insert_ordered: Statement,
+    insert_ordered_repeated: Statement,
     holders: Statement,
     warned: Arc<AtomicBool>,
     lost: CancellationToken,
@@ -156,10 +210,21 @@ impl Connection {
         if !matches!(durability.as_str(), "on" | "remote_apply") {
             client.batch_execute("SET synchronous_commit = on").await?;
         }
-        let insert = client.prepare(&INSERT.replace("{repeated}", "")).await?;
-        let insert_repeated = client.prepare(&INSERT.replace("{repeated}", "ON CONFLICT DO NOTHING")).await?;
+        let insert = client.prepare(&statement(false, false)).await?;
+        let insert_repeated = client.prepare(&statement(false, true)).await?;
+        let insert_ordered = client.prepare(&statement(true, false)).await?;
+        let insert_ordered_repeated = client.prepare(&statement(true, true)).await?;
         let holders = client.prepare(HOLDERS).await?;
-        Ok(Self { client, insert, insert_repeated, holders, warned, lost })
+        Ok(Self {
+            client,
+            insert,
+            insert_repeated,
+            insert_ordered,
+            insert_ordered_repeated,
+            holders,
+            warned,
+            lost,
+        })
     }
 
     pub fn is_closed(&self) -> bool {
@@ -184,8 +249,18 @@ impl Connection {
 
     /// Commits the rows; they must be sorted by key, each key once. `repeated`: an earlier commit of
     /// some of them may have happened.
-    pub async fn insert(&self, rows: &[Row<'_>], repeated: bool) -> Result<Vec<Written>, Error> {
-        let statement = if repeated { &self.insert_repeated } else { &self.insert };
+    pub async fn insert(
+        &self,
+        rows: &[Row<'_>],
+        orders: &Orders<'_>,
+        repeated: bool,
+    ) -> Result<Vec<Written>, Error> {
+        let statement = match (orders.places.is_empty(), repeated) {
+            (true, false) => &self.insert,
+            (true, true) => &self.insert_repeated,
+            (false, false) => &self.insert_ordered,
+            (false, true) => &self.insert_ordered_repeated,
+        };
         let ids: Vec<Uuid> = rows.iter().map(|row| row.event.id.0).collect();
         let tenants: Vec<Uuid> = rows.iter().map(|row| row.event.tenant_id.0).collect();
         let sources: Vec<Option<Uuid>> =
@@ -205,31 +280,40 @@ impl Connection {
         let chunks: Vec<Uuid> = rows.iter().map(|row| row.chunk.0).collect();
         let shards: Vec<i16> = rows.iter().map(|row| row.shard as i16).collect();
         let classes: Vec<i16> = rows.iter().map(|row| row.class.number()).collect();
-        let found = self
-            .client
-            .query(
-                statement,
-                &[
-                    &ids,
-                    &tenants,
-                    &sources,
-                    &generations,
-                    &types,
-                    &channels,
-                    &content_types,
-                    &headers,
-                    &bodies,
-                    &times,
-                    &scopes,
-                    &hashes,
-                    &fingerprints,
-                    &ttls,
-                    &chunks,
-                    &shards,
-                    &classes,
-                ],
-            )
-            .await?;
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+            &ids,
+            &tenants,
+            &sources,
+            &generations,
+            &types,
+            &channels,
+            &content_types,
+            &headers,
+            &bodies,
+            &times,
+            &scopes,
+            &hashes,
+            &fingerprints,
+            &ttls,
+            &chunks,
+            &shards,
+            &classes,
+            &orders.version,
+        ];
+        let places = &orders.places;
+        let of_places = |pick: fn(&Place<'_>) -> Uuid| places.iter().map(pick).collect::<Vec<Uuid>>();
+        let placed = [
+            of_places(|place| place.event.id.0),
+            of_places(|place| place.event.tenant_id.0),
+            of_places(|place| place.chunk.0),
+            of_places(|place| place.endpoint.0),
+        ];
+        let place_channels: Vec<&str> = places.iter().map(|place| place.channel).collect();
+        if !places.is_empty() {
+            values.extend(placed.iter().map(|ids| ids as &(dyn ToSql + Sync)));
+            values.push(&place_channels);
+        }
+        let found = self.client.query(statement, &values).await?;
         found
             .iter()
             .map(|row| {
@@ -239,6 +323,7 @@ impl Connection {
                     claimed: row.try_get("claimed")?,
                     inserted: row.try_get("inserted")?,
                     config_version: row.try_get("config_version")?,
+                    known: row.try_get("known")?,
                 })
             })
             .collect()
@@ -269,6 +354,15 @@ impl Connection {
         self.client.execute("SELECT pg_logical_emit_message(true, 'bowline', '')", &[]).await?;
         Ok(())
     }
+}
+
+fn statement(ordered: bool, repeated: bool) -> String {
+    let (places, column, pairs) = if ordered { (ORDERED, ", ordered", ORDERED_PAIRS) } else { ("", "", "") };
+    INSERT
+        .replace("{ordered}", places)
+        .replace("{ordered_column}", column)
+        .replace("{ordered_pairs}", pairs)
+        .replace("{repeated}", if repeated { "ON CONFLICT DO NOTHING" } else { "" })
 }
 
 fn millis(duration: Duration) -> i64 {

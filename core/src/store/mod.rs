@@ -1,7 +1,7 @@
 //! All SQL of Bowline, one file a table group, and the pool it runs on.
 //!
 //! The hot path: [`journal`] writes events, [`chunks`] claims them, [`record`] writes what became of
-//! them, [`queue`] hands out what waits. [`replicas`] is who lives. The others are configuration and
+//! them, [`queue`] hands out what waits, [`channels`] what waits in order. [`replicas`] is who lives. The others are configuration and
 //! the lists of the admin API.
 
 use std::str::FromStr;
@@ -15,6 +15,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod audit_log;
 pub mod bindings;
+pub mod channels;
 pub mod chunks;
 pub mod claim_session;
 pub mod config_writes;
@@ -53,7 +54,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 65;
+pub const MIN_SCHEMA: i32 = 66;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 

@@ -1,13 +1,26 @@
 //! Deliveries that wait in Postgres: hands them out, takes them back.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::{Connection, Error};
 use crate::delivery::DeliveryKey;
 use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, TenantId};
+
+/// Attempts of a row `q` of the queue that count against its budget.
+pub(super) const USED: &str = "CASE WHEN q.attempt = 0 THEN 0 ELSE (
+        SELECT count(*) FROM (
+            SELECT a.attempt_id FROM attempts AS a
+             WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
+               AND a.kind = 'request' AND a.decision <> 'stale' AND a.recorded_at >= q.budget_from
+            UNION
+            SELECT a.attempt_id FROM attempts_kept AS a
+             WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
+               AND a.kind = 'request' AND a.decision <> 'stale' AND a.recorded_at >= q.budget_from) AS made)::int END";
 
 /// A waiting delivery that is ours now.
 #[derive(Debug, Clone)]
@@ -65,7 +78,9 @@ pub async fn claim_due(
     endpoints: &[EndpointId],
     limits: &[i64],
 ) -> Result<Vec<ClaimedDelivery>, Error> {
-    const SQL: &str = "
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "
         WITH claimed AS (
             UPDATE queue AS q SET owner = $1, again = false
              WHERE q.ctid = ANY(ARRAY(
@@ -79,23 +94,15 @@ pub async fn claim_due(
                              FOR UPDATE SKIP LOCKED) AS row))
                AND q.owner IS NULL
             RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt, q.due_at, q.priority,
-                      CASE WHEN q.attempt = 0 THEN 0 ELSE (
-                          SELECT count(*) FROM (
-                              SELECT a.attempt_id FROM attempts AS a
-                               WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
-                                 AND a.kind = 'request' AND a.decision <> 'stale'
-                                 AND a.recorded_at >= q.budget_from
-                              UNION
-                              SELECT a.attempt_id FROM attempts_kept AS a
-                               WHERE a.event_id = q.event_id AND a.endpoint_id = q.endpoint_id AND a.run = q.run
-                                 AND a.kind = 'request' AND a.decision <> 'stale'
-                                 AND a.recorded_at >= q.budget_from) AS made)::int END AS used,
+                      {USED} AS used,
                       extract(epoch FROM now() - q.budget_from)::float8 AS waited_s
         )
         SELECT event_id, endpoint_id, run, tenant_id, attempt, due_at, used, waited_s
-          FROM claimed ORDER BY priority, due_at";
+          FROM claimed ORDER BY priority, due_at"
+        )
+    });
     let endpoints: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
-    let rows = client.query(&client.prepare_cached(SQL).await?, &[&owner.0, &endpoints, &limits]).await?;
+    let rows = client.query(&client.prepare_cached(&SQL).await?, &[&owner.0, &endpoints, &limits]).await?;
     rows.iter()
         .map(|row| {
             Ok(ClaimedDelivery {
@@ -164,7 +171,7 @@ pub async fn claim_tests(
 /// Puts first attempts of a chunk that is ours straight into the queue; returns whether it still is
 /// ours.
 pub async fn enqueue(
-    client: &Connection,
+    client: &impl GenericClient,
     owner: ReplicaId,
     chunk: ChunkId,
     tenant: TenantId,

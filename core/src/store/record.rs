@@ -106,7 +106,11 @@ held AS MATERIALIZED (
      WHERE id = ANY($38) ORDER BY id FOR UPDATE
 ),
 waiting AS MATERIALIZED (
-    SELECT q.event_id, q.endpoint_id, q.run, q.owner, q.again
+    SELECT q.event_id, q.endpoint_id, q.run, q.again,
+           -- What has its place in a channel is his whose the channel is.
+           CASE WHEN q.seq IS NULL THEN q.owner
+                ELSE (SELECT c.owner FROM channels AS c
+                       WHERE c.endpoint_id = q.endpoint_id AND c.channel = q.channel) END AS owner
       FROM queue AS q JOIN input USING (event_id, endpoint_id, run)
      ORDER BY q.event_id, q.endpoint_id, q.run FOR UPDATE OF q
 ),
@@ -141,7 +145,8 @@ effect AS (
 ),
 retried AS (
     UPDATE queue AS q
-       SET owner = NULL, again = false, attempt = e.attempt, priority = 1, due_at = now() + e.due_in_ms * interval '1 millisecond'
+       SET owner = NULL, again = false, attempt = e.attempt,
+           priority = CASE WHEN q.seq IS NULL THEN 1 ELSE q.priority END, due_at = now() + e.due_in_ms * interval '1 millisecond'
       FROM effect AS e
      WHERE q.event_id = e.event_id AND q.endpoint_id = e.endpoint_id AND q.run = e.run
        AND e.decision = 'retry' AND e.from_queue

@@ -3,9 +3,11 @@
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
-use super::Error;
 use super::chunks::chunks_of;
+use super::deliveries::read_key;
 use super::events::EventQuery;
+use super::{Error, channels};
+use crate::delivery::DeliveryKey;
 use crate::id::{EndpointId, EventId, TenantId};
 
 /// What of an event is asked to find whom it is for.
@@ -137,7 +139,8 @@ pub async fn lock_endpoints(client: &impl GenericClient, endpoints: &[EndpointId
 /// Queues deliveries, each in a run that has not been; returns how many. With `only_missing` those are
 /// left out that were delivered, wait, are dead letters or are not settled yet. After retries and first
 /// attempts: what is new goes first. Events whose body has gone meanwhile are left out; the others keep
-/// theirs by a lock, until the row of the queue is there to keep it.
+/// theirs by a lock, until the row of the queue is there to keep it. At ordered endpoints they join at the
+/// tails of their channels. Needs a transaction.
 pub async fn enqueue(
     client: &impl GenericClient,
     tenant: TenantId,
@@ -172,7 +175,8 @@ pub async fn enqueue(
           FROM known
          WHERE NOT $6 OR (delivered IS NOT TRUE AND queued IS NULL AND died IS NULL
                           AND event_id NOT IN (SELECT event_id FROM open))
-         ORDER BY event_id, endpoint_id";
+         ORDER BY event_id, endpoint_id
+        RETURNING event_id, endpoint_id, run";
     let (Some(least), Some(most)) = (
         deliveries.iter().map(|(event, _)| event.0).min(),
         deliveries.iter().map(|(event, _)| event.0).max(),
@@ -183,7 +187,9 @@ pub async fn enqueue(
         deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
     let chunks = chunks_of(least, most);
     let queued = client
-        .execute(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing, &chunks.0, &chunks.1])
+        .query(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing, &chunks.0, &chunks.1])
         .await?;
-    Ok(queued as i64)
+    let queued: Vec<DeliveryKey> = queued.iter().map(read_key).collect::<Result<_, _>>()?;
+    channels::enlist(client, &queued).await?;
+    Ok(queued.len() as i64)
 }

@@ -29,6 +29,8 @@ pub struct Changes {
     /// Tenants, and whether their catalogs are strict.
     pub catalogs: Vec<(TenantId, bool)>,
     pub event_types: Vec<(TenantId, EventTypeId, Reading<EventType>)>,
+    /// Of a process that needs no others; those that are not ordered any more count as deleted.
+    pub ordered: Vec<(EndpointId, Reading<Endpoint>)>,
     /// Every secret of the sources and endpoints above, newest first.
     pub secrets: HashMap<Uuid, Vec<StoredSecret>>,
 }
@@ -36,7 +38,7 @@ pub struct Changes {
 /// What a process has need of: the other half is not even read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// To take webhooks in.
+    /// To take webhooks in: the sources, and of the endpoints those that are ordered.
     Sources,
     /// To send webhooks out.
     Endpoints,
@@ -77,9 +79,12 @@ pub async fn changes(client: &mut Object, need: Need, applied: i64) -> Result<Op
         .await?;
     let version = version(&transaction).await?;
     let since = if version < applied { 0 } else { applied };
-    let (mut sources, mut endpoints) = (Vec::new(), Vec::new());
+    let (mut sources, mut endpoints, mut ordered) = (Vec::new(), Vec::new(), Vec::new());
     match need {
-        Need::Sources => sources = changed_sources(&transaction, since).await?,
+        Need::Sources => {
+            sources = changed_sources(&transaction, since).await?;
+            ordered = changed_ordered(&transaction, since).await?;
+        }
         Need::Endpoints => endpoints = changed_endpoints(&transaction, since).await?,
     }
     let catalogs = changed_catalogs(&transaction, since).await?;
@@ -92,7 +97,7 @@ pub async fn changes(client: &mut Object, need: Need, applied: i64) -> Result<Op
         stored_secrets::of_owners(&transaction, &owners).await?
     };
     transaction.commit().await?;
-    Ok(Some(Changes { version, complete: since == 0, sources, endpoints, catalogs, event_types, secrets }))
+    Ok(Some(Changes { version, complete: since == 0, sources, endpoints, catalogs, event_types, ordered, secrets }))
 }
 
 /// A changed secret changes its owner.
@@ -167,6 +172,26 @@ async fn changed_event_types(
     query(transaction, &sql, since, read).await
 }
 
+async fn changed_ordered(
+    transaction: &Transaction<'_>,
+    since: i64,
+) -> Result<Vec<(EndpointId, Reading<Endpoint>)>, Error> {
+    // Of the rows that changed only those that are ordered are sent whole.
+    const CHANGED: &str = "config_version > $1::bigint";
+    const FIRST: &str = "deleted_at IS NULL AND spec ? 'ordering' AND $1::bigint = 0";
+    let sql = format!(
+        "SELECT {}, deleted_at IS NOT NULL OR NOT ordered AS deleted
+           FROM (SELECT *, spec ? 'ordering' AS ordered FROM endpoints WHERE {}) AS endpoints",
+        endpoints::COLUMNS.replace("spec", "CASE WHEN ordered THEN spec END AS spec"),
+        if since == 0 { FIRST } else { CHANGED }
+    );
+    let read = |row: &Row| {
+        let id = EndpointId(row.try_get("id")?);
+        Ok((id, reading(row, endpoints::read, held_endpoint)?))
+    };
+    query(transaction, &sql, since, read).await
+}
+
 /// Reads each row as it comes: 100,000 of them need not be in memory twice.
 async fn query<T>(
     transaction: &Transaction<'_>,
@@ -205,6 +230,8 @@ fn held_endpoint(row: &Row) -> Option<Endpoint> {
     let mut spec = EndpointSpec::new(text("url"), text("format"));
     spec.event_types = texts("event_types")?;
     spec.channels = texts("channels")?;
+    let ordering = written.get("ordering").cloned();
+    spec.ordering = ordering.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
     Some(Endpoint {
         id: EndpointId(row.try_get("id").ok()?),
         tenant_id: TenantId(row.try_get("tenant_id").ok()?),

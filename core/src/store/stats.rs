@@ -52,10 +52,11 @@ pub async fn of_endpoint(
                  ORDER BY event_id DESC LIMIT $4) AS recent";
     const NOW: &str = "
         SELECT (SELECT count(*) FROM (SELECT 1 FROM queue
-                                       WHERE endpoint_id = $1 AND owner IS NULL AND priority >= 0 LIMIT $2) AS w)
+                                       WHERE endpoint_id = $1 AND owner IS NULL AND priority <> -1 LIMIT $2) AS w)
                    AS waiting,
                least((SELECT min(due_at) FROM queue WHERE endpoint_id = $1 AND owner IS NULL AND priority = 0),
-                     (SELECT min(due_at) FROM queue WHERE endpoint_id = $1 AND owner IS NULL AND priority = 1))
+                     (SELECT min(due_at) FROM queue WHERE endpoint_id = $1 AND owner IS NULL AND priority = 1),
+                     (SELECT min(due_at) FROM queue WHERE endpoint_id = $1 AND owner IS NULL AND priority = -2))
                    AS due_since,
                now() AS now,
                (SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE endpoint_id = $1 LIMIT $2) AS d)

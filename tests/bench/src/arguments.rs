@@ -64,6 +64,8 @@ pub(crate) enum Scenario {
     Keys,
     /// Latest, aggregate and list over full windows of payloads
     Query,
+    /// Deliveries in order, over few and many channels
+    Ordered,
 }
 
 impl Scenario {
@@ -82,6 +84,7 @@ impl Scenario {
             Self::Match => "match",
             Self::Keys => "keys",
             Self::Query => "query",
+            Self::Ordered => "ordered",
         }
     }
 }

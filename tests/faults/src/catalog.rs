@@ -55,6 +55,8 @@ pub struct EndpointKind {
     pub refuses_percent: u32,
     /// Attempts in all.
     pub attempts: u32,
+    /// One at a time in each channel, in order.
+    pub ordered: bool,
     /// How long it thinks before it answers: so that requests are out when something happens.
     pub thinks_ms: u64,
 }
@@ -70,6 +72,11 @@ pub const ENDPOINTS: &[EndpointKind] = &[
     endpoint("push", &["push"], &[], 600),
     EndpointKind { refuses_percent: 10, ..endpoint("flaky", &["order.*", "user.*", "push"], &[], 50) },
     EndpointKind { attempts: 3, ..endpoint("few-tries", &["order.*"], &[], 0) },
+    EndpointKind {
+        refuses_percent: 5,
+        ordered: true,
+        ..endpoint("in-turn", &["order.created", "user.*"], &[], 5)
+    },
     // No event is for it.
     endpoint("never", &["never.sent"], &["red"], 0),
 ];
@@ -80,7 +87,15 @@ const fn endpoint(
     channels: &'static [&'static str],
     thinks_ms: u64,
 ) -> EndpointKind {
-    EndpointKind { name, event_types, channels, refuses_percent: 0, attempts: PATIENT, thinks_ms }
+    EndpointKind {
+        name,
+        event_types,
+        channels,
+        refuses_percent: 0,
+        attempts: PATIENT,
+        ordered: false,
+        thinks_ms,
+    }
 }
 
 impl EndpointKind {
@@ -112,11 +127,11 @@ mod tests {
             table,
             [
                 "push : push flaky",
-                "order.created red: orders created red flaky few-tries",
+                "order.created red: orders created red flaky few-tries in-turn",
                 "order.shipped blue: orders blue-green flaky few-tries",
                 "order.paid blue: orders blue-green flaky few-tries",
                 "invoice.paid : invoices",
-                "user.created green: blue-green flaky",
+                "user.created green: blue-green flaky in-turn",
                 "nobody.asked grey: ",
             ]
         );

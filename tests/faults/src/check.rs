@@ -1,6 +1,8 @@
 //! The checker: proves from the evidence that nothing was lost, nothing went astray, nothing came
 //! twice without a reason, and nothing is stuck.
 
+mod order;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
@@ -50,6 +52,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     nothing_twice_without_reason(evidence, &mut verdict);
     no_more_than_was_out(evidence, &mut verdict);
     nothing_is_stuck(evidence, &mut verdict);
+    order::was_kept(evidence, &mut verdict);
     verdict
 }
 

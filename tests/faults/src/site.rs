@@ -143,6 +143,7 @@ impl Site {
                     channels: texts(kind.channels),
                     timeout: Some(admin::duration(ENDPOINT_TIMEOUT)),
                     retry: Some(retry),
+                    ordering: ordering(kind).into(),
                     ..endpoint
                 })
                 .await;
@@ -255,6 +256,10 @@ impl Drop for Site {
         // What is stopped could not be ended.
         self.signal_postgres(Signal::SIGCONT);
     }
+}
+
+fn ordering(kind: &EndpointKind) -> v1::EndpointOrdering {
+    if kind.ordered { v1::EndpointOrdering::PerChannel } else { v1::EndpointOrdering::Unspecified }
 }
 
 /// How a customer behaves while nothing is wrong with it.

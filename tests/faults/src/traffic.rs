@@ -31,6 +31,8 @@ const LARGE_BYTES: usize = 300 * 1024;
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
     pub kind: usize,
+    /// When it was first sent.
+    pub begun_s: f64,
     /// When the 2xx came, and the ids that 2xx answers named: one, unless something is wrong.
     pub acknowledged_s: Option<f64>,
     pub event_ids: Vec<String>,
@@ -46,7 +48,7 @@ pub struct Ledger {
 impl Ledger {
     fn begin(&self, kind: usize) -> u64 {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.push(Sent { kind, ..Sent::default() });
+        sent.push(Sent { kind, begun_s: now_s(), ..Sent::default() });
         sent.len() as u64 - 1
     }
 

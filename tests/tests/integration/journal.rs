@@ -1,11 +1,14 @@
 //! The journal against a real Postgres, without a service around it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::bootstrap::{Config, Service};
 use bowline_core::event::Event;
 use bowline_core::id::{DEFAULT_TENANT, EventId, SourceId};
 use bowline_core::journal::{Committed, DedupKey, Journal, JournalError, NewEvent};
+use bowline_core::snapshot::{Need, Snapshot};
+use bowline_core::store;
 use bowline_tests::database::Database;
 use bowline_tests::proxy::{Cut, Proxy};
 use bowline_tests::{admin, stack, stores};
@@ -21,14 +24,18 @@ async fn database() -> Database {
 }
 
 /// A journal with so many writers, at that Postgres.
-fn journal(database: &Database, url: &str, writers: &str) -> Journal {
+async fn journal(database: &Database, url: &str, writers: &str) -> Journal {
     let mut settings = stack::base_settings(database, "redis://127.0.0.1:1/0");
     settings.retain(|(name, _)| name != "BOWLINE_POSTGRES_URL");
     settings.push(("BOWLINE_POSTGRES_URL".to_owned(), url.to_owned()));
     settings.push(("BOWLINE_INGEST_JOURNAL_WRITERS".to_owned(), writers.to_owned()));
     let settings = settings.into_iter().map(|(name, value)| (name.into(), value.into()));
     let config = Config::from_parts(None, settings, Service::Ingest).unwrap();
-    Journal::start(&config, None).unwrap()
+    Journal::start(&config, None, snapshot(database).await).unwrap()
+}
+
+async fn snapshot(database: &Database) -> Arc<Snapshot> {
+    Snapshot::load(store::connect(&database.url, 2).unwrap(), Need::Sources).await.unwrap()
 }
 
 fn event(event_type: &str) -> NewEvent {
@@ -92,7 +99,7 @@ async fn large_bodies_are_compressed_the_faster_way() {
 #[tokio::test]
 async fn the_same_key_twice_in_a_batch_is_one_event() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "1");
+    let journal = journal(&database, &database.url, "1").await;
     let events: Vec<_> = (0..10).map(|_| keyed("order.created", "same")).collect();
     let first = events[0].event.id;
     let committed: Vec<_> = commit_all(&journal, events).await.into_iter().map(Result::unwrap).collect();
@@ -105,7 +112,7 @@ async fn the_same_key_twice_in_a_batch_is_one_event() {
 #[tokio::test]
 async fn where_the_first_of_a_key_cannot_be_stored_the_next_stands_in() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "1");
+    let journal = journal(&database, &database.url, "1").await;
     let events =
         vec![keyed("poison\0", "same"), keyed("order.created", "same"), keyed("order.created", "same")];
     let second = events[1].event.id;
@@ -120,7 +127,8 @@ async fn where_the_first_of_a_key_cannot_be_stored_the_next_stands_in() {
 async fn writers_with_opposite_key_orders_do_not_lock_each_other_out() {
     let database = database().await;
     // Two processes, several writers each.
-    let journals = [journal(&database, &database.url, "2"), journal(&database, &database.url, "2")];
+    let journals =
+        [journal(&database, &database.url, "2").await, journal(&database, &database.url, "2").await];
     for round in 0..10 {
         let batch = || (0..60).map(|key| keyed("order.created", &format!("{round}-{key}")));
         let (up, down): (Vec<_>, Vec<_>) = (batch().collect(), batch().rev().collect());
@@ -141,7 +149,7 @@ async fn writers_with_opposite_key_orders_do_not_lock_each_other_out() {
 #[tokio::test]
 async fn a_poison_row_fails_alone() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "1");
+    let journal = journal(&database, &database.url, "1").await;
     let mut events: Vec<_> = (0..50).map(|number| keyed("order.created", &number.to_string())).collect();
     events[17] = event("nul\0byte");
     events[40] = keyed("nul\0byte", "forty");
@@ -164,7 +172,7 @@ async fn a_poison_row_fails_alone() {
 async fn cut_during_commit(cut: Cut) {
     let database = database().await;
     let proxy = Proxy::start(stores::address(&database.url).unwrap()).await;
-    let journal = journal(&database, &proxy.in_front_of(&database.url), "1");
+    let journal = journal(&database, &proxy.in_front_of(&database.url), "1").await;
     commit(&journal, event("order.created")).await.unwrap();
 
     proxy.cut_once(STORE, cut);
@@ -193,7 +201,7 @@ async fn a_connection_cut_before_commit_is_a_success_once() {
 #[tokio::test]
 async fn an_expired_key_is_taken_over() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "1");
+    let journal = journal(&database, &database.url, "1").await;
     let first = commit(&journal, keyed("order.created", "one")).await.unwrap();
     assert_eq!(
         commit(&journal, keyed("order.created", "one")).await.unwrap(),
@@ -209,7 +217,7 @@ async fn an_expired_key_is_taken_over() {
 #[tokio::test]
 async fn a_missing_partition_is_made() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "2");
+    let journal = journal(&database, &database.url, "2").await;
     let partitions = "SELECT inhrelid::regclass::text FROM pg_inherits
                        WHERE inhparent IN ('events'::regclass, 'attempts'::regclass)
                          AND inhrelid::regclass::text LIKE ANY (ARRAY['events%', 'attempts%'])";
@@ -227,7 +235,7 @@ async fn a_missing_partition_is_made() {
 async fn a_request_verified_against_an_older_source_comes_back() {
     let stack = bowline_tests::Stack::builder().dispatchers(0).start().await;
     let source: SourceId = stack.admin().source("github", "bowline-test-secret").await.parse().unwrap();
-    let journal = journal(&stack.database, &stack.database.url, "1");
+    let journal = journal(&stack.database, &stack.database.url, "1").await;
     let row = stack.database.sql().query_one("SELECT generation FROM sources", &[]).await.unwrap();
     let generation: i64 = row.get(0);
     let from_source = |generation| {
@@ -251,7 +259,7 @@ async fn a_request_verified_against_an_older_source_comes_back() {
 #[tokio::test]
 async fn the_same_key_for_another_event_is_told_apart() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "1");
+    let journal = journal(&database, &database.url, "1").await;
     let with_print = |print: u8| {
         let mut new = keyed("order.created", "one");
         new.key = new.key.map(|key| DedupKey { fingerprint: Some([print; 32]), ..key });
@@ -273,7 +281,7 @@ async fn over_the_limit_in_flight_requests_are_shed_at_once() {
     settings.push(("BOWLINE_INGEST_IN_FLIGHT_MAX".to_owned(), "10".to_owned()));
     let settings = settings.into_iter().map(|(name, value)| (name.into(), value.into()));
     let config = Config::from_parts(None, settings, Service::Ingest).unwrap();
-    let journal = Journal::start(&config, None).unwrap();
+    let journal = Journal::start(&config, None, snapshot(&database).await).unwrap();
     let permits: Vec<_> = (0..10).map_while(|_| journal.admit(DEFAULT_TENANT).ok()).collect();
     assert_eq!(permits.len(), 5, "half of it is one tenant's share");
     assert!(matches!(journal.admit(DEFAULT_TENANT), Err(JournalError::Overloaded { .. })));

@@ -40,6 +40,7 @@ mod journal;
 mod keys_and_audit;
 mod listing;
 mod operations;
+mod order;
 mod parity;
 mod pause;
 mod payload_queries;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use self::tap::{Plan, Tap};
 
+mod channels;
 mod claims;
 mod lists;
 mod tap;
@@ -22,7 +23,7 @@ const DAYS: u32 = 8;
 const EVENTS: u32 = 120_000;
 /// Sessions plan a prepared statement anew so often, and a little longer, before they settle for one plan.
 const ROUNDS: u128 = 7;
-const LARGE: [&str; 5] = ["queue", "outbox", "dead_letters", "dedup_keys", "rejections"];
+const LARGE: [&str; 6] = ["queue", "channels", "outbox", "dead_letters", "dedup_keys", "rejections"];
 const LIVE: ReplicaId = ReplicaId(id_of(4, 1));
 const SMALL_TENANT: TenantId = TenantId(id_of(1, 99));
 const SMALL_ENDPOINT: EndpointId = EndpointId(id_of(2, 500));
@@ -134,6 +135,7 @@ async fn nothing_hot_reads_a_large_table_from_end_to_end() {
     lists::lists_of_events(&mut site).await;
     lists::lists_of_deliveries(&mut site).await;
     lists::lists_of_dead_letters(&mut site).await;
+    channels::held(&mut site).await;
     claims::rest(&mut site).await;
     writes::journal(&mut site).await;
     writes::record(&mut site).await;

@@ -58,6 +58,10 @@ pub(super) struct EndpointFields {
     /// Requests a second, over all dispatchers together; default: as many as come
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
+    /// Send one delivery at a time, each after the one before it: in each channel, or of all. One that fails holds
+    /// up those behind it for as long as it is tried again; default: many at once, as they come
+    #[arg(long, value_enum, value_name = "ORDER")]
+    ordering: Option<Ordering>,
     #[command(flatten)]
     retry: RetryFlags,
     #[command(flatten)]
@@ -67,6 +71,12 @@ pub(super) struct EndpointFields {
     /// A label; may be repeated. A change replaces all labels, types, channels or headers
     #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Ordering {
+    PerChannel,
+    Strict,
 }
 
 /// What a change can set back to what it is without being said.
@@ -83,6 +93,7 @@ pub(super) enum Clear {
     Retry,
     Concurrency,
     Rate,
+    Ordering,
     Disable,
     DisplayName,
     Labels,
@@ -103,6 +114,7 @@ impl Clear {
             Self::Retry => "retry",
             Self::Concurrency => "concurrency",
             Self::Rate => "rate",
+            Self::Ordering => "ordering",
             Self::Disable => "disable",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
@@ -170,6 +182,14 @@ impl EndpointFields {
         if let Some(tls) = self.auth.tls(current.tls.as_ref())? {
             endpoint.tls = Some(tls);
             fields.push("tls");
+        }
+        if let Some(ordering) = self.ordering {
+            let ordering = match ordering {
+                Ordering::PerChannel => v1::EndpointOrdering::PerChannel,
+                Ordering::Strict => v1::EndpointOrdering::Strict,
+            };
+            endpoint.ordering = ordering.into();
+            fields.push("ordering");
         }
         if self.timeout.is_some() {
             endpoint.timeout = self.timeout;

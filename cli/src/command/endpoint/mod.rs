@@ -34,6 +34,7 @@ pub enum EndpointCommand {
     #[command(after_help = "Examples:
   bowline endpoint update shop --url https://shop.example/v2 --timeout 20s
   bowline endpoint update shop --max-attempts 5
+  bowline endpoint update shop --ordering per-channel
   bowline endpoint update shop --clear event-types")]
     Update(Box<UpdateEndpoint>),
     /// Send again; what waits is due at once
@@ -342,6 +343,7 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("timeout", endpoint.timeout.clone()),
         ("concurrency", endpoint.concurrency.to_string()),
         ("rate", endpoint.rate_line()),
+        ("ordering", endpoint.ordering.clone()),
         ("retry", endpoint.retry.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("disabled after", endpoint.disable.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("secrets", secrets.join("; ")),

@@ -8,6 +8,7 @@ use super::{DeliveryQuery, DeliveryState, describe};
 use crate::delivery::DeliveryKey;
 use crate::id::{AttemptId, TenantId};
 use crate::store::Error;
+use crate::store::channels::{self, ChannelKey};
 
 /// What came of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,24 @@ pub enum Cancelled {
     NotWaiting,
 }
 
+/// A dispatcher has it, or the channel in which it has its place.
+const IN_HAND: &str = "(q.owner IS NOT NULL OR q.seq IS NOT NULL AND EXISTS (
+               SELECT 1 FROM channels AS c
+                WHERE c.endpoint_id = q.endpoint_id AND c.channel = q.channel AND c.owner IS NOT NULL))";
+
+async fn hasten_channel(
+    client: &impl GenericClient,
+    key: DeliveryKey,
+    channel: Option<String>,
+) -> Result<(), Error> {
+    match channel {
+        Some(channel) => {
+            channels::hasten(client, &ChannelKey { endpoint_id: key.endpoint_id, channel }).await
+        }
+        None => Ok(()),
+    }
+}
+
 /// Makes a delivery due with a fresh budget. Needs a transaction, and a delivery that is of this tenant.
 pub async fn retry(
     client: &impl GenericClient,
@@ -44,11 +63,11 @@ pub async fn retry(
     // Two calls for one delivery are one: the second finds what the first has done.
     const ALONE: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))";
     const WAITING: &str = "
-        UPDATE queue
-           SET budget_from = now(), again = owner IS NOT NULL,
+        UPDATE queue AS q
+           SET budget_from = now(), again = {in_hand},
                due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
-         WHERE event_id = $1 AND endpoint_id = $2 AND run = $3 AND priority >= 0
-        RETURNING owner IS NOT NULL";
+         WHERE event_id = $1 AND endpoint_id = $2 AND run = $3 AND priority <> -1
+        RETURNING again, channel";
     const LIVE: &str = "SELECT 1 FROM endpoints WHERE id = $1 AND deleted_at IS NULL";
     // Locked, so that neither it nor its body goes before the row of the queue is there to keep them.
     const STORED: [&str; 2] = [
@@ -68,7 +87,9 @@ pub async fn retry(
     if client.query_opt(LIVE, &[&ids.1]).await?.is_none() {
         return Ok(Retried::EndpointDeleted);
     }
-    if let Some(row) = client.query_opt(WAITING, &[&ids.0, &ids.1, &ids.2]).await? {
+    let waiting = WAITING.replace("{in_hand}", IN_HAND);
+    if let Some(row) = client.query_opt(&waiting, &[&ids.0, &ids.1, &ids.2]).await? {
+        hasten_channel(client, key, row.try_get(1)?).await?;
         return Ok(if row.try_get(0)? { Retried::Again } else { Retried::Queued });
     }
     let described = describe(client, tenant, &DeliveryQuery::default(), &[key]).await?.pop();
@@ -90,6 +111,7 @@ pub async fn retry(
         return Ok(Retried::BodyGone);
     }
     client.execute(QUEUE, &[&ids.0, &ids.1, &ids.2, &tenant.0]).await?;
+    channels::enlist(client, &[key]).await?;
     Ok(Retried::Queued)
 }
 
@@ -97,15 +119,17 @@ pub async fn retry(
 /// ends: a success counts, a failure changes nothing. Needs a transaction.
 pub async fn cancel(client: &impl GenericClient, key: DeliveryKey) -> Result<Cancelled, Error> {
     const TAKE: &str = "
-        DELETE FROM queue WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
-        RETURNING tenant_id, attempt, owner IS NOT NULL AS in_hand";
+        DELETE FROM queue AS q WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
+        RETURNING tenant_id, attempt, channel, {in_hand} AS in_hand";
     const LOG: &str = "
         INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at)
         VALUES ($1, $2, $3, $4, $5, $6, 'cancelled', 'cancelled', now())";
     let ids: (Uuid, Uuid, i32) = (key.event_id.0, key.endpoint_id.0, key.run);
-    let Some(row) = client.query_opt(TAKE, &[&ids.0, &ids.1, &ids.2]).await? else {
+    let take = TAKE.replace("{in_hand}", IN_HAND);
+    let Some(row) = client.query_opt(&take, &[&ids.0, &ids.1, &ids.2]).await? else {
         return Ok(Cancelled::NotWaiting);
     };
+    hasten_channel(client, key, row.try_get("channel")?).await?;
     let (tenant, attempt): (Uuid, i32) = (row.try_get("tenant_id")?, row.try_get("attempt")?);
     client.execute(LOG, &[&ids.0, &ids.1, &ids.2, &AttemptId::new().0, &tenant, &attempt]).await?;
     Ok(Cancelled::Done { in_hand: row.try_get("in_hand")? })

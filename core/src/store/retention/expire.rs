@@ -1,6 +1,7 @@
 //! Deliveries that waited for longer than their retry policy allows, at most the retention. A dispatcher says so
 //! when one is its turn; those of a paused or disabled endpoint never have one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -10,6 +11,7 @@ use super::{Session, id_at};
 use crate::delivery::DeliveryKey;
 use crate::id::{AttemptId, EndpointId, EventId};
 use crate::store::Error;
+use crate::store::channels::HASTEN;
 
 /// Rows of the queue looked at in one statement.
 const BATCH: i64 = 1000;
@@ -47,13 +49,13 @@ impl Session {
                  ORDER BY event_id, endpoint_id, run LIMIT $5),
             old AS MATERIALIZED (
                 SELECT q.ctid FROM queue AS q JOIN endpoints AS e ON e.id = q.endpoint_id
-                 WHERE q.ctid = ANY(ARRAY(SELECT ctid FROM looked)) AND q.owner IS NULL AND q.priority >= 0
+                 WHERE q.ctid = ANY(ARRAY(SELECT ctid FROM looked)) AND q.owner IS NULL AND q.priority <> -1
                    AND q.budget_from < now() - interval '1 second' * least($6::float8,
                        coalesce((e.spec #>> '{retry,max_age,secs}')::float8, $6::float8))
                    FOR UPDATE OF q SKIP LOCKED),
             taken AS (
                 DELETE FROM queue AS q WHERE q.ctid = ANY(ARRAY(SELECT ctid FROM old))
-                RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt)
+                RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id, q.attempt, q.channel)
             SELECT t.*, l.count, l.last_event, l.last_endpoint, l.last_run
               FROM (SELECT count(*) AS count, (array_agg(event_id))[count(*)] AS last_event,
                            (array_agg(endpoint_id))[count(*)] AS last_endpoint, (array_agg(run))[count(*)] AS last_run
@@ -72,6 +74,7 @@ impl Session {
             [&start.0, &start.1, &start.2, &cutoff, &BATCH, &retention.as_secs_f64()];
         let rows = transaction.query(TAKE, &values).await?;
         let mut walk = Walk { expired: 0, next: None };
+        let mut channels: BTreeSet<(Uuid, String)> = BTreeSet::new();
         for row in &rows {
             if row.try_get::<_, i64>("count")? == BATCH {
                 walk.next = Some(DeliveryKey {
@@ -89,6 +92,11 @@ impl Session {
             let id = AttemptId::new().0;
             transaction.execute(&sql, &[&event_id, &endpoint, &run, &id, &tenant, &attempt]).await?;
             walk.expired += 1;
+            channels.extend(row.try_get::<_, Option<String>>("channel")?.map(|channel| (endpoint, channel)));
+        }
+        // What stands behind it in its channel need not wait for its retry.
+        for (endpoint, channel) in channels {
+            transaction.execute(HASTEN, &[&endpoint, &channel]).await?;
         }
         transaction.commit().await?;
         Ok(walk)

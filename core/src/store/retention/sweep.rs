@@ -19,11 +19,19 @@ pub enum Sweep {
     Rejections,
     Outbox,
     Stats,
+    Channels,
 }
 
 impl Sweep {
-    pub const ALL: [Self; 6] =
-        [Self::RequestIds, Self::Operations, Self::AuditLog, Self::Rejections, Self::Outbox, Self::Stats];
+    pub const ALL: [Self; 7] = [
+        Self::RequestIds,
+        Self::Operations,
+        Self::AuditLog,
+        Self::Rejections,
+        Self::Outbox,
+        Self::Stats,
+        Self::Channels,
+    ];
 
     pub fn table(self) -> &'static str {
         match self {
@@ -33,6 +41,7 @@ impl Sweep {
             Self::Rejections => "rejections",
             Self::Outbox => "outbox",
             Self::Stats => "stats_minute",
+            Self::Channels => "channels",
         }
     }
 
@@ -52,6 +61,11 @@ impl Sweep {
                  AND NOT EXISTS (SELECT 1 FROM retired_partitions) ORDER BY id"
             ),
             Self::Stats => format!("minute < '{time}' ORDER BY minute"),
+            // Nothing waits there: the next event of such a channel begins it anew.
+            Self::Channels => "owner IS NULL AND due_at IS NULL AND NOT EXISTS (
+                     SELECT 1 FROM queue AS q
+                      WHERE q.endpoint_id = t.endpoint_id AND q.channel = t.channel AND q.seq IS NOT NULL)"
+                .into(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod latency;
 mod matching;
 mod memory;
 mod neighbours;
+mod ordered;
 mod publish;
 mod query;
 mod rows;
@@ -66,6 +67,7 @@ pub(crate) async fn run(bench: &Bench, which: Scenario) -> Result<Vec<Metric>> {
         Scenario::Match => matching::run(bench).await,
         Scenario::Keys => keys::run(bench).await,
         Scenario::Query => query::run(bench).await,
+        Scenario::Ordered => ordered::run(bench).await,
     }
 }
 

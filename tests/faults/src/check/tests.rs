@@ -7,6 +7,7 @@ use crate::traffic::Sent;
 
 const PUSH: usize = 5;
 const FLAKY: usize = 6;
+const NEVER: usize = 9;
 
 fn arrival(number: u64, attempt: u32, at_s: f64) -> Arrival {
     let event_id = format!("evt_{number}");
@@ -27,7 +28,12 @@ fn attempt(number: u32, decision: &str, recorded_s: f64) -> Attempt {
 /// One push, acknowledged at 10 s, delivered to both who want it.
 fn fine() -> Evidence {
     let mut evidence = Evidence {
-        sent: vec![Sent { kind: 0, acknowledged_s: Some(10.0), event_ids: vec!["evt_0".into()] }],
+        sent: vec![Sent {
+            kind: 0,
+            begun_s: 9.9,
+            acknowledged_s: Some(10.0),
+            event_ids: vec!["evt_0".into()],
+        }],
         arrivals: vec![Vec::new(); ENDPOINTS.len()],
         ..Evidence::default()
     };
@@ -84,7 +90,7 @@ fn a_success_that_nobody_saw_or_wrote_down_is_found() {
 #[test]
 fn what_went_astray_is_found() {
     let mut astray = fine();
-    astray.arrivals[8].push(arrival(0, 1, 10.1));
+    astray.arrivals[NEVER].push(arrival(0, 1, 10.1));
     assert_eq!(found(&astray), ["sent to an endpoint it does not match"]);
     let mut unsigned = fine();
     unsigned.arrivals[PUSH][0].is_signed = false;
@@ -134,6 +140,43 @@ fn a_repetition_needs_a_reason_and_a_retry_does_not() {
     let mut needless = fine();
     needless.arrivals[PUSH].push(arrival(0, 2, 15.0));
     assert_eq!(found(&needless), ["sent again without a reason"]);
+}
+
+/// `user.created`, of the channel green; three who want it.
+const IN_TURN: usize = 8;
+
+#[test]
+fn what_is_sent_out_of_turn_is_found() {
+    let mut ordered = Evidence { arrivals: vec![Vec::new(); ENDPOINTS.len()], ..Evidence::default() };
+    for number in 0..3 {
+        let event_id = format!("evt_{number}");
+        let begun_s = 10.0 + number as f64;
+        let sent =
+            Sent { kind: 5, begun_s, acknowledged_s: Some(begun_s + 0.5), event_ids: vec![event_id.clone()] };
+        ordered.sent.push(sent);
+        ordered.arrivals[IN_TURN].push(arrival(number, 1, 20.0 + number as f64));
+        ordered.events.insert(event_id);
+    }
+    let out_of_turn =
+        |evidence: &Evidence| found(evidence).iter().filter(|what| **what == "sent out of turn").count();
+    assert_eq!(out_of_turn(&ordered), 0);
+    // The second comes while the first is still tried.
+    ordered.arrivals[IN_TURN][0].is_answered = false;
+    ordered.arrivals[IN_TURN].push(arrival(0, 2, 20.5));
+    assert_eq!(out_of_turn(&ordered), 0);
+    ordered.arrivals[IN_TURN][3].at_s = 21.5;
+    assert_eq!(out_of_turn(&ordered), 1);
+    ordered.arrivals[IN_TURN][3].at_s = 22.5;
+    assert_eq!(out_of_turn(&ordered), 2);
+    // Nobody had heard of the first when the others were sent.
+    ordered.sent[0].acknowledged_s = Some(30.0);
+    assert_eq!(out_of_turn(&ordered), 0);
+    // One that died has made room.
+    ordered.sent[0].acknowledged_s = Some(10.5);
+    ordered.arrivals[IN_TURN].pop();
+    let letter = DeadLetter { reason: "attempts_exhausted".into(), died_s: 20.5 };
+    ordered.dead.insert(("evt_0".into(), IN_TURN), letter);
+    assert_eq!(out_of_turn(&ordered), 0);
 }
 
 #[test]

@@ -1,0 +1,363 @@
+//! Ordered delivery: claims channels that are due, and sends what waits in each one by one, the next only
+//! after the one before it is decided and that is committed.
+//!
+//! A channel is held for a few deliveries at a time and then given back, due at once if more waits there:
+//! so channels of an endpoint take turns, however many wait in one of them. What is sent goes through the
+//! lanes like everything else, with the endpoint's concurrency, rate and breaker.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::crash;
+use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
+use bowline_core::store::channels::{self, ChannelKey, ClaimedChannel, Placed, Release};
+use bowline_core::store::{self, chunks};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::claim::Claims;
+use crate::job::{Age, Came, HeldEvent, Job, NewJob};
+use crate::share::{Share, Shared};
+use crate::soon::Soon;
+
+/// Deliveries of one hold.
+const SENT_PER_HOLD: i64 = 32;
+/// Channels in hand at a time; tenants share them.
+const HELD_MAX: usize = 4096;
+/// Channels of an endpoint in hand, for each request it may have out: one is sent, one is on its way.
+const HELD_PER_REQUEST: usize = 2;
+/// Channels of which is read together what waits there.
+const READ_AT_ONCE: usize = 32;
+const ENDPOINTS_MAX: i64 = 10_000;
+const RELEASES_AT_ONCE: usize = 32;
+const SCAN: Duration = Duration::from_secs(1);
+const ORPHANS_EVERY: Duration = Duration::from_millis(500);
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// What could not be sent just now: no room in memory, or its lane is closed.
+const UNSENT_WAIT: Duration = Duration::from_secs(1);
+/// As for every delivery whose body is on its way to the kept ones.
+const BODY_MISSING_WAIT: Duration = Duration::from_secs(60);
+/// What Postgres refuses to record is neither lost nor sent again and again.
+const UNRECORDED_WAIT: Duration = Duration::from_secs(3600);
+
+/// Tells that a channel may be due. A hint: every second somebody looks.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    now: Notify,
+    soon: Soon,
+}
+
+impl Wake {
+    pub(crate) fn now(&self) {
+        self.now.notify_one();
+    }
+
+    fn due_in(&self, wait: Duration) {
+        if wait.is_zero() { self.now() } else { self.soon.due_in(wait) }
+    }
+
+    async fn wait(&self, earliest: Instant, latest: Instant) {
+        tokio::select! {
+            () = self.now.notified() => tokio::time::sleep_until(earliest).await,
+            () = self.soon.wait(earliest, latest) => {}
+        }
+    }
+}
+
+/// The channels in hand.
+#[derive(Debug)]
+pub(crate) struct Ordered {
+    claims: Arc<Claims>,
+    wake: Arc<Wake>,
+    /// By which of its claims each is held.
+    held: Mutex<HashMap<ChannelKey, i64>>,
+    places: Arc<Shared>,
+    releases: mpsc::UnboundedSender<(ReplicaId, Release)>,
+    released: tokio::sync::Mutex<mpsc::UnboundedReceiver<(ReplicaId, Release)>>,
+}
+
+/// A channel in hand. It is given back when this is dropped, whatever ended the work on it.
+struct Hold {
+    of: Arc<Ordered>,
+    life: ReplicaId,
+    release: Release,
+    _place: Option<Share>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Fails only when nothing is released any more.
+        let _ = self.of.releases.send((self.life, self.release.clone()));
+    }
+}
+
+/// What waits in a channel, as far as it can be sent now.
+struct Waiting {
+    deliveries: Vec<(Placed, Arc<HeldEvent>)>,
+    /// When it was read.
+    at: std::time::Instant,
+}
+
+impl Ordered {
+    pub(crate) fn new(claims: Arc<Claims>, wake: Arc<Wake>) -> Arc<Self> {
+        // No more than what is held can wait to be released.
+        let (releases, released) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            claims,
+            wake,
+            held: Mutex::default(),
+            places: Shared::new(HELD_MAX),
+            releases,
+            released: tokio::sync::Mutex::new(released),
+        })
+    }
+
+    /// Claims channels that are due and has them worked on.
+    pub(crate) async fn work(self: Arc<Self>) -> Result<(), store::Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let began = Instant::now();
+            if self.claims.replica.may_start() {
+                let client = self.claims.pool.get().await?;
+                let endpoints = channels::endpoints_with_due(&client, after, ENDPOINTS_MAX).await?;
+                after = match endpoints.last() {
+                    Some(last) if endpoints.len() as i64 == ENDPOINTS_MAX => last.0,
+                    _ => Uuid::nil(),
+                };
+                self.take(&client, &endpoints).await?;
+            }
+            let now = Instant::now();
+            // Half of the time at most goes into looking.
+            self.wake.wait(now + (now - began), now + SCAN).await;
+        }
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        client: &store::Connection,
+        endpoints: &[EndpointId],
+    ) -> Result<(), store::Error> {
+        let life = self.claims.replica.id();
+        let (ids, limits, mut places) = self.limits(endpoints);
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let claimed = channels::claim(client, life, &ids, &limits).await?;
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        crash::point("ordered_after_claim");
+        self.held.lock().extend(claimed.iter().map(|one| (one.key.clone(), one.hold)));
+        let mut holds: Vec<(ClaimedChannel, Hold)> = Vec::with_capacity(claimed.len());
+        for channel in claimed {
+            let place = places.get_mut(&channel.key.endpoint_id).and_then(Vec::pop);
+            let ClaimedChannel { key, head, hold } = channel.clone();
+            let release = Release { key, hold, head, wait: Duration::ZERO };
+            holds.push((channel, Hold { of: Arc::clone(self), life, release, _place: place }));
+        }
+        drop(places);
+        let snapshot = &self.claims.matcher.snapshot;
+        // An endpoint made a moment ago, for which another process has queued: not one that was deleted.
+        if holds.iter().any(|(one, _)| snapshot.endpoint(one.key.endpoint_id).is_none()) {
+            snapshot.refresh().await?;
+        }
+        // A few at a time, so that little is in memory that is not counted yet.
+        while !holds.is_empty() {
+            let some: Vec<_> = holds.drain(..holds.len().min(READ_AT_ONCE)).collect();
+            let (claimed, some): (Vec<ClaimedChannel>, Vec<Hold>) = some.into_iter().unzip();
+            let at = std::time::Instant::now();
+            let waiting = channels::next(client, &claimed, SENT_PER_HOLD).await?;
+            let ids: Vec<EventId> =
+                waiting.iter().flatten().map(|placed| placed.delivery.key.event_id).collect();
+            let mut events = HashMap::new();
+            for event in chunks::load(client, &ids).await? {
+                events.insert(event.id, self.claims.matcher.hold(event, Duration::ZERO).await);
+            }
+            for (mut hold, waiting) in some.into_iter().zip(waiting) {
+                let deliveries = ready(waiting, &events, &mut hold.release.wait);
+                tokio::spawn(Arc::clone(self).send_in_turn(hold, Waiting { deliveries, at }));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many channels of each endpoint may be taken, and their places among those in hand.
+    fn limits(
+        &self,
+        endpoints: &[EndpointId],
+    ) -> (Vec<EndpointId>, Vec<i64>, HashMap<EndpointId, Vec<Share>>) {
+        let mut held: HashMap<EndpointId, usize> = HashMap::new();
+        for key in self.held.lock().keys() {
+            *held.entry(key.endpoint_id).or_default() += 1;
+        }
+        let share = (self.places.free() / endpoints.len().max(1)).max(1);
+        let (mut ids, mut limits, mut places) = (Vec::new(), Vec::new(), HashMap::new());
+        for id in endpoints {
+            let live = self.claims.matcher.snapshot.endpoint(*id);
+            let most = live
+                .as_ref()
+                .map_or(HELD_PER_REQUEST, |live| live.endpoint.spec.concurrency as usize * HELD_PER_REQUEST);
+            let room = most.saturating_sub(held.get(id).copied().unwrap_or_default());
+            let room = room.min(self.claims.lanes.room_for_due(*id)).min(share);
+            let tenant = live.map_or(TenantId(Uuid::nil()), |live| live.endpoint.tenant_id);
+            let taken: Vec<Share> = (0..room).map_while(|_| self.places.try_take(tenant, 1)).collect();
+            if !taken.is_empty() {
+                ids.push(*id);
+                limits.push(taken.len() as i64);
+                places.insert(*id, taken);
+            }
+        }
+        (ids, limits, places)
+    }
+
+    /// Sends what waits in a channel, each after the one before it, and gives the channel back.
+    async fn send_in_turn(self: Arc<Self>, mut hold: Hold, waiting: Waiting) {
+        for (placed, event) in waiting.deliveries {
+            let delivery = placed.delivery;
+            hold.release.head = placed.seq;
+            let load = self.claims.matcher.load(delivery.tenant_id, Some(&event), Duration::ZERO).await;
+            drop(event);
+            let Some(load) = load else {
+                hold.release.wait = UNSENT_WAIT;
+                return;
+            };
+            let (job, came) = Job::ordered(NewJob {
+                key: delivery.key,
+                tenant_id: delivery.tenant_id,
+                load: Some(load),
+                chunk: None,
+                life: hold.life,
+                attempt: delivery.attempt as u32,
+                used: delivery.used as u32,
+                age: Age::OfBudget { waited: delivery.waited, at: waiting.at },
+                test: false,
+            });
+            self.claims.lanes.submit(job).await;
+            match came.await {
+                Ok(Came::Decided(decision)) if decision.is_terminal() => hold.release.head = placed.seq + 1,
+                Ok(Came::Unsent(due_in)) => {
+                    hold.release.wait = due_in.min(UNSENT_WAIT);
+                    return;
+                }
+                Ok(Came::Unrecorded) => {
+                    hold.release.wait = UNRECORDED_WAIT;
+                    return;
+                }
+                // It says itself when it is due again; or another has decided about it. Untold, the life that
+                // claimed the channel is over.
+                Ok(Came::Decided(_)) | Err(_) => return,
+            }
+        }
+        crash::point("ordered_before_release");
+    }
+
+    /// Gives back what was worked on.
+    pub(crate) async fn release(self: Arc<Self>) -> Result<(), store::Error> {
+        let mut released = self.released.lock().await;
+        let mut batch = Vec::with_capacity(RELEASES_AT_ONCE);
+        while released.recv_many(&mut batch, RELEASES_AT_ONCE).await > 0 {
+            let mut of_lives: HashMap<ReplicaId, Vec<Release>> = HashMap::new();
+            for (life, release) in batch.drain(..) {
+                of_lives.entry(life).or_default().push(release);
+            }
+            for (life, releases) in of_lives {
+                self.release_all(life, &releases).await;
+                let mut held = self.held.lock();
+                for release in &releases {
+                    if held.get(&release.key) == Some(&release.hold) {
+                        held.remove(&release.key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Until it is done, or the channels are another's.
+    async fn release_all(&self, life: ReplicaId, releases: &[Release]) {
+        while self.claims.replica.is_current(life) {
+            let released = async {
+                let mut client = self.claims.pool.get().await?;
+                channels::release(&mut client, life, releases).await
+            };
+            match released.await {
+                Ok(due_in) => return due_in.into_iter().for_each(|due_in| self.wake.due_in(due_in)),
+                Err(error) => {
+                    tracing::warn!(%error, channels = releases.len(), "channels are not given back yet");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Frees what the dead held, and what was claimed without our hearing of it.
+    pub(crate) async fn keep(self: Arc<Self>) -> Result<(), store::Error> {
+        let mut reconciled = Instant::now();
+        let mut suspects: HashSet<(ChannelKey, i64)> = HashSet::new();
+        loop {
+            tokio::time::sleep(ORPHANS_EVERY).await;
+            metrics::gauge!("bowline_dispatcher_channels_held").set(self.held.lock().len() as f64);
+            if !self.claims.replica.may_start() {
+                continue;
+            }
+            let client = self.claims.pool.get().await?;
+            while channels::free_orphaned(&client).await? > 0 {
+                self.wake.now();
+            }
+            if reconciled.elapsed() >= RECONCILE_EVERY {
+                reconciled = Instant::now();
+                let life = self.claims.replica.id();
+                let owned = channels::owned(&client, life).await?;
+                drop(client);
+                suspects = self.reconcile(life, owned, &suspects);
+            }
+        }
+    }
+
+    /// What Postgres says is ours and memory lacks at two looks in a row is given back.
+    fn reconcile(
+        &self,
+        life: ReplicaId,
+        owned: Vec<ClaimedChannel>,
+        suspects: &HashSet<(ChannelKey, i64)>,
+    ) -> HashSet<(ChannelKey, i64)> {
+        let held = self.held.lock();
+        let mut unknown = HashSet::new();
+        for ClaimedChannel { key, head, hold } in owned {
+            if held.get(&key) == Some(&hold) {
+                continue;
+            }
+            if suspects.contains(&(key.clone(), hold)) {
+                let release = Release { key: key.clone(), hold, head, wait: Duration::ZERO };
+                let _ = self.releases.send((life, release));
+            }
+            unknown.insert((key, hold));
+        }
+        unknown
+    }
+}
+
+/// Those that can be sent now, the first first. Where there are none, `wait` says when to look again.
+fn ready(
+    waiting: Vec<Placed>,
+    events: &HashMap<EventId, Option<Arc<HeldEvent>>>,
+    wait: &mut Duration,
+) -> Vec<(Placed, Arc<HeldEvent>)> {
+    let mut ready = Vec::with_capacity(waiting.len());
+    for placed in waiting.into_iter().take_while(|placed| placed.is_due) {
+        match events.get(&placed.delivery.key.event_id) {
+            Some(Some(event)) => ready.push((placed, Arc::clone(event))),
+            missing => {
+                if ready.is_empty() {
+                    *wait = if missing.is_some() { UNSENT_WAIT } else { BODY_MISSING_WAIT };
+                }
+                break;
+            }
+        }
+    }
+    ready
+}
