@@ -230,7 +230,7 @@ impl Writer {
         // What was said before is not about this commit.
         connection.take_warning();
         let mut result = answered(connection.insert(&rows, &orders, repeated)).await;
-        if let Ok(written) = &result
+        if let Ok(Some(written)) = &result
             && written.iter().any(|row| row.claimed && row.fresh && !row.inserted)
         {
             // Stored by a commit whose outcome was unknown: make sure that it is durable.
@@ -245,8 +245,8 @@ impl Writer {
         }
         let closed = connection.is_closed();
         match result {
-            Ok(written) if written.iter().any(|row| !row.known) => Err(Failure::Changed),
-            Ok(written) => {
+            Ok(None) => Err(Failure::Changed),
+            Ok(Some(written)) => {
                 metrics::histogram!("bowline_journal_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("bowline_journal_batch_events").record(rows.len() as f64);
                 crash::point("journal_after_commit_before_xadd");

@@ -153,8 +153,6 @@ pub struct Written {
     /// By this statement; not by an earlier one whose outcome was unknown.
     pub inserted: bool,
     pub config_version: i64,
-    /// False: the ordered endpoints have changed, and nothing was written.
-    pub known: bool,
 }
 
 /// Which event holds a key.
@@ -248,13 +246,13 @@ impl Connection {
     }
 
     /// Commits the rows; they must be sorted by key, each key once. `repeated`: an earlier commit of
-    /// some of them may have happened.
+    /// some of them may have happened. `None`: the ordered endpoints have changed, and nothing was written.
     pub async fn insert(
         &self,
         rows: &[Row<'_>],
         orders: &Orders<'_>,
         repeated: bool,
-    ) -> Result<Vec<Written>, Error> {
+    ) -> Result<Option<Vec<Written>>, Error> {
         let statement = match (orders.places.is_empty(), repeated) {
             (true, false) => &self.insert,
             (true, true) => &self.insert_repeated,
@@ -302,7 +300,7 @@ impl Connection {
         ];
         let places = &orders.places;
         let of_places = |pick: fn(&Place<'_>) -> Uuid| places.iter().map(pick).collect::<Vec<Uuid>>();
-        let placed = [
+        let ids_of_places = [
             of_places(|place| place.event.id.0),
             of_places(|place| place.event.tenant_id.0),
             of_places(|place| place.chunk.0),
@@ -310,10 +308,13 @@ impl Connection {
         ];
         let place_channels: Vec<&str> = places.iter().map(|place| place.channel).collect();
         if !places.is_empty() {
-            values.extend(placed.iter().map(|ids| ids as &(dyn ToSql + Sync)));
+            values.extend(ids_of_places.iter().map(|ids| ids as &(dyn ToSql + Sync)));
             values.push(&place_channels);
         }
         let found = self.client.query(statement, &values).await?;
+        if found.first().map(|row| row.try_get("known")).transpose()? == Some(false) {
+            return Ok(None);
+        }
         found
             .iter()
             .map(|row| {
@@ -323,10 +324,10 @@ impl Connection {
                     claimed: row.try_get("claimed")?,
                     inserted: row.try_get("inserted")?,
                     config_version: row.try_get("config_version")?,
-                    known: row.try_get("known")?,
                 })
             })
-            .collect()
+            .collect::<Result<_, Error>>()
+            .map(Some)
     }
 
     /// Who holds these keys; those that are free by now are left out.

@@ -37,7 +37,7 @@ pub(super) async fn journal(site: &mut Site) {
         for (number, row) in rows.iter_mut().enumerate() {
             row.chunk = ChunkId(id_of(8, round * 4 + number as u128 / 64));
         }
-        let written = connection.insert(&rows, &orders, false).await.unwrap();
+        let written = connection.insert(&rows, &orders, false).await.unwrap().unwrap();
         assert_eq!(written.iter().filter(|row| row.inserted).count(), 128, "half of the keys are taken");
         site.check("store events", 2000, 1);
         let keys: Vec<_> = made.iter().map(|(_, key)| key).collect();
