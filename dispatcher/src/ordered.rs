@@ -77,7 +77,7 @@ pub(crate) struct Ordered {
     held: Mutex<HashMap<ChannelKey, i64>>,
     places: Arc<Shared>,
     releases: mpsc::UnboundedSender<(ReplicaId, Release)>,
-    released: tokio::sync::Mutex<mpsc::UnboundedReceiver<(ReplicaId, Release)>>,
+    back: tokio::sync::Mutex<mpsc::UnboundedReceiver<(ReplicaId, Release)>>,
 }
 
 /// A channel in hand. It is given back when this is dropped, whatever ended the work on it.
@@ -105,14 +105,14 @@ struct Waiting {
 impl Ordered {
     pub(crate) fn new(claims: Arc<Claims>, wake: Arc<Wake>) -> Arc<Self> {
         // No more than what is held can wait to be released.
-        let (releases, released) = mpsc::unbounded_channel();
+        let (releases, back) = mpsc::unbounded_channel();
         Arc::new(Self {
             claims,
             wake,
             held: Mutex::default(),
             places: Shared::new(HELD_MAX),
             releases,
-            released: tokio::sync::Mutex::new(released),
+            back: tokio::sync::Mutex::new(back),
         })
     }
 
@@ -257,9 +257,9 @@ impl Ordered {
 
     /// Gives back what was worked on.
     pub(crate) async fn release(self: Arc<Self>) -> Result<(), store::Error> {
-        let mut released = self.released.lock().await;
+        let mut back = self.back.lock().await;
         let mut batch = Vec::with_capacity(RELEASES_AT_ONCE);
-        while released.recv_many(&mut batch, RELEASES_AT_ONCE).await > 0 {
+        while back.recv_many(&mut batch, RELEASES_AT_ONCE).await > 0 {
             let mut of_lives: HashMap<ReplicaId, Vec<Release>> = HashMap::new();
             for (life, release) in batch.drain(..) {
                 of_lives.entry(life).or_default().push(release);
@@ -280,11 +280,11 @@ impl Ordered {
     /// Until it is done, or the channels are another's.
     async fn release_all(&self, life: ReplicaId, releases: &[Release]) {
         while self.claims.replica.is_current(life) {
-            let released = async {
+            let given_back = async {
                 let mut client = self.claims.pool.get().await?;
                 channels::release(&mut client, life, releases).await
             };
-            match released.await {
+            match given_back.await {
                 Ok(due_in) => return due_in.into_iter().for_each(|due_in| self.wake.due_in(due_in)),
                 Err(error) => {
                     tracing::warn!(%error, channels = releases.len(), "channels are not given back yet");

@@ -73,12 +73,10 @@ impl ClaimSession {
         &self,
         reply: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(REPLY_TIMEOUT, reply).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => {
-                self.lost.cancel();
-                Err(Error::TimedOut(REPLY_TIMEOUT))
-            }
-        }
+        let Ok(answer) = tokio::time::timeout(REPLY_TIMEOUT, reply).await else {
+            self.lost.cancel();
+            return Err(Error::TimedOut(REPLY_TIMEOUT));
+        };
+        Ok(answer?)
     }
 }
