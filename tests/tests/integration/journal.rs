@@ -87,7 +87,7 @@ async fn assert_outbox_is_complete(database: &Database) {
 #[tokio::test]
 async fn large_bodies_are_compressed_the_faster_way() {
     let database = database().await;
-    let journal = journal(&database, &database.url, "1");
+    let journal = journal(&database, &database.url, "1").await;
     let mut event = event("order.created");
     event.event.body = Bytes::from(r#"{"price":1}"#.repeat(1000));
     commit(&journal, event).await.unwrap();
