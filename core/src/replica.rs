@@ -50,7 +50,12 @@ struct Lease {
 
 impl Lease {
     fn begun(id: ReplicaId, sent: Instant) -> Self {
-        Self { life: Life { id, began: sent }, confirmed: Some(sent), steady_since: Some(sent), in_doubt: false }
+        Self {
+            life: Life { id, began: sent },
+            confirmed: Some(sent),
+            steady_since: Some(sent),
+            in_doubt: false,
+        }
     }
 
     fn renewed(&mut self, sent: Instant) {

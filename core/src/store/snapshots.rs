@@ -97,7 +97,16 @@ pub async fn changes(client: &mut Object, need: Need, applied: i64) -> Result<Op
         stored_secrets::of_owners(&transaction, &owners).await?
     };
     transaction.commit().await?;
-    Ok(Some(Changes { version, complete: since == 0, sources, endpoints, catalogs, event_types, ordered, secrets }))
+    Ok(Some(Changes {
+        version,
+        complete: since == 0,
+        sources,
+        endpoints,
+        catalogs,
+        event_types,
+        ordered,
+        secrets,
+    }))
 }
 
 /// A changed secret changes its owner.

@@ -4,8 +4,8 @@
 
 use bowline_proto::v1;
 use bowline_proto::v1::DeliveryState;
-use bowline_tests::proxy::Proxy;
 use bowline_tests::eventually::holds;
+use bowline_tests::proxy::Proxy;
 use bowline_tests::{BOUND, Receiver, Reply, Stack, admin, eventually, stores};
 
 const EVENTS: usize = 20;
