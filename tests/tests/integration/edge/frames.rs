@@ -174,10 +174,10 @@ async fn frames_that_break_the_rules_end_the_connection() {
 
 #[tokio::test]
 async fn what_has_two_lengths_or_hidden_lines_is_no_request() {
-    let stack = Stack::builder().dispatchers(0).start().await;
-    let source = open_source(&stack).await;
     // Indexed: `:status: 200` is one byte (RFC 7541, appendix A).
     const OK: u8 = 0x88;
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let source = open_source(&stack).await;
     let plain: &[(&str, &str)] = &[];
     for more in [
         plain,
