@@ -259,7 +259,8 @@ async fn a_first_attempt_that_was_put_off_is_as_old_as_its_event() {
                                                   AND e.create_time + interval '100 ms'";
     assert_eq!(stack.database.count(began_with_it).await, 2);
 
-    // A person's retry begins anew, and its attempt is the first of its budget.
+    // A person's retry begins anew. Before the first attempt it would only hasten that.
+    admin.await_attempts(&event, &retried, 1).await;
     let id = admin.delivery(&event, &retried).await.unwrap().id;
     admin.deliveries().retry_delivery(v1::RetryDeliveryRequest { id }).await.unwrap();
     let delivered = admin.await_delivery(&event, &retried, DeliveryState::Delivered).await;
