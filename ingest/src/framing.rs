@@ -106,6 +106,7 @@ enum State {
 
 /// What is known of the head that is being read.
 #[derive(Debug, Default, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "what was seen, each by itself")]
 struct Head {
     has_begun: bool,
     length: Option<u64>,

@@ -89,14 +89,14 @@ type Taken = (&'static str, Reply);
 
 impl Intake {
     /// Answers any request; never fails.
-    pub(crate) async fn answer(&self, heard: Heard, connection: &Connection) -> Reply {
+    pub(crate) async fn answer(&self, arrived: Heard, connection: &Connection) -> Reply {
         let began = Instant::now();
-        let awaits_continue = receive::awaits_continue(&heard.request);
-        let (head, mut body) = heard.request.into_parts();
+        let awaits_continue = receive::awaits_continue(&arrived.request);
+        let (head, mut body) = arrived.request.into_parts();
         let remote = head::sender(connection.peer, &head.headers, &self.trusted_proxies);
         let asked = Asked { head, remote };
         let mut seen = Seen::default();
-        let taken = match heard.verdict {
+        let taken = match arrived.verdict {
             Ok(()) => self.take(connection, &asked, &mut body, &mut seen).await,
             Err(refusal) => Err(refusal),
         };

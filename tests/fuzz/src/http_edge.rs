@@ -149,7 +149,7 @@ async fn converse(input: &[u8], cut: usize) -> (Vec<Request>, Vec<u8>) {
             let _ = writing.shutdown().await;
         };
         let mut answered = Vec::new();
-        let (_, _) = tokio::join!(write, reading.read_to_end(&mut answered));
+        let ((), _) = tokio::join!(write, reading.read_to_end(&mut answered));
         answered
     };
     let both = async { tokio::join!(serving, client) };
@@ -158,10 +158,10 @@ async fn converse(input: &[u8], cut: usize) -> (Vec<Request>, Vec<u8>) {
     (taken, answered)
 }
 
-async fn answer(heard: Heard, taken: Arc<Mutex<Vec<Request>>>) -> Reply {
-    let (head, body) = heard.request.into_parts();
+async fn answer(arrived: Heard, taken: Arc<Mutex<Vec<Request>>>) -> Reply {
+    let (head, body) = arrived.request.into_parts();
     // Nothing is tunnelled, so nothing of a tunnel is ever begun.
-    if heard.verdict.is_err() || head.method == Method::CONNECT {
+    if arrived.verdict.is_err() || head.method == Method::CONNECT {
         return refusal();
     }
     let Ok(body) = body.collect().await else { return refusal() };

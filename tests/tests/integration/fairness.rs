@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowline_proto::v1;
+use bowline_proto::v1::publish_event_result::Outcome;
 use bowline_tests::eventually::holds;
 use bowline_tests::{BOUND, Receiver, Reply, Stack, admin, eventually};
 
@@ -99,19 +100,24 @@ async fn a_flood_has_chunks_of_its_own_and_all_of_it_arrives() {
     };
     admin.endpoints().create_endpoint(endpoint).await.unwrap();
 
+    let one = v1::PublishEventRequest {
+        event_type: "order.created".to_owned(),
+        body: "{}".into(),
+        ..Default::default()
+    };
+    let batch = v1::PublishEventBatchRequest { tenant_id, events: vec![one; 500] };
     let (mut quiet, mut flood) = (Vec::new(), Vec::new());
     eventually(BOUND, async || {
-        quiet.push(admin.publish("order.created").await);
-        let published = (0..300).map(async |_| {
-            let request = v1::PublishEventRequest {
-                tenant_id: tenant_id.clone(),
-                event_type: "order.created".to_owned(),
-                body: "{}".into(),
-                ..Default::default()
-            };
-            admin.events().publish_event(request).await.unwrap().into_inner().event_id
-        });
-        flood.extend(futures_util::future::join_all(published).await);
+        let mut events = admin.events();
+        let (beside, published) =
+            tokio::join!(admin.publish("order.created"), events.publish_event_batch(batch.clone()));
+        quiet.push(beside);
+        flood.extend(published.unwrap().into_inner().results.into_iter().map(
+            |result| match result.outcome {
+                Some(Outcome::Published(published)) => published.event_id,
+                refused => panic!("{refused:?}"),
+            },
+        ));
         let bulk = stack.database.count("SELECT count(*) FROM outbox WHERE class = 1").await;
         holds(bulk > 0, bulk)
     })

@@ -25,9 +25,12 @@ fn write(folder: &Path, target: &str, seeds: &[&[u8]], words: &[&str]) -> io::Re
     for (number, seed) in seeds.iter().enumerate() {
         fs::write(folder.join(target).join(number.to_string()), seed)?;
     }
-    let quoted = |word: &&str| {
-        let bytes: String = word.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
-        format!("\"{bytes}\"\n")
-    };
-    fs::write(folder.join(format!("{target}.dict")), words.iter().map(quoted).collect::<String>())
+    let mut dictionary = String::new();
+    for word in words {
+        let bytes: Vec<String> = word.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+        dictionary.push('"');
+        dictionary.extend(bytes);
+        dictionary.push_str("\"\n");
+    }
+    fs::write(folder.join(format!("{target}.dict")), dictionary)
 }

@@ -53,12 +53,15 @@ async fn what_has_expired_is_swept_and_the_rest_is_not() {
         .await
         .unwrap();
     }
-    // Old chunks of an owner that nobody knows: of one no event is left.
+    // Old chunks whose owner lives: of one no event is left.
+    let lives = "INSERT INTO replicas (id, service, lease_until)
+                 VALUES (gen_random_uuid(), 'dispatcher', now() + interval '1 hour')";
+    sql.execute(lives, &[]).await.unwrap();
     let (gone, stored) = (id_of_past(3, 1), id_of_past(0, 2));
     event(&stack, stored, TENANT).await;
     for (number, event) in [(1, gone), (2, stored)] {
         let chunk = "INSERT INTO outbox (id, shard, class, event_ids, config_version, owner)
-                     VALUES ($1, 0, 0, ARRAY[$2::uuid], 0, gen_random_uuid())";
+                     VALUES ($1, 0, 0, ARRAY[$2::uuid], 0, (SELECT id FROM replicas WHERE service = 'dispatcher'))";
         stack.database.sql().execute(chunk, &[&id_of_past(3, number), &event]).await.unwrap();
     }
     stack.add_dispatcher(&[]).await;
