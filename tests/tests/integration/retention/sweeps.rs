@@ -53,16 +53,19 @@ async fn what_has_expired_is_swept_and_the_rest_is_not() {
         .await
         .unwrap();
     }
-    // Old chunks whose owner lives: of one no event is left.
+    // Old chunks: of one neither an event nor an owner is left, the other's owner lives.
     let lives = "INSERT INTO replicas (id, service, lease_until)
                  VALUES (gen_random_uuid(), 'dispatcher', now() + interval '1 hour')";
     sql.execute(lives, &[]).await.unwrap();
     let (gone, stored) = (id_of_past(3, 1), id_of_past(0, 2));
     event(&stack, stored, TENANT).await;
-    for (number, event) in [(1, gone), (2, stored)] {
-        let chunk = "INSERT INTO outbox (id, shard, class, event_ids, config_version, owner)
-                     VALUES ($1, 0, 0, ARRAY[$2::uuid], 0, (SELECT id FROM replicas WHERE service = 'dispatcher'))";
-        stack.database.sql().execute(chunk, &[&id_of_past(3, number), &event]).await.unwrap();
+    let live = "(SELECT id FROM replicas WHERE service = 'dispatcher')";
+    for (number, event, owner) in [(1, gone, "gen_random_uuid()"), (2, stored, live)] {
+        let chunk = format!(
+            "INSERT INTO outbox (id, shard, class, event_ids, config_version, owner)
+             VALUES ($1, 0, 0, ARRAY[$2::uuid], 0, {owner})"
+        );
+        stack.database.sql().execute(&chunk, &[&id_of_past(3, number), &event]).await.unwrap();
     }
     stack.add_dispatcher(&[]).await;
     eventually(BOUND, async || {
