@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bowline_core::event::encode_headers;
+use bowline_core::headers::encode_headers;
 use bowline_core::id::{DEFAULT_TENANT, TenantId};
 use bowline_core::store::api_keys;
 use bowline_core::trace_context;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bowline_core::event::decode_headers;
 use bowline_core::format::is_credential;
+use bowline_core::headers::decode_headers;
 use bowline_proto::v1;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

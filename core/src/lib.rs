@@ -16,7 +16,8 @@
 //!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
 //!
-//! The nouns are in [`tenant`], [`source`], [`catalog`], [`endpoint`], [`event`], [`delivery`] and [`operation`];
+//! The nouns are in [`tenant`], [`source`], [`catalog`], [`endpoint`], [`event`] (with its [`headers`]),
+//! [`delivery`] and [`operation`];
 //! [`own_event`] is what Bowline tells about itself; every default is in [`defaults`].
 
 pub mod access_token;
@@ -33,6 +34,7 @@ pub mod event;
 pub mod expression;
 pub mod fetched_keys;
 pub mod format;
+pub mod headers;
 pub mod id;
 pub mod inbound;
 pub mod journal;

@@ -3,7 +3,9 @@
 
 use uuid::Uuid;
 
-use crate::event::{Event, decode_headers};
+use crate::event::Event;
+use crate::headers::decode_headers;
+use crate::id::EventId;
 
 pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
@@ -45,15 +47,23 @@ pub(crate) fn outbound(event: &Event, attempt_id: Uuid) -> (String, Option<Strin
             _ => None,
         }
     };
-    // Of an id the end is random; it is never all zeros, for it holds the variant.
-    let span_id = attempt_id.as_u128() as u64;
     match came_with(TRACEPARENT).and_then(|text| parse(text.trim())) {
         Some(Parent { trace_id, flags }) => {
             let state = came_with(TRACESTATE).filter(|state| state.len() <= TRACESTATE_BYTES_MAX);
-            (format!("00-{trace_id}-{span_id:016x}-{flags}"), state.map(str::to_owned))
+            (format!("00-{trace_id}-{:016x}-{flags}", span_id(attempt_id)), state.map(str::to_owned))
         }
-        None => (format!("00-{:032x}-{span_id:016x}-00", event.id.0.as_u128()), None),
+        None => (own_traceparent(event.id, attempt_id), None),
     }
+}
+
+/// Of an event that came with no trace.
+pub(crate) fn own_traceparent(event_id: EventId, attempt_id: Uuid) -> String {
+    format!("00-{:032x}-{:016x}-00", event_id.0.as_u128(), span_id(attempt_id))
+}
+
+/// Of an id the end is random; it is never all zeros, for it holds the variant.
+fn span_id(attempt_id: Uuid) -> u64 {
+    attempt_id.as_u128() as u64
 }
 
 #[cfg(test)]
@@ -62,7 +72,7 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
-    use crate::event::encode_headers;
+    use crate::headers::encode_headers;
     use crate::id::{DEFAULT_TENANT, EventId};
 
     const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -10,6 +10,7 @@ use bowline_core::egress::{EgressGuard, EgressRequest, EgressSendError, SendErro
 use bowline_core::event::Event;
 use bowline_core::expression::{DeliveryScope, Scope};
 use bowline_core::format::AttemptContext;
+use bowline_core::headers::AttemptIds;
 use bowline_core::id::AttemptId;
 use bowline_core::secrets::Vault;
 use bowline_core::snapshot::LiveEndpoint;
@@ -91,7 +92,8 @@ impl Sender {
         };
         let start = Instant::now();
         let deadline = start + endpoint.endpoint.spec.timeout;
-        let way = Way { guard: &guard, vault: &self.vault, deadline };
+        let of = AttemptIds { event_id: event.id, attempt_id: attempted.id.0 };
+        let way = Way { of, guard: &guard, vault: &self.vault, deadline };
         match endpoint.access_tokens() {
             None => way.exchange(request, &mut attempted).await,
             Some(tokens) => way.exchange_with_token(tokens, request, &mut attempted).await,
@@ -137,6 +139,7 @@ impl Sender {
 
 /// How one attempt goes out, and until when.
 struct Way<'a> {
+    of: AttemptIds,
     guard: &'a EgressGuard,
     vault: &'a Vault,
     deadline: Instant,
@@ -174,7 +177,7 @@ impl Way<'_> {
     async fn exchange(&self, mut request: EgressRequest, attempted: &mut Attempted) {
         attempted.begin_again();
         let redacted = Redacted::of(&request.headers);
-        attempted.request_headers = Some(kept_request(&request.headers));
+        attempted.request_headers = Some(kept_request(&request.headers, self.of));
         let began = Instant::now();
         // The timeout covers the body as well: a head alone is no answer.
         request.timeout = self.deadline.saturating_duration_since(began);
@@ -190,7 +193,7 @@ impl Way<'_> {
         let status = response.status.as_u16();
         let retry_after = retry_after(&response.headers, Utc::now());
         attempted.status = Some(status);
-        attempted.response_headers = Some(kept_response(&response.headers, &redacted));
+        attempted.response_headers = Some(kept_response(&response.headers, self.of, &redacted));
         let mut body = Vec::new();
         let mut read = 0;
         let ended = loop {

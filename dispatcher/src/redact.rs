@@ -3,8 +3,8 @@
 //! A header that holds one keeps its name. A receiver may send back what it was sent, so the values of this
 //! request's credentials are looked for in what came back, too.
 
-use bowline_core::event::encode_headers;
 use bowline_core::format::is_credential;
+use bowline_core::headers::{AttemptIds, encode_attempt_headers};
 use http::HeaderMap;
 
 /// Stands in the log in place of a credential.
@@ -14,20 +14,20 @@ const HEADERS_KEPT_BYTES: usize = 16 * 1024;
 const VALUE_BYTES_MIN: usize = 8;
 
 /// Headers of a request as sent. What is sensitive was marked when the request was made.
-pub(crate) fn kept_request(headers: &HeaderMap) -> Vec<u8> {
+pub(crate) fn kept_request(headers: &HeaderMap, of: AttemptIds) -> Vec<u8> {
     let lines = headers
         .iter()
         .map(|(name, value)| (name.as_str(), if value.is_sensitive() { REDACTED } else { value.as_bytes() }));
-    encode_headers(lines, HEADERS_KEPT_BYTES).to_vec()
+    encode_attempt_headers(lines, of, HEADERS_KEPT_BYTES)
 }
 
 /// Headers of a response: no cookies and tokens the receiver hands out, and none that it hands back.
-pub(crate) fn kept_response(headers: &HeaderMap, redacted: &Redacted) -> Vec<u8> {
+pub(crate) fn kept_response(headers: &HeaderMap, of: AttemptIds, redacted: &Redacted) -> Vec<u8> {
     let lines = headers.iter().map(|(name, value)| {
         let hidden = is_credential(name) || redacted.is_in(value.as_bytes());
         (name.as_str(), if hidden { REDACTED } else { value.as_bytes() })
     });
-    encode_headers(lines, HEADERS_KEPT_BYTES).to_vec()
+    encode_attempt_headers(lines, of, HEADERS_KEPT_BYTES)
 }
 
 /// The credentials that went out with one request; of most requests none.
@@ -81,9 +81,21 @@ fn find(bytes: &[u8], value: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use bowline_core::headers::decode_headers;
+    use bowline_core::id::EventId;
     use http::HeaderValue;
+    use uuid::Uuid;
 
     use super::*;
+
+    const OF: AttemptIds =
+        AttemptIds { event_id: EventId(Uuid::from_u128(1)), attempt_id: Uuid::from_u128(2) };
+
+    fn text(kept: &[u8]) -> String {
+        decode_headers(kept)
+            .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)))
+            .collect()
+    }
 
     fn headers(list: &[(&'static str, &'static str, bool)]) -> HeaderMap {
         let entry = |(name, value, sensitive): &(&'static str, &'static str, bool)| {
@@ -98,14 +110,14 @@ mod tests {
     fn names_stay_and_credentials_go() {
         let sent =
             headers(&[("authorization", "Bearer bowline-test-token", true), ("x-team", "billing", false)]);
-        let kept = String::from_utf8(kept_request(&sent)).unwrap();
+        let kept = text(&kept_request(&sent, OF));
         assert_eq!(kept, "authorization: (redacted)\nx-team: billing\n");
         let came = headers(&[
             ("set-cookie", "id=1", false),
             ("x-echo", "you said Bearer bowline-test-token", false),
             ("www-authenticate", "Bearer realm=\"shop\"", false),
         ]);
-        let kept = String::from_utf8(kept_response(&came, &Redacted::of(&sent))).unwrap();
+        let kept = text(&kept_response(&came, OF, &Redacted::of(&sent)));
         assert_eq!(
             kept,
             "set-cookie: (redacted)\nx-echo: (redacted)\nwww-authenticate: Bearer realm=\"shop\"\n"

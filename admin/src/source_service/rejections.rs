@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bowline_core::event::decode_headers;
+use bowline_core::headers::decode_headers;
 use bowline_core::id::{EventId, RejectionId, SourceId};
 use bowline_core::inbound::{Judge, Received, Refusal, Verdict, refuse_verification};
 use bowline_core::journal::{JournalError, NewEvent, Permit};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Format, is_credential};
-use crate::event::{self, Event};
+use crate::event::Event;
+use crate::headers::decode_headers;
 
 /// Headers an endpoint may add.
 pub const EXTRA_HEADERS_MAX: usize = 32;
@@ -113,7 +114,7 @@ impl Format {
 
     /// The headers an event came with, as far as they may go on.
     pub(super) fn copy_original(&self, event: &Event, headers: &mut HeaderMap) {
-        let parsed: Vec<(HeaderName, HeaderValue)> = event::decode_headers(&event.headers)
+        let parsed: Vec<(HeaderName, HeaderValue)> = decode_headers(&event.headers)
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_bytes(value).ok()?)))
             .collect();
         // The sender may name further headers that end with its connection.

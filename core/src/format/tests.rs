@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::encode_headers;
+use crate::headers::encode_headers;
 use crate::id::{DEFAULT_TENANT, EventId};
 use crate::scheme::InboundRequest;
 

@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName};
 
 use super::judge::Received;
-use crate::event::encode_headers;
+use crate::headers::encode_headers;
 use crate::scheme::{Scheme, Source};
 use crate::snapshot::LiveSource;
 
@@ -77,8 +77,8 @@ pub(super) fn headers_kept(headers: &HeaderMap, live: &LiveSource, apart: &[Head
         (name.as_str(), value.as_bytes())
     });
     let encoded = encode_headers(counted, HEADERS_KEPT_BYTES_MAX);
-    let whole = encoded.len() == bytes;
-    (encoded, whole)
+    // Counted up to the first that was left out.
+    (encoded, bytes <= HEADERS_KEPT_BYTES_MAX)
 }
 
 fn is_secret(name: &HeaderName, live: &LiveSource) -> bool {

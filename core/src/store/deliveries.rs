@@ -15,6 +15,7 @@ use super::Error;
 use super::chunks::chunks_of;
 use super::events::IdRange;
 use crate::delivery::{DeadReason, Decision, DeliveryKey};
+use crate::headers::{AttemptIds, expand_attempt_headers};
 use crate::id::{AttemptId, EndpointId, EventId, TenantId};
 
 pub use by_hand::{Cancelled, Retried, cancel, retry};
@@ -117,7 +118,7 @@ pub struct AttemptRow {
     pub start_time: DateTime<Utc>,
     pub duration: Option<Duration>,
     pub request_url: Option<String>,
-    /// See [`crate::event::decode_headers`].
+    /// See [`crate::headers::decode_headers`].
     pub request_headers: Bytes,
     pub status_code: Option<i16>,
     pub response_headers: Bytes,
@@ -337,10 +338,10 @@ pub async fn attempts(client: &impl GenericClient, key: DeliveryKey) -> Result<V
     );
     let rows =
         client.query(&sql, &[&key.event_id.0, &key.endpoint_id.0, &key.run, &ATTEMPTS_SHOWN_MAX]).await?;
-    rows.iter().rev().map(read_attempt).collect()
+    rows.iter().rev().map(|row| read_attempt(row, key.event_id)).collect()
 }
 
-fn read_attempt(row: &Row) -> Result<AttemptRow, Error> {
+fn read_attempt(row: &Row, event_id: EventId) -> Result<AttemptRow, Error> {
     let kind = match row.try_get("kind")? {
         "refused" => AttemptKind::Refused,
         "cancelled" => AttemptKind::Cancelled,
@@ -350,13 +351,15 @@ fn read_attempt(row: &Row) -> Result<AttemptRow, Error> {
     let bytes = |column: &str| -> Result<Bytes, Error> {
         Ok(row.try_get::<_, Option<Vec<u8>>>(column)?.unwrap_or_default().into())
     };
+    let ids = AttemptIds { event_id, attempt_id: row.try_get("attempt_id")? };
+    let headers = |column: &str| bytes(column).map(|stored| expand_attempt_headers(&stored, ids));
     let duration_us: Option<i64> = row.try_get("duration_us")?;
     let step = |column: &str| -> Result<Option<Duration>, Error> {
         let us: Option<i32> = row.try_get(column)?;
         Ok(us.and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros))
     };
     Ok(AttemptRow {
-        id: AttemptId(row.try_get("attempt_id")?),
+        id: AttemptId(ids.attempt_id),
         number: row.try_get("attempt")?,
         kind,
         // A CHECK constraint allows no other word; a newer version's word has no effect here.
@@ -364,9 +367,9 @@ fn read_attempt(row: &Row) -> Result<AttemptRow, Error> {
         start_time: row.try_get("started_at")?,
         duration: duration_us.and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros),
         request_url: row.try_get("url")?,
-        request_headers: bytes("request_headers")?,
+        request_headers: headers("request_headers")?,
         status_code: row.try_get("status")?,
-        response_headers: bytes("response_headers")?,
+        response_headers: headers("response_headers")?,
         response_body: bytes("response_body")?,
         error_kind: row.try_get("error_kind")?,
         error_message: row.try_get("error_message")?,

@@ -72,7 +72,7 @@ pub struct EventRow {
     pub content_type: String,
     pub time: DateTime<Utc>,
     pub body_size_bytes: i64,
-    /// See [`crate::event::decode_headers`].
+    /// See [`crate::headers::decode_headers`].
     pub headers: Bytes,
     pub body: Bytes,
     /// Made to test one endpoint.

@@ -1,6 +1,6 @@
 //! What arrives at a receiver, checked as its provider's page says.
 
-use bowline_core::event::decode_headers;
+use bowline_core::headers::decode_headers;
 use bowline_proto::v1;
 use bowline_tests::receiver::Recorded;
 use bowline_tests::{BOUND, Receiver, Stack, admin, http, sign};

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bowline_core::event::decode_headers;
+use bowline_core::headers::decode_headers;
 use bowline_core::id::SourceId;
 use bowline_proto::v1;
 use bowline_tests::provider::BODY;
