@@ -34,6 +34,7 @@ mod ordered;
 mod rate;
 mod record;
 mod redact;
+mod refused;
 mod select;
 mod share;
 mod soon;
@@ -107,7 +108,9 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let begin = || Replica::start(pool.clone(), "dispatcher", Arc::clone(&snapshot), shutdown.token());
     let Ok(replica) = wait_for(&target, &postgres, &shutdown, begin).await else { return Ok(()) };
     let journal = Journal::start(&config, streams.clone(), Arc::clone(&snapshot))?;
-    let recorder = Recorder::start(&pool, &snapshot, config.dispatcher.recorders);
+    let recorders = config.dispatcher.recorders;
+    let records = store::connect_planned_once(config.postgres.url_str(), recorders)?;
+    let recorder = Recorder::start(&records, &pool, &snapshot, recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT);
     let rates = Arc::new(rate::Rates::new(streams.clone()));
     let lanes = Lanes::new(Parts {

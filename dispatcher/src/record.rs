@@ -10,18 +10,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_core::delivery::{Decision, DeliveryKey};
-use bowline_core::id::{ChunkId, EndpointId, ReplicaId};
+use bowline_core::id::{EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
 use bowline_core::store::record::{Batch, OF_TEST, Outcome, Park, Release, commit};
 use bowline_core::store::{self, Pool, partitions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::health::{Died, Health};
 use crate::job::{Came, Chunk, Job};
+use crate::refused::{refuse, refused};
 
 const BATCH_MAX: usize = 1024;
-/// A delivery whose outcome Postgres refuses is tried again after this.
-const REFUSED_WAIT: Duration = Duration::from_secs(3600);
+/// Between the begins of two commits of a recorder: what comes meanwhile is committed together, which costs Postgres
+/// a fifth less, and leaves its log to those who wait for it, the senders. Once idle, an outcome is committed at once.
+const PERIOD: Duration = Duration::from_millis(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -51,22 +54,55 @@ pub(crate) enum Entry {
     Flush(oneshot::Sender<()>),
 }
 
+impl Entry {
+    /// Whether something goes on only when it is committed.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Outcome { job, .. } => job.ordered,
+            Self::Flush(_) => true,
+            Self::Park { .. } | Self::Release { .. } | Self::Settled(_) => false,
+        }
+    }
+}
+
+/// The way to one recorder.
+#[derive(Debug)]
+struct Lane {
+    entries: mpsc::Sender<Entry>,
+    /// One of them is awaited.
+    awaited: Arc<Notify>,
+}
+
+impl Lane {
+    /// False if the recorder is gone.
+    async fn send(&self, entry: Entry) -> bool {
+        let awaited = entry.is_awaited();
+        let sent = self.entries.send(entry).await.is_ok();
+        if awaited {
+            self.awaited.notify_one();
+        }
+        sent
+    }
+}
+
 /// The way to the recorders.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
-    lanes: Arc<Vec<mpsc::Sender<Entry>>>,
+    lanes: Arc<Vec<Lane>>,
     hash: RandomState,
 }
 
 impl Recorder {
     /// Starts `count` recorders. They end when every sender is gone and all is written.
-    pub(crate) fn start(pool: &Pool, snapshot: &Arc<Snapshot>, count: usize) -> Self {
+    /// `records` is for their commits alone.
+    pub(crate) fn start(records: &Pool, pool: &Pool, snapshot: &Arc<Snapshot>, count: usize) -> Self {
         let mut lanes = Vec::new();
         let health = Arc::new(Health::new(pool.clone(), Arc::clone(snapshot)));
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(8192);
-            lanes.push(sender);
-            let writer = Writer { pool: pool.clone(), health: Arc::clone(&health) };
+            let awaited = Arc::new(Notify::new());
+            lanes.push(Lane { entries: sender, awaited: Arc::clone(&awaited) });
+            let writer = Writer { pool: records.clone(), health: Arc::clone(&health), awaited };
             tokio::spawn(writer.run(receiver));
         }
         Self { lanes: Arc::new(lanes), hash: RandomState::new() }
@@ -84,7 +120,7 @@ impl Recorder {
             Entry::Flush(_) => 0,
         };
         let lane = &self.lanes[hash as usize % self.lanes.len()];
-        if lane.send(entry).await.is_err() {
+        if !lane.send(entry).await {
             tracing::error!("a recorder is gone: its work will be taken over after this process ends");
         }
     }
@@ -95,7 +131,7 @@ impl Recorder {
     pub(crate) async fn flush(&self) {
         for lane in self.lanes.iter() {
             let (done, written) = oneshot::channel();
-            if lane.send(Entry::Flush(done)).await.is_ok() {
+            if lane.send(Entry::Flush(done)).await {
                 // An error means that the recorder is gone, which it has said itself.
                 let _ = written.await;
             }
@@ -106,6 +142,7 @@ impl Recorder {
 struct Writer {
     pool: Pool,
     health: Arc<Health>,
+    awaited: Arc<Notify>,
 }
 
 /// What has to follow the commit.
@@ -124,7 +161,10 @@ struct After {
 impl Writer {
     async fn run(self, mut entries: mpsc::Receiver<Entry>) {
         let mut gathered = Vec::with_capacity(BATCH_MAX);
+        let mut next = Instant::now();
         while entries.recv_many(&mut gathered, BATCH_MAX).await > 0 {
+            self.gather(&mut entries, &mut gathered, next).await;
+            next = Instant::now() + PERIOD;
             let (batch, after) = fold(gathered.drain(..));
             let mut decisions = self.commit(batch).await;
             tell_holders(&after.ordered, &decisions);
@@ -142,6 +182,21 @@ impl Writer {
                 // Nobody waits any more: nothing to tell.
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// More of what comes until `next`, unless somebody waits for what is there.
+    async fn gather(&self, entries: &mut mpsc::Receiver<Entry>, gathered: &mut Vec<Entry>, next: Instant) {
+        if !gathered.iter().any(Entry::is_awaited) && gathered.len() < BATCH_MAX {
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => (),
+                () = self.awaited.notified() => (),
+            }
+        }
+        while gathered.len() < BATCH_MAX
+            && let Ok(entry) = entries.try_recv()
+        {
+            gathered.push(entry);
         }
     }
 
@@ -204,74 +259,7 @@ impl Writer {
     }
 }
 
-/// Not for want of Postgres, but because of what is in the batch.
-fn refused(error: &store::Error) -> bool {
-    error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23"))
-}
-
-/// What to commit instead of a refused batch, last first: its halves, or, for what stands alone, what
-/// is left of it. With it the chunk that can't be settled, if there is one.
-fn refuse(mut batch: Batch, error: &store::Error) -> (Vec<Batch>, Option<ChunkId>) {
-    let of = |repeated| Batch { repeated, ..Batch::default() };
-    let mut parts = Vec::new();
-    if !batch.settled.is_empty() {
-        parts.push(Batch { settled: std::mem::take(&mut batch.settled), ..of(batch.repeated) });
-    }
-    if batch.outcomes.len() + batch.parks.len() + batch.releases.len() > 1 {
-        let mut second = of(batch.repeated);
-        second.outcomes = batch.outcomes.split_off(batch.outcomes.len() / 2);
-        second.parks = batch.parks.split_off(batch.parks.len().div_ceil(2));
-        second.releases = batch.releases.split_off(batch.releases.len() / 2);
-        if batch.outcomes.len() + batch.parks.len() + batch.releases.len() == 0 {
-            // One outcome and one release: they part ways.
-            std::mem::swap(&mut batch.releases, &mut second.releases);
-        }
-        parts.extend([second, batch]);
-        return (parts, None);
-    }
-    metrics::counter!("bowline_dispatcher_refused_records_total").increment(1);
-    if let Some(outcome) = batch.outcomes.pop() {
-        tracing::error!(%error, event_id = %outcome.key.event_id, endpoint_id = %outcome.key.endpoint_id,
-            "Postgres refuses to record an attempt");
-        let rest = of(batch.repeated);
-        parts.push(if is_bare(&outcome) { put_off(&outcome, rest) } else { bare(&outcome, rest) });
-        return (parts, None);
-    }
-    tracing::error!(%error, "Postgres refuses to put a delivery off: its chunk waits for the next owner");
-    (parts, batch.parks.pop().map(|park| park.chunk))
-}
-
-fn is_bare(outcome: &Outcome) -> bool {
-    outcome.request_headers.is_none() && outcome.response_body.is_none() && outcome.url.is_none()
-}
-
-/// The decision without what came from outside.
-fn bare(outcome: &Outcome, mut batch: Batch) -> Batch {
-    batch.outcomes.push(Outcome {
-        url: None,
-        request_headers: None,
-        response_headers: None,
-        response_body: None,
-        error_message: Some("details of this attempt could not be stored".to_owned()),
-        ..outcome.clone()
-    });
-    batch
-}
-
-/// Not even the decision can be stored: the delivery waits, so that it is neither lost nor sent again
-/// and again.
-fn put_off(outcome: &Outcome, mut batch: Batch) -> Batch {
-    let (key, life, due_in_ms) = (outcome.key, outcome.life, millis(REFUSED_WAIT));
-    match outcome.chunk {
-        Some(chunk) => {
-            batch.parks.push(Park { key, tenant_id: outcome.tenant_id, chunk, life, keep: false, due_in_ms });
-        }
-        None => batch.releases.push(Release { key, life, due_in_ms }),
-    }
-    batch
-}
-
-fn millis(duration: Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     duration.min(store::queue::WAIT_MAX).as_millis() as i64
 }
 

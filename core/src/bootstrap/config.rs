@@ -139,17 +139,6 @@ impl Config {
         if (self.ingest.in_flight_bytes_max as u64) < defaults::BODY_LIMIT_BYTES {
             faults.push("ingest.in_flight_bytes_max is smaller than the largest body a source accepts by default (1 MiB)".into());
         }
-        for (key, workers) in [
-            ("ingest.journal_writers", self.ingest.journal_writers),
-            ("dispatcher.recorders", self.dispatcher.recorders),
-        ] {
-            if workers >= self.postgres.pool_size {
-                faults.push(format!(
-                    "postgres.pool_size ({}) must be larger than {key} ({workers}): nothing is left for other work",
-                    self.postgres.pool_size
-                ));
-            }
-        }
         faults
     }
 }

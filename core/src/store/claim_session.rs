@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::chunks::{self, ClaimedChunk};
-use super::{Error, connection_config};
+use super::{Error, PLANNED_ONCE, connection_config};
 use crate::id::{ChunkId, ReplicaId};
 
 /// A claim that takes longer has failed; the session with it.
@@ -37,8 +37,10 @@ impl ClaimSession {
                 tracing::debug!(%error, "the connection of claims ended");
             }
         });
-        let settings =
-            format!("SET synchronous_commit = off; SET statement_timeout = {}", REPLY_TIMEOUT.as_millis());
+        let settings = format!(
+            "SET synchronous_commit = off; SET statement_timeout = {}; {PLANNED_ONCE}",
+            REPLY_TIMEOUT.as_millis()
+        );
         client.batch_execute(&settings).await?;
         let claim = client.prepare(chunks::CLAIM).await?;
         Ok(Self { client, claim, lost })

@@ -5,6 +5,7 @@
 //! the lists of the admin API.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
@@ -144,6 +145,8 @@ pub fn connection_config(url: &str) -> Result<tokio_postgres::Config, Error> {
     Ok(config)
 }
 
+const PLANNED_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
+
 /// What every session that writes begins with: an end to each statement, and bodies compressed by the faster
 /// of the two ways (a third of the time, for the same size), where the server was built with it.
 fn session_settings() -> String {
@@ -157,6 +160,18 @@ fn session_settings() -> String {
 
 /// A pool of connections; none is opened yet.
 pub fn connect(url: &str, size: usize) -> Result<Pool, Error> {
+    pool(url, size, session_settings())
+}
+
+/// A pool for a few statements that run again and again over keys: each is planned once a connection. Left to
+/// itself Postgres plans such a statement anew each time, because it takes what is in the arrays for cheaper than
+/// what it assumes to be in them; planning then takes several times as long as doing it.
+pub fn connect_planned_once(url: &str, size: usize) -> Result<Pool, Error> {
+    pool(url, size, format!("{}; {PLANNED_ONCE}", session_settings()))
+}
+
+fn pool(url: &str, size: usize, settings: String) -> Result<Pool, Error> {
+    let settings: Arc<str> = settings.into();
     let manager = Manager::from_config(
         connection_config(url)?,
         NoTls,
@@ -167,9 +182,10 @@ pub fn connect(url: &str, size: usize) -> Result<Pool, Error> {
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(Duration::from_secs(5)))
         .create_timeout(Some(Duration::from_secs(5)))
-        .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
+        .post_create(deadpool_postgres::Hook::async_fn(move |client, _| {
+            let settings = Arc::clone(&settings);
             Box::pin(async move {
-                client.batch_execute(&session_settings()).await.map_err(deadpool_postgres::HookError::Backend)
+                client.batch_execute(&settings).await.map_err(deadpool_postgres::HookError::Backend)
             })
         }))
         .build()

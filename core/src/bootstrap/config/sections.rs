@@ -25,7 +25,8 @@ pub struct PostgresConfig {
     pub url: Secret,
     /// Past any pooler, for LISTEN and the janitor; without it they poll.
     pub direct_url: Option<Secret>,
-    /// Connections of one process for its work: 8, from 2 to 64.
+    /// Connections of one process for its work: 8, from 2 to 64. Writers of the journal, recorders and claims have
+    /// their own besides.
     pub pool_size: usize,
     /// Connections of one process for admin calls: 4, from 1 to 64. Apart from the others, so that no
     /// flood of calls keeps a delivery or a lease waiting.

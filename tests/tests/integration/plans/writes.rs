@@ -8,7 +8,7 @@ use bowline_core::id::{AttemptId, ChunkId, DEFAULT_TENANT, EventId, SourceId};
 use bowline_core::journal::DedupKey;
 use bowline_core::store::journal::{self, Connection};
 use bowline_core::store::record::{self, Batch, Outcome, Park, Release};
-use bowline_core::store::{chunks, queue};
+use bowline_core::store::{self, chunks, queue};
 use bowline_core::streams::Class;
 use bytes::Bytes;
 
@@ -73,6 +73,7 @@ fn key(round: u128, number: u128) -> DedupKey {
 
 pub(super) async fn record(site: &mut Site) {
     let client = site.pool.get().await.unwrap();
+    let records = store::connect_planned_once(site.tap.url(), 1).unwrap().get().await.unwrap();
     let mut chunks = chunks::owned(&client, LIVE).await.unwrap().into_iter();
     for round in 0..ROUNDS {
         let claimed = queue::claim_due(&client, LIVE, &[BUSY_ENDPOINT], &[1024]).await.unwrap();
@@ -109,13 +110,13 @@ pub(super) async fn record(site: &mut Site) {
             }
             batch.settled.push((chunk.id, LIVE));
         }
-        let effects = record::commit(&client, &batch).await.unwrap();
+        let effects = record::commit(&records, &batch).await.unwrap();
         assert_eq!(effects.len(), batch.outcomes.len());
         assert_eq!(batch.settled.len(), 20, "there are chunks for each round");
         site.check("record a full batch", 10_000, DAYS as usize);
         let one =
             Batch { outcomes: vec![outcome(held[0].key, Decision::Delivered, None)], ..Batch::default() };
-        record::commit(&client, &one).await.unwrap();
+        record::commit(&records, &one).await.unwrap();
         site.check("record a single outcome", 100, 1);
     }
 }
