@@ -6,6 +6,7 @@ use std::time::Duration;
 use bowline_core::journal::JournalError;
 use bowline_core::secrets::SecretError;
 use bowline_core::store;
+use bowline_core::store::resources::WriteError;
 use bowline_proto::ERROR_DOMAIN;
 use bowline_proto::v1::ErrorReason;
 use deadpool_postgres::tokio_postgres::error::SqlState;
@@ -131,6 +132,14 @@ impl Fault {
 
     pub(crate) fn not_found(kind: Kind, name: impl Into<String>) -> Self {
         Self::NotFound { kind, name: name.into() }
+    }
+
+    /// Of a write of the resource that was to have this name.
+    pub(crate) fn of_write(error: WriteError, kind: Kind, name: &str) -> Self {
+        match error {
+            WriteError::NameTaken => Self::NameTaken { kind, name: name.to_owned() },
+            WriteError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::id::{DEFAULT_TENANT, TenantId};
-use bowline_core::store::tenants::{self, TenantRow, WriteError};
+use bowline_core::store::tenants::{self, TenantRow};
 use bowline_core::tenant::TenantSettings;
 use bowline_proto::v1;
 use bowline_proto::v1::tenant_service_server::TenantService;
@@ -56,7 +56,8 @@ impl Tenants {
             create_time: Utc::now(),
             update_time: Utc::now(),
         };
-        let made = tenants::insert(&change.tx, &row).await.map_err(|error| taken(error, &row))?;
+        let taken = |error| Fault::of_write(error, Kind::Tenant, &row.name);
+        let made = tenants::insert(&change.tx, &row).await.map_err(taken)?;
         let act = Act { tenant: Some(made.id), ..Act::new("CreateTenant", made.id.to_string()) };
         change.commit(&self.context, call, &act).await?;
         Ok(v1::CreateTenantResponse { tenant: Some(shown(made)) })
@@ -113,7 +114,8 @@ impl Tenants {
             config_version: change.version,
             ..old
         };
-        let changed = tenants::update(&change.tx, &new).await.map_err(|error| taken(error, &new))?;
+        let taken = |error| Fault::of_write(error, Kind::Tenant, &new.name);
+        let changed = tenants::update(&change.tx, &new).await.map_err(taken)?;
         let act = Act { tenant: Some(id), ..Act::new("UpdateTenant", id.to_string()) };
         change.commit(&self.context, call, &act).await?;
         Ok(v1::UpdateTenantResponse { tenant: Some(shown(changed)) })
@@ -158,13 +160,6 @@ fn check_etag(tenant: &TenantRow, given: &str) -> Result<(), Fault> {
         Ok(())
     } else {
         Err(Fault::EtagMismatch { kind: Kind::Tenant, id: tenant.id.to_string() })
-    }
-}
-
-fn taken(error: WriteError, tenant: &TenantRow) -> Fault {
-    match error {
-        WriteError::NameTaken => Fault::NameTaken { kind: Kind::Tenant, name: tenant.name.clone() },
-        WriteError::Store(error) => error.into(),
     }
 }
 

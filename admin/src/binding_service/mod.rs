@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bowline_core::binding::{Binding, Refresher};
 use bowline_core::id::{BindingId, SourceId, TenantId};
-use bowline_core::store::bindings::{self, BindingQuery, WriteError};
+use bowline_core::store::bindings::{self, BindingQuery};
 use bowline_core::store::sources;
 use bowline_proto::v1;
 use bowline_proto::v1::binding_service_server::BindingService;
@@ -84,7 +84,8 @@ impl Bindings {
             return Err(Fault::not_found(Kind::Source, source_id.to_string()));
         }
         let binding = new_binding(tenant, source_id, draft, change.version);
-        bindings::insert(&change.tx, &binding).await.map_err(|error| taken(error, &binding))?;
+        let taken = |error| Fault::of_write(error, Kind::Binding, &binding.name);
+        bindings::insert(&change.tx, &binding).await.map_err(taken)?;
         change.keep(&repeat, binding.id.0).await?;
         let act = Act {
             tenant: Some(tenant),
@@ -159,7 +160,8 @@ impl Bindings {
             update_time: Utc::now(),
             ..old
         };
-        bindings::update(&change.tx, &new).await.map_err(|error| taken(error, &new))?;
+        let taken = |error| Fault::of_write(error, Kind::Binding, &new.name);
+        bindings::update(&change.tx, &new).await.map_err(taken)?;
         let act = Act { tenant: Some(new.tenant_id), ..Act::new("UpdateBinding", id.to_string()) };
         change.commit(context, call, &act).await?;
         drop(client);
@@ -209,13 +211,6 @@ impl Bindings {
 
 fn found(binding: Option<Binding>, id: BindingId) -> Result<Binding, Fault> {
     binding.ok_or_else(|| Fault::not_found(Kind::Binding, id.to_string()))
-}
-
-fn taken(error: WriteError, binding: &Binding) -> Fault {
-    match error {
-        WriteError::NameTaken => Fault::NameTaken { kind: Kind::Binding, name: binding.name.clone() },
-        WriteError::Store(error) => error.into(),
-    }
 }
 
 fn check_etag(binding: &Binding, given: &str) -> Result<(), Fault> {

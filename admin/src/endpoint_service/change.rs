@@ -11,7 +11,7 @@ use bowline_core::store::{channels, endpoints, stored_secrets};
 use bowline_proto::v1;
 use chrono::Utc;
 
-use super::{Endpoints, fields, found, secret_use, signing_now, taken};
+use super::{Endpoints, fields, found, secret_use, signing_now};
 use crate::call::Call;
 use crate::change::{Act, begin, begin_work};
 use crate::fault::{Fault, Kind};
@@ -75,7 +75,8 @@ impl Endpoints {
             update_time: Utc::now(),
             ..old
         };
-        endpoints::update(&change.tx, &new).await.map_err(|error| taken(error, &new))?;
+        let taken = |error| Fault::of_write(error, Kind::Endpoint, &new.name);
+        endpoints::update(&change.tx, &new).await.map_err(taken)?;
         sealing.write(&change, context, &new).await?;
         let act = Act { tenant: Some(new.tenant_id), ..Act::new("UpdateEndpoint", id.to_string()) };
         change.commit(context, call, &act).await?;
@@ -168,7 +169,8 @@ impl Endpoints {
             update_time: Utc::now(),
             ..old
         };
-        endpoints::update(&change.tx, &new).await.map_err(|error| taken(error, &new))?;
+        let taken = |error| Fault::of_write(error, Kind::Endpoint, &new.name);
+        endpoints::update(&change.tx, &new).await.map_err(taken)?;
         if state == EndpointState::Enabled {
             endpoints::forget_failures(&change.tx, id).await?;
         }

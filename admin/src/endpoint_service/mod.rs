@@ -12,7 +12,7 @@ use bowline_core::endpoint::{Endpoint, EndpointState};
 use bowline_core::id::{EndpointId, TenantId};
 use bowline_core::secrets::StoredSecret;
 use bowline_core::secrets::name::SIGNING;
-use bowline_core::store::endpoints::{self, EndpointQuery, WriteError};
+use bowline_core::store::endpoints::{self, EndpointQuery};
 use bowline_core::store::stored_secrets;
 use bowline_proto::v1;
 use bowline_proto::v1::endpoint_service_server::EndpointService;
@@ -100,7 +100,8 @@ impl Endpoints {
             .map(|secret| used.seal(&context.vault, tenant, id.0, SIGNING, secret.clone()))
             .transpose()?;
         let endpoint = new_endpoint(id, tenant, draft, change.version);
-        endpoints::insert(&change.tx, &endpoint).await.map_err(|error| taken(error, &endpoint))?;
+        let taken = |error| Fault::of_write(error, Kind::Endpoint, &endpoint.name);
+        endpoints::insert(&change.tx, &endpoint).await.map_err(taken)?;
         if let Some(sealed) = &signing_secret {
             stored_secrets::insert(&change.tx, sealed, change.version).await?;
         }
@@ -207,13 +208,6 @@ fn signing_now(secrets: Vec<StoredSecret>) -> Vec<StoredSecret> {
 
 fn found(endpoint: Option<Endpoint>, id: EndpointId) -> Result<Endpoint, Fault> {
     endpoint.ok_or_else(|| Fault::not_found(Kind::Endpoint, id.to_string()))
-}
-
-fn taken(error: WriteError, endpoint: &Endpoint) -> Fault {
-    match error {
-        WriteError::NameTaken => Fault::NameTaken { kind: Kind::Endpoint, name: endpoint.name.clone() },
-        WriteError::Store(error) => error.into(),
-    }
 }
 
 fn new_endpoint(id: EndpointId, tenant_id: TenantId, draft: EndpointDraft, version: i64) -> Endpoint {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bowline_core::catalog::{EventType, SCHEMAS_BYTES_MAX};
 use bowline_core::id::{EventTypeId, TenantId};
-use bowline_core::store::event_types::{self, EventTypeQuery, WriteError};
+use bowline_core::store::event_types::{self, EventTypeQuery};
 use bowline_proto::v1;
 use bowline_proto::v1::event_type_service_server::EventTypeService;
 use chrono::Utc;
@@ -79,10 +79,8 @@ impl EventTypes {
             update_time: now,
         };
         room_for_schema(&change.tx, &new).await?;
-        event_types::insert(&change.tx, &new).await.map_err(|error| match error {
-            WriteError::NameTaken => Fault::NameTaken { kind: Kind::EventType, name: new.name.clone() },
-            WriteError::Store(error) => error.into(),
-        })?;
+        let taken = |error| Fault::of_write(error, Kind::EventType, &new.name);
+        event_types::insert(&change.tx, &new).await.map_err(taken)?;
         change.keep(&repeat, new.id.0).await?;
         let act = Act {
             tenant: Some(tenant),

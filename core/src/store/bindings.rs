@@ -10,7 +10,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::payloads::Horizon;
-use super::sources::violated;
+use super::resources::{Table, WriteError};
 use super::{Connection, Error};
 use crate::binding::{Binding, BindingSpec};
 use crate::id::{BindingId, SourceId, TenantId};
@@ -18,24 +18,6 @@ use crate::id::{BindingId, SourceId, TenantId};
 /// Payloads of a source that are compared with what its bindings show; more are late at once only if
 /// they were committed behind as many newer ones.
 const LOOKED_AT: u32 = 32;
-
-/// Why a binding was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("another binding of the tenant has this name")]
-    NameTaken,
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl WriteError {
-    fn of(error: tokio_postgres::Error) -> Self {
-        match violated(&error) {
-            Some("bindings_name") => Self::NameTaken,
-            _ => Self::Store(error.into()),
-        }
-    }
-}
 
 /// Which bindings of a tenant, in the order of their ids.
 #[derive(Debug, Clone, Default)]
@@ -75,9 +57,12 @@ pub struct Change {
     pub deleted: bool,
 }
 
-const COLUMNS: &str = "b.id, b.tenant_id, b.source_id, b.name, b.display_name, b.labels, b.spec, b.config_version, \
-                       b.create_time, b.update_time, s.id IS NULL AS stale";
-const FROM: &str = "bindings b LEFT JOIN sources s ON s.id = b.source_id AND s.deleted_at IS NULL";
+const COLUMNS: &str = "id, tenant_id, source_id, name, display_name, labels, spec, config_version, \
+                       create_time, update_time, \
+                       NOT EXISTS (SELECT 1 FROM sources AS s
+                                    WHERE s.id = bindings.source_id AND s.deleted_at IS NULL) AS stale";
+const TABLE: Table = Table { name: "bindings", columns: COLUMNS };
+const NAME_INDEX: &str = "bindings_name";
 
 fn read(row: &Row) -> Result<Binding, Error> {
     let Json(labels) = row.try_get("labels")?;
@@ -123,7 +108,7 @@ pub async fn insert(client: &impl GenericClient, binding: &Binding) -> Result<()
             ],
         )
         .await
-        .map_err(WriteError::of)?;
+        .map_err(|error| WriteError::of(error, NAME_INDEX))?;
     Ok(())
 }
 
@@ -147,22 +132,18 @@ pub async fn update(client: &impl GenericClient, binding: &Binding) -> Result<()
             ],
         )
         .await
-        .map_err(WriteError::of)?;
+        .map_err(|error| WriteError::of(error, NAME_INDEX))?;
     Ok(())
 }
 
-/// Leaves a tombstone, by which every replica learns of it; the data goes.
+/// Leaves a tombstone; the data goes. Needs a transaction.
 pub async fn mark_deleted(
     client: &impl GenericClient,
     id: BindingId,
     config_version: i64,
 ) -> Result<(), Error> {
-    const SQL: &str = "
-        WITH gone AS (DELETE FROM binding_results WHERE binding_id = $1)
-        UPDATE bindings SET deleted_at = now(), config_version = $2, update_time = now()
-         WHERE id = $1 AND deleted_at IS NULL";
-    client.execute(SQL, &[&id.0, &config_version]).await?;
-    Ok(())
+    client.execute("DELETE FROM binding_results WHERE binding_id = $1", &[&id.0]).await?;
+    TABLE.mark_deleted(client, id.0, config_version).await
 }
 
 /// With a scope, only a binding of that tenant.
@@ -171,12 +152,7 @@ pub async fn find(
     scope: Option<TenantId>,
     id: BindingId,
 ) -> Result<Option<Binding>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM {FROM}
-          WHERE b.id = $1 AND b.deleted_at IS NULL AND ($2::uuid IS NULL OR b.tenant_id = $2)"
-    );
-    let row = client.query_opt(&sql, &[&id.0, &scope.map(|tenant| tenant.0)]).await?;
-    row.as_ref().map(read).transpose()
+    TABLE.find(client, scope, id.0).await?.as_ref().map(read).transpose()
 }
 
 pub async fn list(
@@ -185,13 +161,13 @@ pub async fn list(
     query: &BindingQuery,
 ) -> Result<Vec<Binding>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM {FROM}
-          WHERE b.tenant_id = $1 AND b.deleted_at IS NULL
-            AND ($2::uuid IS NULL OR b.id > $2)
-            AND ($3::text IS NULL OR b.name = $3)
-            AND ($4::uuid IS NULL OR b.source_id = $4)
-            AND b.labels @> $5
-          ORDER BY b.id LIMIT $6"
+        "SELECT {COLUMNS} FROM bindings
+          WHERE tenant_id = $1 AND deleted_at IS NULL
+            AND ($2::uuid IS NULL OR id > $2)
+            AND ($3::text IS NULL OR name = $3)
+            AND ($4::uuid IS NULL OR source_id = $4)
+            AND labels @> $5
+          ORDER BY id LIMIT $6"
     );
     let source = query.source_id.map(|source| source.0);
     let rows = client
@@ -201,8 +177,7 @@ pub async fn list(
 }
 
 pub async fn count(client: &impl GenericClient, tenant: TenantId) -> Result<i64, Error> {
-    const SQL: &str = "SELECT count(*) FROM bindings WHERE tenant_id = $1 AND deleted_at IS NULL";
-    Ok(client.query_one(SQL, &[&tenant.0]).await?.try_get(0)?)
+    TABLE.count(client, tenant).await
 }
 
 /// The data of a binding that is there.
@@ -225,13 +200,13 @@ pub async fn states(
     client: &impl GenericClient,
     ids: &[BindingId],
 ) -> Result<HashMap<BindingId, State>, Error> {
-    let sql = format!(
-        "SELECT b.id, b.config_version, r.revision, s.id IS NULL AS stale
-           FROM {FROM} JOIN binding_results r ON r.binding_id = b.id
-          WHERE b.id = ANY($1) AND b.deleted_at IS NULL"
-    );
+    const SQL: &str = "
+        SELECT b.id, b.config_version, r.revision, s.id IS NULL AS stale
+          FROM bindings b JOIN binding_results r ON r.binding_id = b.id
+          LEFT JOIN sources s ON s.id = b.source_id AND s.deleted_at IS NULL
+         WHERE b.id = ANY($1) AND b.deleted_at IS NULL";
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let rows = client.query(&sql, &[&ids]).await?;
+    let rows = client.query(SQL, &[&ids]).await?;
     rows.iter()
         .map(|row| {
             let (config_version, revision, stale) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);

@@ -8,27 +8,9 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::Error;
-use super::sources::violated;
+use super::resources::{Table, WriteError};
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
 use crate::id::{AttemptId, EndpointId, TenantId};
-
-/// Why an endpoint was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("another endpoint of the tenant has this name")]
-    NameTaken,
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl WriteError {
-    fn of(error: tokio_postgres::Error) -> Self {
-        match violated(&error) {
-            Some("endpoints_name") => Self::NameTaken,
-            _ => Self::Store(error.into()),
-        }
-    }
-}
 
 /// Which endpoints of a tenant, in the order of their ids.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +26,9 @@ pub struct EndpointQuery {
 
 pub(super) const COLUMNS: &str = "id, tenant_id, name, display_name, labels, spec, state, disabled_reason, \
                        config_version, created_version, create_time, update_time";
+
+const TABLE: Table = Table { name: "endpoints", columns: COLUMNS };
+const NAME_INDEX: &str = "endpoints_name";
 
 pub(super) fn read(row: &Row) -> Result<Endpoint, Error> {
     let Json(labels) = row.try_get("labels")?;
@@ -90,7 +75,7 @@ pub async fn insert(client: &impl GenericClient, endpoint: &Endpoint) -> Result<
             ],
         )
         .await
-        .map_err(WriteError::of)?;
+        .map_err(|error| WriteError::of(error, NAME_INDEX))?;
     Ok(())
 }
 
@@ -117,7 +102,7 @@ pub async fn update(client: &impl GenericClient, endpoint: &Endpoint) -> Result<
             ],
         )
         .await
-        .map_err(WriteError::of)?;
+        .map_err(|error| WriteError::of(error, NAME_INDEX))?;
     Ok(())
 }
 
@@ -129,17 +114,12 @@ pub async fn touch(client: &impl GenericClient, id: EndpointId, config_version: 
     Ok(())
 }
 
-/// Leaves a tombstone, by which snapshots learn of the deletion.
 pub async fn mark_deleted(
     client: &impl GenericClient,
     id: EndpointId,
     config_version: i64,
 ) -> Result<(), Error> {
-    const SQL: &str = "
-        UPDATE endpoints SET deleted_at = now(), config_version = $2, update_time = now()
-         WHERE id = $1 AND deleted_at IS NULL";
-    client.execute(SQL, &[&id.0, &config_version]).await?;
-    Ok(())
+    TABLE.mark_deleted(client, id.0, config_version).await
 }
 
 /// With a scope, only an endpoint of that tenant.
@@ -148,12 +128,7 @@ pub async fn find(
     scope: Option<TenantId>,
     id: EndpointId,
 ) -> Result<Option<Endpoint>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM endpoints
-          WHERE id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR tenant_id = $2)"
-    );
-    let row = client.query_opt(&sql, &[&id.0, &scope.map(|tenant| tenant.0)]).await?;
-    row.as_ref().map(read).transpose()
+    TABLE.find(client, scope, id.0).await?.as_ref().map(read).transpose()
 }
 
 pub async fn list(
@@ -189,8 +164,7 @@ pub async fn list(
 }
 
 pub async fn count(client: &impl GenericClient, tenant: TenantId) -> Result<i64, Error> {
-    const SQL: &str = "SELECT count(*) FROM endpoints WHERE tenant_id = $1 AND deleted_at IS NULL";
-    Ok(client.query_one(SQL, &[&tenant.0]).await?.try_get(0)?)
+    TABLE.count(client, tenant).await
 }
 
 /// Forgets what counts towards disabling. That it had been disabled is remembered until its next success.

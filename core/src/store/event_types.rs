@@ -8,18 +8,9 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::Error;
-use super::sources::violated;
+use super::resources::{Table, WriteError};
 use crate::catalog::EventType;
 use crate::id::{EventTypeId, TenantId};
-
-/// Why a type was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("the tenant has a type of this name")]
-    NameTaken,
-    #[error(transparent)]
-    Store(#[from] Error),
-}
 
 /// Which types of a tenant, in the order of their ids.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +23,8 @@ pub struct EventTypeQuery {
 }
 
 pub(super) const COLUMNS: &str = "id, tenant_id, name, description, labels, json_schema::text AS schema_text, config_version, create_time, update_time";
+
+const TABLE: Table = Table { name: "event_types", columns: COLUMNS };
 
 pub(super) fn read(row: &Row) -> Result<EventType, Error> {
     let Json(labels) = row.try_get("labels")?;
@@ -70,10 +63,7 @@ pub async fn insert(client: &impl GenericClient, event_type: &EventType) -> Resu
             ],
         )
         .await
-        .map_err(|error| match violated(&error) {
-            Some("event_types_name") => WriteError::NameTaken,
-            _ => WriteError::Store(error.into()),
-        })?;
+        .map_err(|error| WriteError::of(error, "event_types_name"))?;
     Ok(())
 }
 
@@ -99,17 +89,12 @@ pub async fn update(client: &impl GenericClient, event_type: &EventType) -> Resu
     Ok(())
 }
 
-/// Leaves a tombstone, by which every replica learns of it.
 pub async fn mark_deleted(
     client: &impl GenericClient,
     id: EventTypeId,
     config_version: i64,
 ) -> Result<(), Error> {
-    const SQL: &str = "
-        UPDATE event_types SET deleted_at = now(), config_version = $2, update_time = now()
-         WHERE id = $1 AND deleted_at IS NULL";
-    client.execute(SQL, &[&id.0, &config_version]).await?;
-    Ok(())
+    TABLE.mark_deleted(client, id.0, config_version).await
 }
 
 /// With a scope, only a type of that tenant.
@@ -118,12 +103,7 @@ pub async fn find(
     scope: Option<TenantId>,
     id: EventTypeId,
 ) -> Result<Option<EventType>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM event_types
-          WHERE id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR tenant_id = $2)"
-    );
-    let row = client.query_opt(&sql, &[&id.0, &scope.map(|tenant| tenant.0)]).await?;
-    row.as_ref().map(read).transpose()
+    TABLE.find(client, scope, id.0).await?.as_ref().map(read).transpose()
 }
 
 pub async fn list(
@@ -144,8 +124,7 @@ pub async fn list(
 }
 
 pub async fn count(client: &impl GenericClient, tenant: TenantId) -> Result<i64, Error> {
-    const SQL: &str = "SELECT count(*) FROM event_types WHERE tenant_id = $1 AND deleted_at IS NULL";
-    Ok(client.query_one(SQL, &[&tenant.0]).await?.try_get(0)?)
+    TABLE.count(client, tenant).await
 }
 
 /// Bytes of all schemas of a tenant but one.

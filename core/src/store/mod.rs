@@ -37,6 +37,7 @@ pub mod record;
 pub mod rejections;
 pub mod replays;
 pub mod replicas;
+pub mod resources;
 pub mod retention;
 pub mod snapshots;
 pub mod sources;

@@ -8,6 +8,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::Error;
+use super::resources::{Table, violated};
 use crate::id::{ReplicaId, SourceId, TenantId};
 use crate::source::{Source, SourceSpec};
 
@@ -32,11 +33,6 @@ impl WriteError {
     }
 }
 
-/// The constraint or unique index a write ran into.
-pub(super) fn violated(error: &tokio_postgres::Error) -> Option<&str> {
-    error.as_db_error().and_then(tokio_postgres::error::DbError::constraint)
-}
-
 /// Which sources of a tenant, in the order of their ids.
 #[derive(Debug, Clone, Default)]
 pub struct SourceQuery {
@@ -51,6 +47,8 @@ pub struct SourceQuery {
 
 pub(super) const COLUMNS: &str = "id, tenant_id, name, display_name, labels, path, spec, enabled, generation, \
                        config_version, create_time, update_time";
+
+const TABLE: Table = Table { name: "sources", columns: COLUMNS };
 
 pub(super) fn read(row: &Row) -> Result<Source, Error> {
     let Json(labels) = row.try_get("labels")?;
@@ -164,12 +162,7 @@ pub async fn find(
     scope: Option<TenantId>,
     id: SourceId,
 ) -> Result<Option<Source>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM sources
-          WHERE id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR tenant_id = $2)"
-    );
-    let row = client.query_opt(&sql, &[&id.0, &scope.map(|tenant| tenant.0)]).await?;
-    row.as_ref().map(read).transpose()
+    TABLE.find(client, scope, id.0).await?.as_ref().map(read).transpose()
 }
 
 pub async fn list(
@@ -205,8 +198,7 @@ pub async fn list(
 }
 
 pub async fn count(client: &impl GenericClient, tenant: TenantId) -> Result<i64, Error> {
-    const SQL: &str = "SELECT count(*) FROM sources WHERE tenant_id = $1 AND deleted_at IS NULL";
-    Ok(client.query_one(SQL, &[&tenant.0]).await?.try_get(0)?)
+    TABLE.count(client, tenant).await
 }
 
 /// Live replicas that have not confirmed a configuration version. Only `dead_at` ends a life: one

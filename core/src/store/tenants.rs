@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::Error;
+use super::resources::WriteError;
 use crate::id::TenantId;
 use crate::tenant::TenantSettings;
 
@@ -25,26 +25,8 @@ pub struct TenantRow {
     pub update_time: DateTime<Utc>,
 }
 
-/// Why a tenant was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("another tenant has this name")]
-    NameTaken,
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl WriteError {
-    fn of(error: tokio_postgres::Error) -> Self {
-        if error.code() == Some(&SqlState::UNIQUE_VIOLATION) {
-            Self::NameTaken
-        } else {
-            Self::Store(error.into())
-        }
-    }
-}
-
 const COLUMNS: &str = "id, name, display_name, labels, settings, config_version, create_time, update_time";
+const NAME_INDEX: &str = "tenants_name";
 
 fn read(row: &Row) -> Result<TenantRow, Error> {
     Ok(TenantRow {
@@ -78,7 +60,7 @@ pub async fn insert(client: &impl GenericClient, tenant: &TenantRow) -> Result<T
             ],
         )
         .await
-        .map_err(WriteError::of)?;
+        .map_err(|error| WriteError::of(error, NAME_INDEX))?;
     Ok(read(&row)?)
 }
 
@@ -102,7 +84,7 @@ pub async fn update(client: &impl GenericClient, tenant: &TenantRow) -> Result<T
             ],
         )
         .await
-        .map_err(WriteError::of)?;
+        .map_err(|error| WriteError::of(error, NAME_INDEX))?;
     Ok(read(&row)?)
 }
 
