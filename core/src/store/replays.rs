@@ -1,6 +1,7 @@
 //! Past events for endpoints again: each a new run of its delivery, put straight into the queue.
 
 use deadpool_postgres::GenericClient;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::chunks::chunks_of;
@@ -24,6 +25,36 @@ const MATCHING: &str = "tenant_id = $1 AND id > $2 AND id >= $3 AND id < $4 AND 
             AND ($6::text IS NULL OR event_type = $6)
             AND ($7::text IS NULL OR channel = $7)";
 
+/// Which events of a tenant are asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'q> {
+    tenant: TenantId,
+    query: &'q EventQuery,
+    after: Uuid,
+    limit: i64,
+}
+
+/// The rows of a statement with [`MATCHING`] and a limit, `$8`.
+async fn select(client: &impl GenericClient, sql: &str, asked: Asked<'_>) -> Result<Vec<Row>, Error> {
+    let Asked { tenant, query, after, limit } = asked;
+    let rows = client
+        .query(
+            sql,
+            &[
+                &tenant.0,
+                &after,
+                &query.range.from,
+                &query.range.until,
+                &query.source_id.map(|source| source.0),
+                &query.event_type,
+                &query.channel,
+                &limit,
+            ],
+        )
+        .await?;
+    Ok(rows)
+}
+
 /// The newest event of a tenant that is committed.
 pub async fn last_event(client: &impl GenericClient, tenant: TenantId) -> Result<Option<EventId>, Error> {
     const SQL: &str = "SELECT id FROM events WHERE tenant_id = $1 ORDER BY id DESC LIMIT 1";
@@ -41,21 +72,7 @@ pub async fn events(
 ) -> Result<Vec<PastEvent>, Error> {
     let sql = format!("SELECT id, event_type, channel FROM events WHERE {MATCHING} ORDER BY id LIMIT $8");
     let after = after.map_or(Uuid::nil(), |id| id.0);
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &tenant.0,
-                &after,
-                &query.range.from,
-                &query.range.until,
-                &query.source_id.map(|source| source.0),
-                &query.event_type,
-                &query.channel,
-                &limit,
-            ],
-        )
-        .await?;
+    let rows = select(client, &sql, Asked { tenant, query, after, limit }).await?;
     rows.iter()
         .map(|row| {
             Ok(PastEvent {
@@ -76,21 +93,7 @@ pub async fn without_body(
 ) -> Result<Vec<EventId>, Error> {
     let gone = MATCHING.replace("body_dropped_at IS NULL", "body_dropped_at IS NOT NULL");
     let sql = format!("SELECT id FROM events WHERE {gone} ORDER BY id DESC LIMIT $8");
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &tenant.0,
-                &Uuid::nil(),
-                &query.range.from,
-                &query.range.until,
-                &query.source_id.map(|source| source.0),
-                &query.event_type,
-                &query.channel,
-                &limit,
-            ],
-        )
-        .await?;
+    let rows = select(client, &sql, Asked { tenant, query, after: Uuid::nil(), limit }).await?;
     rows.iter().map(|row| Ok(EventId(row.try_get(0)?))).collect()
 }
 
@@ -102,22 +105,8 @@ pub async fn count(
     limit: i64,
 ) -> Result<i64, Error> {
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM events WHERE {MATCHING} LIMIT $8) AS found");
-    let row = client
-        .query_one(
-            &sql,
-            &[
-                &tenant.0,
-                &Uuid::nil(),
-                &query.range.from,
-                &query.range.until,
-                &query.source_id.map(|source| source.0),
-                &query.event_type,
-                &query.channel,
-                &limit,
-            ],
-        )
-        .await?;
-    Ok(row.try_get(0)?)
+    let rows = select(client, &sql, Asked { tenant, query, after: Uuid::nil(), limit }).await?;
+    rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
 }
 
 /// Two replays for one endpoint take turns, so that each makes runs of its own. Held until the end of
