@@ -37,6 +37,36 @@ impl Request {
     }
 }
 
+#[cfg(test)]
+impl Request {
+    /// One that waits for a minute; and where its answer comes.
+    pub(super) fn waiting(
+        tenant_id: crate::id::TenantId,
+        key: Option<DedupKey>,
+    ) -> (Self, oneshot::Receiver<Result<Committed, JournalError>>) {
+        let (answer, answered) = oneshot::channel();
+        let event = Event {
+            id: EventId::new(),
+            tenant_id,
+            source_id: None,
+            event_type: "order.created".into(),
+            channel: None,
+            content_type: String::new(),
+            headers: bytes::Bytes::new(),
+            body: bytes::Bytes::new(),
+            time: chrono::Utc::now(),
+        };
+        let request = Self {
+            new: NewEvent { event, generation: 0, key },
+            deadline: Instant::now() + std::time::Duration::from_secs(60),
+            answer,
+            _permit: Permit::unlimited(tenant_id),
+            _pending: super::pending::Pending::default().enter(),
+        };
+        (request, answered)
+    }
+}
+
 /// Requests of one key, or a single one without a key.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -176,42 +206,21 @@ fn answer_followers(followers: VecDeque<Request>, id: EventId, fingerprint: Opti
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
-    use chrono::Utc;
-
     use super::*;
     use crate::id::TenantId;
-    use crate::journal::pending::Pending;
 
     type Answer = oneshot::Receiver<Result<Committed, JournalError>>;
 
     fn request(key: Option<u8>, fingerprint: Option<u8>) -> (Request, EventId, Answer) {
-        let (tenant, (answer, answered)) = (TenantId(Uuid::from_u128(1)), oneshot::channel());
-        let event = Event {
-            id: EventId::new(),
-            tenant_id: tenant,
-            source_id: None,
-            event_type: "order.created".into(),
-            channel: None,
-            content_type: String::new(),
-            headers: Bytes::new(),
-            body: Bytes::new(),
-            time: Utc::now(),
-        };
+        let tenant = TenantId(Uuid::from_u128(1));
         let key = key.map(|key| DedupKey {
             scope: tenant.0,
             hash: Uuid::from_bytes([key; 16]),
             ttl: Duration::from_secs(60),
             fingerprint: fingerprint.map(|byte| [byte; 32]),
         });
-        let id = event.id;
-        let request = Request {
-            new: NewEvent { event, generation: 0, key },
-            deadline: Instant::now() + Duration::from_secs(60),
-            answer,
-            _permit: Permit::unlimited(tenant),
-            _pending: Pending::default().enter(),
-        };
+        let (request, answered) = Request::waiting(tenant, key);
+        let id = request.new.event.id;
         (request, id, answered)
     }
 

@@ -186,39 +186,9 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use chrono::Utc;
-    use tokio::sync::oneshot;
-
-    use super::super::NewEvent;
-    use super::super::admit::Permit;
-    use super::super::pending::Pending;
     use super::*;
-    use crate::event::Event;
-    use crate::id::EventId;
 
     const EVENTS_MAX: usize = 512;
-
-    fn request(tenant: TenantId) -> Request {
-        let event = Event {
-            id: EventId::new(),
-            tenant_id: tenant,
-            source_id: None,
-            event_type: "order.created".into(),
-            channel: None,
-            content_type: String::new(),
-            headers: Bytes::new(),
-            body: Bytes::new(),
-            time: Utc::now(),
-        };
-        Request {
-            new: NewEvent { event, generation: 0, key: None },
-            deadline: Instant::now() + Duration::from_secs(60),
-            answer: oneshot::channel().0,
-            _permit: Permit::unlimited(tenant),
-            _pending: Pending::default().enter(),
-        }
-    }
 
     fn intake() -> (mpsc::Sender<Request>, Intake) {
         let (sender, requests) = mpsc::channel(4096);
@@ -239,7 +209,7 @@ mod tests {
 
     fn send(sender: &mpsc::Sender<Request>, tenant: TenantId, count: usize) {
         for _ in 0..count {
-            sender.try_send(request(tenant)).unwrap();
+            sender.try_send(Request::waiting(tenant, None).0).unwrap();
         }
     }
 
