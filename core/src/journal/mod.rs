@@ -4,7 +4,8 @@
 //! 2. [`Journal::commit`] puts the event into a bounded channel and waits for the answer.
 //! 3. [`write`] takes all that has gathered ([`gather`]; tenants that flood, by [`fair`], have turns of their
 //!    own: [`intake`]), has it folded by key ([`fold`]) and cut into chunks ([`chunk`]), and commits it as one
-//!    statement. What is for ordered endpoints ([`order`]) takes its places in their channels there.
+//!    statement, over a connection of its own ([`link`]). What is for ordered endpoints ([`order`]) takes its
+//!    places in their channels there.
 //! 4. The waiters get their answers, after the commit and never before (invariant 1).
 //! 5. [`publish`] hints the chunks to the dispatchers over Redis; what it skips, they find by
 //!    themselves.
@@ -18,6 +19,7 @@ mod fair;
 mod fold;
 mod gather;
 mod intake;
+mod link;
 mod order;
 mod pending;
 mod publish;

@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
 use tokio::time::Instant;
@@ -17,41 +16,23 @@ use super::failure::{Failure, classify};
 use super::fold::{Group, Outcome, fold, same_event};
 use super::gather::Writing;
 use super::intake::Batch;
+use super::link::{Link, answered};
 use super::order;
 use crate::crash;
 use crate::id::EventId;
-use crate::store;
-use crate::store::journal::{Connection, Row, Written};
+use crate::store::journal::{Row, Written};
 use crate::store::partitions;
 use crate::streams::Class;
 
-/// A little more than what the server allows a statement.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(35);
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often in one round the ordered endpoints may change.
 const CHANGES_MAX: u32 = 16;
 /// Ids are minted here and now: another day than one of these is a mistake, not a missing partition.
 const DAYS_OFF_MAX: i64 = 2;
 
-/// A connection that counts as long as it is kept.
-#[derive(Debug)]
-struct Link {
-    connection: Connection,
-    writing: Arc<Writing>,
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.writing.has_lost_connection();
-    }
-}
-
 #[derive(Debug)]
 struct Writer {
     writing: Arc<Writing>,
-    link: Option<Link>,
-    pause: Duration,
+    link: Link,
 }
 
 /// What a round has brought about each group, and whether to wait before the next.
@@ -62,17 +43,17 @@ struct Round {
 
 /// One writer, for the life of the journal.
 pub(super) async fn run(writing: Arc<Writing>, end: CancellationToken) -> Result<(), Infallible> {
-    let mut writer = Writer { writing: Arc::clone(&writing), link: None, pause: PAUSE_MIN };
+    let mut writer = Writer { writing: Arc::clone(&writing), link: Link::new(Arc::clone(&writing)) };
     loop {
-        let Some(lost) = writer.connect().await else {
+        let Some(lost) = writer.link.connect().await else {
             tokio::select! {
                 () = end.cancelled() => return Ok(()),
-                () = writer.wait() => continue,
+                () = writer.link.wait() => continue,
             }
         };
         tokio::select! {
             // A connection that ended while idle is made anew before anyone needs it.
-            () = lost.cancelled() => writer.link = None,
+            () = lost.cancelled() => writer.link.close(),
             batch = writing.take() => match batch {
                 Some(batch) => writer.settle(batch).await,
                 None => return Ok(()),
@@ -82,35 +63,6 @@ pub(super) async fn run(writing: Arc<Writing>, end: CancellationToken) -> Result
 }
 
 impl Writer {
-    /// Makes sure there is a connection; gives what tells of its end.
-    async fn connect(&mut self) -> Option<CancellationToken> {
-        if self.link.as_ref().is_some_and(|link| link.connection.is_closed()) {
-            self.link = None;
-        }
-        if let Some(link) = &self.link {
-            return Some(link.connection.lost());
-        }
-        let opened = tokio::time::timeout(REPLY_TIMEOUT, Connection::open(&self.writing.url)).await;
-        match opened.unwrap_or(Err(store::Error::TimedOut(REPLY_TIMEOUT))) {
-            Ok(connection) => {
-                self.writing.has_connected();
-                self.pause = PAUSE_MIN;
-                let lost = connection.lost();
-                self.link = Some(Link { connection, writing: Arc::clone(&self.writing) });
-                Some(lost)
-            }
-            Err(error) => {
-                self.writing.has_failed_to_connect(&error);
-                None
-            }
-        }
-    }
-
-    async fn wait(&mut self) {
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-    }
-
     /// Brings each request to its answer: committed, refused, or out of time.
     async fn settle(&mut self, batch: Batch) {
         let Batch { requests, class, turn: _turn } = batch;
@@ -128,8 +80,8 @@ impl Writer {
             if groups.is_empty() {
                 return;
             }
-            if self.connect().await.is_none() {
-                self.wait().await;
+            if self.link.connect().await.is_none() {
+                self.link.wait().await;
                 continue;
             }
             let round = self.round(&groups, class, &mut repeated).await;
@@ -142,9 +94,9 @@ impl Writer {
                 })
                 .collect();
             if round.troubled {
-                self.wait().await;
+                self.link.wait().await;
             } else {
-                self.pause = PAUSE_MIN;
+                self.link.is_well();
             }
         }
     }
@@ -200,13 +152,13 @@ impl Writer {
                 }
                 Failure::Partition | Failure::Repeated | Failure::Changed | Failure::Passing => {
                     (round.troubled, *repeated) = (true, true);
-                    if self.link.is_none() {
+                    if self.link.connection().is_none() {
                         break;
                     }
                 }
             }
         }
-        if !held.is_empty() && self.link.is_some() {
+        if !held.is_empty() && self.link.connection().is_some() {
             self.ask_holders(groups, &held, &mut round).await;
         }
         round
@@ -219,8 +171,7 @@ impl Writer {
         class: Class,
         repeated: bool,
     ) -> Result<Vec<Written>, Failure> {
-        let Some(link) = &self.link else { return Err(Failure::Passing) };
-        let connection = &link.connection;
+        let Some(connection) = self.link.connection() else { return Err(Failure::Passing) };
         let placements = chunk::place(groups.iter().map(Group::event), self.writing.shards, class);
         let rows: Vec<Row<'_>> =
             groups.iter().zip(&placements).map(|(group, place)| row(group, place)).collect();
@@ -259,9 +210,7 @@ impl Writer {
             }
             Err(error) => {
                 let failure = classify(&error, closed);
-                if closed || matches!(error, store::Error::TimedOut(_)) {
-                    self.link = None;
-                }
+                self.link.close_after(&error);
                 if matches!(failure, Failure::Passing) {
                     tracing::warn!(%error, events = groups.len(), "a journal commit failed, trying it again");
                     count_failure("passing");
@@ -298,12 +247,12 @@ impl Writer {
         }
         let days: BTreeSet<NaiveDate> = groups.iter().filter_map(day).collect();
         for day in days {
-            let Some(link) = &self.link else { return false };
-            let made = answered(partitions::ensure(link.connection.client(), day, 1)).await;
+            let Some(connection) = self.link.connection() else { return false };
+            let made = answered(partitions::ensure(connection.client(), day, 1)).await;
             if let Err(error) = made {
                 tracing::error!(%error, %day, "a partition is missing and cannot be made");
                 // It may be in the middle of a transaction.
-                self.link = None;
+                self.link.close();
                 return false;
             }
         }
@@ -312,10 +261,10 @@ impl Writer {
 
     /// Which events hold the keys that could not be claimed.
     async fn ask_holders(&mut self, groups: &[Group], held: &[usize], round: &mut Round) {
-        let Some(link) = &self.link else { return };
+        let Some(connection) = self.link.connection() else { return };
         let asked: Vec<_> = held.iter().filter_map(|at| groups[*at].key().map(|key| (*at, key))).collect();
         let keys: Vec<_> = asked.iter().map(|(_, key)| *key).collect();
-        match answered(link.connection.holders(&keys)).await {
+        match answered(connection.holders(&keys)).await {
             Ok(holders) => {
                 let mut by_key: HashMap<(Uuid, Uuid), _> =
                     holders.into_iter().map(|holder| ((holder.scope, holder.hash), holder)).collect();
@@ -334,9 +283,7 @@ impl Writer {
             Err(error) => {
                 tracing::warn!(%error, keys = keys.len(), "holders of keys could not be read, trying again");
                 round.troubled = true;
-                if link.connection.is_closed() || matches!(error, store::Error::TimedOut(_)) {
-                    self.link = None;
-                }
+                self.link.close_after(&error);
             }
         }
     }
@@ -373,10 +320,6 @@ fn read_back(
             held.push(at);
         }
     }
-}
-
-async fn answered<T>(reply: impl Future<Output = Result<T, store::Error>>) -> Result<T, store::Error> {
-    tokio::time::timeout(REPLY_TIMEOUT, reply).await.unwrap_or(Err(store::Error::TimedOut(REPLY_TIMEOUT)))
 }
 
 fn day(group: &Group) -> Option<NaiveDate> {
