@@ -185,15 +185,9 @@ fn check_disable(violations: &mut Violations, disable: &v1::DisablePolicy) -> Di
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
 
     fn faults(endpoint: &v1::Endpoint) -> Vec<String> {
-        let mut violations = Violations::default();
-        check(&mut violations, endpoint, &EgressPolicy::default());
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
+        super::super::faults(|it| check(it, endpoint, &EgressPolicy::default()))
     }
 
     fn draft(endpoint: &v1::Endpoint) -> EndpointDraft {

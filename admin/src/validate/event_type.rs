@@ -77,16 +77,8 @@ pub(crate) fn subscribed(violations: &mut Violations, catalog: &Catalog, event_t
 
 #[cfg(test)]
 mod tests {
+    use super::super::faults;
     use super::*;
-
-    fn faults(check: impl FnOnce(&mut Violations)) -> Vec<String> {
-        let mut violations = Violations::default();
-        check(&mut violations);
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
-    }
 
     #[test]
     fn names_are_those_that_events_have() {

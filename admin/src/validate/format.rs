@@ -78,7 +78,6 @@ mod tests {
 
     use super::*;
     use crate::convert::struct_of_json;
-    use crate::fault::Fault;
 
     fn faults(format: &str, scheme: serde_json::Value, headers: &[(&str, &str)]) -> Vec<String> {
         let custom = v1::CustomFormat {
@@ -91,12 +90,7 @@ mod tests {
             custom_format: Some(custom),
             ..v1::Endpoint::default()
         };
-        let mut violations = Violations::default();
-        super::super::endpoint::check(&mut violations, &endpoint, &EgressPolicy::default());
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
+        super::super::faults(|it| super::super::endpoint::check(it, &endpoint, &EgressPolicy::default()))
     }
 
     fn hmac() -> serde_json::Value {

@@ -76,18 +76,13 @@ pub(crate) fn without_credentials(mut headers: BTreeMap<String, String>) -> BTre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
     use bowline_core::format;
 
     fn checked(list: &[(&str, &str)]) -> (Headers, Vec<String>) {
         let headers = list.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let mut violations = Violations::default();
         let headers = check(&mut violations, &headers, format::find("standard").map(|format| &**format));
-        let faults = match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        };
-        (headers, faults)
+        (headers, violations.fields())
     }
 
     #[test]

@@ -66,10 +66,24 @@ impl Violations {
         self.0.is_empty()
     }
 
+    /// The fields that something is wrong with.
+    #[cfg(test)]
+    pub(crate) fn fields(self) -> Vec<String> {
+        self.0.into_iter().map(|fault| fault.field).collect()
+    }
+
     /// Nothing was wrong, or everything that was.
     pub(crate) fn finish(self) -> Result<(), Fault> {
         if self.0.is_empty() { Ok(()) } else { Err(Fault::Invalid(self.0)) }
     }
+}
+
+/// The fields that a check finds something wrong with.
+#[cfg(test)]
+pub(crate) fn faults<T>(check: impl FnOnce(&mut Violations) -> T) -> Vec<String> {
+    let mut violations = Violations::default();
+    check(&mut violations);
+    violations.fields()
 }
 
 /// A typed id that must be there.
@@ -273,10 +287,8 @@ pub(crate) fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn faults(check: impl FnOnce(&mut Violations)) -> usize {
-        let mut violations = Violations::default();
-        check(&mut violations);
-        violations.0.len()
+    fn count(check: impl FnOnce(&mut Violations)) -> usize {
+        faults(check).len()
     }
 
     #[test]
@@ -299,7 +311,7 @@ mod tests {
     #[test]
     fn label_limits() {
         let check = |key: &str, value: &str| {
-            faults(|v| labels(v, "labels", &[(key.to_string(), value.to_string())].into()))
+            count(|v| labels(v, "labels", &[(key.to_string(), value.to_string())].into()))
         };
         assert_eq!(check("team/owner.name_1-x", "Anna & Bob ✓"), 0);
         assert_eq!((check("", "v"), check("Team", "v"), check(&"k".repeat(64), "v")), (1, 1, 1));
@@ -308,16 +320,16 @@ mod tests {
             (0, 1, 1)
         );
         let many: BTreeMap<_, _> = (0..65).map(|n| (format!("k{n}"), String::new())).collect();
-        assert_eq!(faults(|v| labels(v, "labels", &many)), 1);
+        assert_eq!(count(|v| labels(v, "labels", &many)), 1);
     }
 
     #[test]
     fn event_types() {
         for good in ["push", "order.created", "a-b_c.D.9", &"a".repeat(128)] {
-            assert_eq!(faults(|v| event_type(v, "t", good)), 0, "{good}");
+            assert_eq!(count(|v| event_type(v, "t", good)), 0, "{good}");
         }
         for bad in ["", ".", "a.", ".a", "a..b", "a b", "a.*", "*", "bowline.x", "é", &"a".repeat(129)] {
-            assert_eq!(faults(|v| event_type(v, "t", bad)), 1, "{bad}");
+            assert_eq!(count(|v| event_type(v, "t", bad)), 1, "{bad}");
         }
     }
 
@@ -326,10 +338,10 @@ mod tests {
         for good in
             ["*", "order.*", "order.created", "orders/create", "bowline.delivery.dead", "a.b.*", "a..*"]
         {
-            assert_eq!(faults(|v| event_type_pattern(v, "t", good)), 0, "{good}");
+            assert_eq!(count(|v| event_type_pattern(v, "t", good)), 0, "{good}");
         }
         for bad in ["", "**", "*.a", "order*", "a.*.b", ".*", "a b.*", "a\0"] {
-            assert_eq!(faults(|v| event_type_pattern(v, "t", bad)), 1, "{bad}");
+            assert_eq!(count(|v| event_type_pattern(v, "t", bad)), 1, "{bad}");
         }
     }
 
@@ -351,7 +363,7 @@ mod tests {
 
     #[test]
     fn answers_stay_small() {
-        assert_eq!(faults(|v| (0..10_000).for_each(|n| v.add(n, "bad"))), VIOLATIONS_MAX);
+        assert_eq!(count(|v| (0..10_000).for_each(|n| v.add(n, "bad"))), VIOLATIONS_MAX);
         assert_eq!(excerpt("a\nb"), "a\\nb");
         assert_eq!(excerpt(&"x".repeat(100)).chars().count(), 65);
     }

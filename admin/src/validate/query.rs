@@ -81,17 +81,8 @@ fn op(wire: v1::AggregateOp) -> Option<Op> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::faults;
     use super::*;
-    use crate::fault::Fault;
-
-    fn faults(check: impl FnOnce(&mut Violations)) -> Vec<String> {
-        let mut violations = Violations::default();
-        check(&mut violations);
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
-    }
 
     #[test]
     fn aggregates() {

@@ -171,15 +171,9 @@ fn span(text: &str) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
 
     fn faults(retry: &v1::RetryPolicy) -> Vec<String> {
-        let mut violations = Violations::default();
-        check(&mut violations, retry);
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
+        super::super::faults(|it| check(it, retry))
     }
 
     fn draft(retry: &v1::RetryPolicy) -> RetryPolicy {

@@ -97,16 +97,10 @@ fn remove(field: &str, json: &mut Value, path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
     use serde_json::json;
 
     fn faults(json: Value) -> Vec<String> {
-        let mut violations = Violations::default();
-        read(&mut violations, "source.scheme", &convert::struct_of_json(json).unwrap());
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
+        super::super::faults(|it| read(it, "source.scheme", &convert::struct_of_json(json).unwrap()))
     }
 
     fn good() -> Value {

@@ -222,16 +222,10 @@ fn check_path(violations: &mut Violations, path: &str) {
 mod tests {
     use super::*;
     use crate::convert;
-    use crate::fault::Fault;
     use serde_json::json;
 
     fn faults(source: &v1::Source) -> Vec<String> {
-        let mut violations = Violations::default();
-        check(&mut violations, source);
-        match violations.finish() {
-            Err(Fault::Invalid(faults)) => faults.into_iter().map(|fault| fault.field).collect(),
-            _ => Vec::new(),
-        }
+        super::super::faults(|it| check(it, source))
     }
 
     fn with_path(path: &str) -> v1::Source {
