@@ -13,7 +13,8 @@
 //!    [`event_type_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge what was
 //!    sent, `bowline_core::store` writes and reads, [`present`] and [`convert`] answer.
 //! 4. A write goes through [`change`]: configuration version, request id and audit row in the same
-//!    transaction. Its secrets are made, checked and sealed in [`signing`].
+//!    transaction. An [`etag`] keeps it from undoing another one. Its secrets are made, checked and sealed in
+//!    [`signing`].
 //! 5. What may take long is done [`apart`]; [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages.
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
@@ -30,6 +31,7 @@ mod convert;
 mod dead_letter_service;
 mod delivery_service;
 mod endpoint_service;
+mod etag;
 mod event_service;
 mod event_type_service;
 mod fault;

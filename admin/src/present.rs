@@ -29,13 +29,9 @@ pub(crate) use presets::preset;
 pub(crate) use rejection::rejection;
 
 use crate::convert::{duration, headers, logged_headers, struct_of_json, timestamp};
+use crate::etag;
 use crate::fault::Fault;
 use crate::validate;
-
-/// Every write raises the version of its row.
-pub(crate) fn etag(config_version: i64) -> String {
-    format!("v{config_version}")
-}
 
 /// The whole source, with what holds where nothing was said; `public_url` without a slash at its end.
 pub(crate) fn source(
@@ -75,7 +71,7 @@ pub(crate) fn stored_source(
         labels: source.labels.clone(),
         create_time: Some(timestamp(source.create_time)),
         update_time: Some(timestamp(source.update_time)),
-        etag: etag(source.config_version),
+        etag: etag::of(source.config_version),
         preset: spec.preset.clone(),
         parameters: spec.parameters.clone(),
         scheme,
@@ -138,7 +134,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint, secrets: &[StoredSecret], public_url
         labels: endpoint.labels.clone(),
         create_time: Some(timestamp(endpoint.create_time)),
         update_time: Some(timestamp(endpoint.update_time)),
-        etag: etag(endpoint.config_version),
+        etag: etag::of(endpoint.config_version),
         url: spec.url.clone(),
         event_types: spec.event_types.clone(),
         channels: spec.channels.clone(),

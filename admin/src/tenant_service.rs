@@ -16,10 +16,10 @@ use crate::audit_service::ALL;
 use crate::call::Call;
 use crate::change::{Act, audited, begin};
 use crate::convert::{duration, timestamp};
+use crate::etag;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
 use crate::page::{Listing, page_size};
-use crate::present::etag;
 use crate::validate::{self, Range, Violations};
 
 const WRITABLE: [&str; 5] = ["name", "display_name", "labels", "retention", "strict_event_catalog"];
@@ -103,7 +103,7 @@ impl Tenants {
         let mut client = self.context.client().await?;
         let change = begin(&mut client).await?;
         let old = seen(call, id, tenants::find(&change.tx, id).await?)?;
-        check_etag(&old, &wire.etag)?;
+        etag::check(&wire.etag, old.config_version, Kind::Tenant, id)?;
         let merged = merge(shown(old.clone()), wire, &mask);
         let settings = check(&merged)?;
         let new = TenantRow {
@@ -134,7 +134,7 @@ impl Tenants {
         let mut client = self.context.client().await?;
         let change = begin(&mut client).await?;
         let old = seen(call, id, tenants::find(&change.tx, id).await?)?;
-        check_etag(&old, &request.etag)?;
+        etag::check(&request.etag, old.config_version, Kind::Tenant, id)?;
         if !tenants::delete(&change.tx, id, change.version).await? {
             return Err(Fault::TenantNotEmpty { id: id.to_string() });
         }
@@ -153,14 +153,6 @@ fn seen(call: &Call, id: TenantId, found: Option<TenantRow>) -> Result<TenantRow
     found
         .filter(|row| call.scope().is_none_or(|own| own == row.id))
         .ok_or_else(|| Fault::not_found(Kind::Tenant, id.to_string()))
-}
-
-fn check_etag(tenant: &TenantRow, given: &str) -> Result<(), Fault> {
-    if given.is_empty() || given == etag(tenant.config_version) {
-        Ok(())
-    } else {
-        Err(Fault::EtagMismatch { kind: Kind::Tenant, id: tenant.id.to_string() })
-    }
 }
 
 fn check(wire: &v1::Tenant) -> Result<TenantSettings, Fault> {
@@ -215,7 +207,7 @@ fn shown(row: TenantRow) -> v1::Tenant {
         labels: row.labels,
         create_time: Some(timestamp(row.create_time)),
         update_time: Some(timestamp(row.update_time)),
-        etag: etag(row.config_version),
+        etag: etag::of(row.config_version),
         retention: row.settings.retention.map(duration),
         strict_event_catalog: row.settings.strict_event_catalog,
     }

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::AdminContext;
 use crate::call::Call;
 use crate::change::{Act, Repeat, audited, begin};
+use crate::etag;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
 use crate::page::{Listing, page_size};
@@ -142,7 +143,7 @@ impl Bindings {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(bindings::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &wire.etag)?;
+        etag::check(&wire.etag, old.config_version, Kind::Binding, id)?;
         let merged = fields::merge(present::binding(&old, None)?, wire, &mask);
         let mut violations = Violations::default();
         let draft = validate::binding::check(&mut violations, &merged);
@@ -178,7 +179,7 @@ impl Bindings {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(bindings::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &request.etag)?;
+        etag::check(&request.etag, old.config_version, Kind::Binding, id)?;
         bindings::mark_deleted(&change.tx, id, change.version).await?;
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("DeleteBinding", id.to_string()) };
         change.commit(context, call, &act).await?;
@@ -211,14 +212,6 @@ impl Bindings {
 
 fn found(binding: Option<Binding>, id: BindingId) -> Result<Binding, Fault> {
     binding.ok_or_else(|| Fault::not_found(Kind::Binding, id.to_string()))
-}
-
-fn check_etag(binding: &Binding, given: &str) -> Result<(), Fault> {
-    if given.is_empty() || given == present::etag(binding.config_version) {
-        Ok(())
-    } else {
-        Err(Fault::EtagMismatch { kind: Kind::Binding, id: binding.id.to_string() })
-    }
 }
 
 fn new_binding(tenant_id: TenantId, source_id: SourceId, draft: BindingDraft, version: i64) -> Binding {

@@ -14,6 +14,7 @@ use chrono::Utc;
 use super::{Endpoints, fields, found, secret_use, signing_now};
 use crate::call::Call;
 use crate::change::{Act, begin, begin_work};
+use crate::etag;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
 use crate::present;
@@ -39,7 +40,7 @@ impl Endpoints {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(endpoints::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &wire.etag)?;
+        etag::check(&wire.etag, old.config_version, Kind::Endpoint, id)?;
         let merged = fields::merge(present::endpoint(&old, &[], &context.public_url), wire, &mask);
         let mut violations = Violations::default();
         let draft = validate::endpoint::check(&mut violations, &merged, &context.egress);
@@ -133,7 +134,7 @@ impl Endpoints {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(endpoints::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &request.etag)?;
+        etag::check(&request.etag, old.config_version, Kind::Endpoint, id)?;
         endpoints::mark_deleted(&change.tx, id, change.version).await?;
         stored_secrets::delete_of_owner(&change.tx, id.0).await?;
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("DeleteEndpoint", id.to_string()) };
@@ -161,7 +162,7 @@ impl Endpoints {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(endpoints::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &request.etag)?;
+        etag::check(&request.etag, old.config_version, Kind::Endpoint, id)?;
         let new = Endpoint {
             state,
             disabled_reason: String::new(),
@@ -211,13 +212,5 @@ impl Endpoints {
             }
         }
         Ok(())
-    }
-}
-
-fn check_etag(endpoint: &Endpoint, given: &str) -> Result<(), Fault> {
-    if given.is_empty() || given == present::etag(endpoint.config_version) {
-        Ok(())
-    } else {
-        Err(Fault::EtagMismatch { kind: Kind::Endpoint, id: endpoint.id.to_string() })
     }
 }

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::AdminContext;
 use crate::call::Call;
 use crate::change::{Act, Repeat, audited, begin};
+use crate::etag;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
 use crate::page::{Listing, page_size};
@@ -142,7 +143,7 @@ impl EventTypes {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(event_types::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &wire.etag)?;
+        etag::check(&wire.etag, old.config_version, Kind::EventType, id)?;
         let merged = fields::merge(present::event_type(&old), wire, &mask);
         let new = EventType {
             description: merged.description,
@@ -170,7 +171,7 @@ impl EventTypes {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(event_types::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &request.etag)?;
+        etag::check(&request.etag, old.config_version, Kind::EventType, id)?;
         event_types::mark_deleted(&change.tx, id, change.version).await?;
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("DeleteEventType", id.to_string()) };
         change.commit(context, call, &act).await?;
@@ -211,14 +212,6 @@ async fn room_for_schema(tx: &Transaction<'_>, new: &EventType) -> Result<(), Fa
 
 fn found(event_type: Option<EventType>, id: EventTypeId) -> Result<EventType, Fault> {
     event_type.ok_or_else(|| Fault::not_found(Kind::EventType, id.to_string()))
-}
-
-fn check_etag(event_type: &EventType, given: &str) -> Result<(), Fault> {
-    if given.is_empty() || given == present::etag(event_type.config_version) {
-        Ok(())
-    } else {
-        Err(Fault::EtagMismatch { kind: Kind::EventType, id: event_type.id.to_string() })
-    }
 }
 
 #[tonic::async_trait]

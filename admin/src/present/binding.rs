@@ -7,8 +7,8 @@ use bowline_proto::v1;
 use bowline_proto::v1::binding_query::Query as WireQuery;
 use bowline_proto::v1::projected_field::Origin;
 
-use super::etag;
 use crate::convert::{struct_of_json, timestamp, value_of_json};
+use crate::etag;
 use crate::fault::Fault;
 
 /// The binding, with its data where that is given.
@@ -26,7 +26,7 @@ pub(crate) fn binding(binding: &Binding, kept: Option<&Kept>) -> Result<v1::Bind
         labels: binding.labels.clone(),
         create_time: Some(timestamp(binding.create_time)),
         update_time: Some(timestamp(binding.update_time)),
-        etag: etag(binding.config_version),
+        etag: etag::of(binding.config_version),
         source_id: binding.source_id.to_string(),
         query: Some(query(&binding.spec.query)),
         projection: Some(v1::Projection {

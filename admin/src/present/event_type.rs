@@ -3,8 +3,8 @@
 use bowline_core::catalog::EventType;
 use bowline_proto::v1;
 
-use super::etag;
 use crate::convert::timestamp;
+use crate::etag;
 
 pub(crate) fn event_type(event_type: &EventType) -> v1::EventType {
     v1::EventType {
@@ -15,7 +15,7 @@ pub(crate) fn event_type(event_type: &EventType) -> v1::EventType {
         labels: event_type.labels.clone(),
         create_time: Some(timestamp(event_type.create_time)),
         update_time: Some(timestamp(event_type.update_time)),
-        etag: etag(event_type.config_version),
+        etag: etag::of(event_type.config_version),
         json_schema: event_type.json_schema.clone().unwrap_or_default(),
     }
 }

@@ -9,6 +9,7 @@ use chrono::Utc;
 use super::{Sources, fields, found, secret_use, taken};
 use crate::call::Call;
 use crate::change::{Act, begin};
+use crate::etag;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
 use crate::present;
@@ -29,7 +30,7 @@ impl Sources {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &wire.etag)?;
+        etag::check(&wire.etag, old.config_version, Kind::Source, id)?;
         let merged = fields::merge(present::stored_source(&old, &[], &context.public_url)?, wire, &mask);
         let mut violations = Violations::default();
         let draft = validate::source::check(&mut violations, &merged);
@@ -81,19 +82,11 @@ impl Sources {
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
-        check_etag(&old, &request.etag)?;
+        etag::check(&request.etag, old.config_version, Kind::Source, id)?;
         sources::mark_deleted(&change.tx, id, change.version).await?;
         stored_secrets::delete_of_owner(&change.tx, id.0).await?;
         let act = Act { tenant: Some(old.tenant_id), ..Act::new("DeleteSource", id.to_string()) };
         change.commit(context, call, &act).await?;
         Ok(v1::DeleteSourceResponse {})
-    }
-}
-
-fn check_etag(source: &Source, given: &str) -> Result<(), Fault> {
-    if given.is_empty() || given == present::etag(source.config_version) {
-        Ok(())
-    } else {
-        Err(Fault::EtagMismatch { kind: Kind::Source, id: source.id.to_string() })
     }
 }
