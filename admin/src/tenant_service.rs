@@ -18,11 +18,13 @@ use crate::change::{Act, audited, begin};
 use crate::convert::{duration, timestamp};
 use crate::etag;
 use crate::fault::{Fault, Kind};
-use crate::mask::Mask;
+use crate::mask::{Field, Mask, fields};
 use crate::page::{Listing, page_size};
 use crate::validate::{self, Range, Violations};
 
-const WRITABLE: [&str; 5] = ["name", "display_name", "labels", "retention", "strict_event_catalog"];
+const WRITABLE: &[Field<v1::Tenant>] = fields! {
+    v1::Tenant: name, display_name, labels, retention, strict_event_catalog
+};
 const DAY: u64 = 24 * 3600;
 const RETENTION: Range =
     Range { min: Duration::from_secs(DAY), max: Duration::from_secs(3650 * DAY), text: "1 to 3650 days" };
@@ -99,12 +101,12 @@ impl Tenants {
     ) -> Result<v1::UpdateTenantResponse, Fault> {
         let wire = request.tenant.unwrap_or_default();
         let id = validate::id("tenant.id", &wire.id)?;
-        let mask = Mask::new(request.update_mask.as_ref(), &WRITABLE, |field| is_set(&wire, field))?;
+        let mask = Mask::new(request.update_mask.as_ref(), WRITABLE, &wire)?;
         let mut client = self.context.client().await?;
         let change = begin(&mut client).await?;
         let old = seen(call, id, tenants::find(&change.tx, id).await?)?;
         etag::check(&wire.etag, old.config_version, Kind::Tenant, id)?;
-        let merged = merge(shown(old.clone()), wire, &mask);
+        let merged = mask.merge(shown(old.clone()), wire);
         let settings = check(&merged)?;
         let new = TenantRow {
             name: merged.name,
@@ -165,38 +167,6 @@ fn check(wire: &v1::Tenant) -> Result<TenantSettings, Fault> {
         .and_then(|retention| validate::duration(&mut violations, "tenant.retention", retention, RETENTION));
     violations.finish()?;
     Ok(TenantSettings { retention, strict_event_catalog: wire.strict_event_catalog })
-}
-
-fn is_set(tenant: &v1::Tenant, field: &str) -> bool {
-    match field {
-        "name" => !tenant.name.is_empty(),
-        "display_name" => !tenant.display_name.is_empty(),
-        "labels" => !tenant.labels.is_empty(),
-        "retention" => tenant.retention.is_some(),
-        "strict_event_catalog" => tenant.strict_event_catalog,
-        _ => false,
-    }
-}
-
-/// `old` with the fields of the mask from `new`.
-fn merge(old: v1::Tenant, new: v1::Tenant, mask: &Mask) -> v1::Tenant {
-    let mut merged = old;
-    if mask.has("name") {
-        merged.name = new.name;
-    }
-    if mask.has("display_name") {
-        merged.display_name = new.display_name;
-    }
-    if mask.has("labels") {
-        merged.labels = new.labels;
-    }
-    if mask.has("retention") {
-        merged.retention = new.retention;
-    }
-    if mask.has("strict_event_catalog") {
-        merged.strict_event_catalog = new.strict_event_catalog;
-    }
-    merged
 }
 
 fn shown(row: TenantRow) -> v1::Tenant {

@@ -1,37 +1,13 @@
-//! The fields of a binding: which a caller may write, which are set, and how a change is laid over
-//! what is stored.
+//! The fields of a binding: which a caller may write, and which it cannot decide.
 
 use bowline_proto::v1::Binding;
 
-use crate::mask::Mask;
+use crate::mask::{Field, fields};
 
-pub(super) const WRITABLE: [&str; 6] = ["name", "display_name", "labels", "query", "projection", "widget"];
-
-pub(super) fn is_set(binding: &Binding, field: &str) -> bool {
-    match field {
-        "name" => !binding.name.is_empty(),
-        "display_name" => !binding.display_name.is_empty(),
-        "labels" => !binding.labels.is_empty(),
-        "query" => binding.query.is_some(),
-        "projection" => binding.projection.is_some(),
-        "widget" => binding.widget.is_some(),
-        _ => false,
-    }
-}
-
-/// `old` with the fields of the mask from `new`.
-pub(super) fn merge(old: Binding, new: Binding, mask: &Mask) -> Binding {
-    let mut merged = old;
-    macro_rules! take {
-        ($($field:ident),*) => {$(
-            if mask.has(stringify!($field)) {
-                merged.$field = new.$field;
-            }
-        )*};
-    }
-    take!(name, display_name, labels, query, projection, widget);
-    merged
-}
+pub(super) const WRITABLE: &[Field<Binding>] = fields! {
+    Binding:
+    name, display_name, labels, query, projection, widget
+};
 
 /// What a caller asks for, without what it cannot decide.
 pub(super) fn without_output(binding: Binding) -> Binding {
@@ -51,13 +27,14 @@ pub(super) fn without_output(binding: Binding) -> Binding {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bowline_proto::v1;
-    use prost_types::FieldMask;
+
+    use super::*;
+    use crate::mask::Mask;
 
     #[test]
-    fn every_writable_field_is_seen_and_taken() {
-        let full = || Binding {
+    fn what_is_not_output_may_be_written() {
+        let full = Binding {
             id: "bnd_x".into(),
             name: "n".into(),
             display_name: "N".into(),
@@ -66,16 +43,10 @@ mod tests {
             projection: Some(v1::Projection::default()),
             widget: Some(v1::Widget::default()),
             etag: "v1".into(),
+            revision: 3,
             ..Binding::default()
         };
-        for field in WRITABLE {
-            assert!(is_set(&full(), field) && !is_set(&Binding::default(), field), "{field}");
-            let mask =
-                Mask::new(Some(&FieldMask { paths: vec![field.into()] }), &WRITABLE, |_| false).unwrap();
-            let merged = merge(Binding::default(), full(), &mask);
-            assert!(WRITABLE.iter().all(|other| is_set(&merged, other) == (*other == field)), "{field}");
-        }
-        let plain = without_output(full());
-        assert_eq!((plain.id.as_str(), plain.etag.as_str(), plain.name.as_str()), ("", "", "n"));
+        let all = Mask::of(&["*"], WRITABLE, &full).unwrap();
+        assert_eq!(all.merge(Binding::default(), full.clone()), without_output(full));
     }
 }

@@ -138,13 +138,12 @@ impl Bindings {
         let context = &*self.context;
         let wire = request.binding.unwrap_or_default();
         let id: BindingId = validate::id("binding.id", &wire.id)?;
-        let mask =
-            Mask::new(request.update_mask.as_ref(), &fields::WRITABLE, |field| fields::is_set(&wire, field))?;
+        let mask = Mask::new(request.update_mask.as_ref(), fields::WRITABLE, &wire)?;
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(bindings::find(&change.tx, call.scope(), id).await?, id)?;
         etag::check(&wire.etag, old.config_version, Kind::Binding, id)?;
-        let merged = fields::merge(present::binding(&old, None)?, wire, &mask);
+        let merged = mask.merge(present::binding(&old, None)?, wire);
         let mut violations = Violations::default();
         let draft = validate::binding::check(&mut violations, &merged);
         if merged.name.is_empty() {

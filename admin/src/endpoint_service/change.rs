@@ -35,13 +35,12 @@ impl Endpoints {
         let context = &*self.context;
         let wire = request.endpoint.unwrap_or_default();
         let id: EndpointId = validate::id("endpoint.id", &wire.id)?;
-        let mask =
-            Mask::new(request.update_mask.as_ref(), &fields::WRITABLE, |field| fields::is_set(&wire, field))?;
+        let mask = Mask::new(request.update_mask.as_ref(), fields::WRITABLE, &wire)?;
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(endpoints::find(&change.tx, call.scope(), id).await?, id)?;
         etag::check(&wire.etag, old.config_version, Kind::Endpoint, id)?;
-        let merged = fields::merge(present::endpoint(&old, &[], &context.public_url), wire, &mask);
+        let merged = mask.merge(present::endpoint(&old, &[], &context.public_url), wire);
         let mut violations = Violations::default();
         let draft = validate::endpoint::check(&mut violations, &merged, &context.egress);
         if draft.spec.event_types != old.spec.event_types {

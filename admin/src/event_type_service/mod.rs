@@ -132,10 +132,9 @@ impl EventTypes {
         let context = &*self.context;
         let wire = request.event_type.unwrap_or_default();
         let id: EventTypeId = validate::id("event_type.id", &wire.id)?;
-        let mask =
-            Mask::new(request.update_mask.as_ref(), &fields::WRITABLE, |field| fields::is_set(&wire, field))?;
+        let mask = Mask::new(request.update_mask.as_ref(), fields::WRITABLE, &wire)?;
         // What is not written anew has been checked before, and nobody waits while what is new is checked.
-        let checked = fields::merge(v1::EventType::default(), wire.clone(), &mask);
+        let checked = mask.merge(v1::EventType::default(), wire.clone());
         let mut violations = Violations::default();
         validate::event_type::check(&mut violations, &checked);
         validate::event_type::json_schema(&mut violations, &checked.json_schema).await?;
@@ -144,7 +143,7 @@ impl EventTypes {
         let change = begin(&mut client).await?;
         let old = found(event_types::find(&change.tx, call.scope(), id).await?, id)?;
         etag::check(&wire.etag, old.config_version, Kind::EventType, id)?;
-        let merged = fields::merge(present::event_type(&old), wire, &mask);
+        let merged = mask.merge(present::event_type(&old), wire);
         let new = EventType {
             description: merged.description,
             labels: merged.labels,

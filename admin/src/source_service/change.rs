@@ -25,8 +25,7 @@ impl Sources {
         let context = &*self.context;
         let wire = request.source.unwrap_or_default();
         let id: SourceId = validate::id("source.id", &wire.id)?;
-        let mask =
-            Mask::new(request.update_mask.as_ref(), &fields::WRITABLE, |field| fields::is_set(&wire, field))?;
+        let mask = Mask::new(request.update_mask.as_ref(), fields::WRITABLE, &wire)?;
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;
         let old = found(sources::find(&change.tx, call.scope(), id).await?, id)?;
