@@ -56,6 +56,14 @@ pub fn one<T: Serialize>(form: Form, value: &T, lines: &[(&str, String)]) -> Res
     }
 }
 
+/// Prints that one thing is gone.
+///
+/// # Errors
+/// When standard output is gone.
+pub fn deleted(form: Form, id: String) -> Result<(), Failure> {
+    one(form, &serde_json::json!({ "id": id }), &[("deleted", id)])
+}
+
 /// # Errors
 /// When standard output is gone.
 pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {

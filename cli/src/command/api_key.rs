@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use serde::Serialize;
 
 use super::paging::{self, Paging};
-use super::shown_once;
+use super::{shown_once, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form, Row};
@@ -137,7 +137,7 @@ pub async fn run(command: ApiKeyCommand, admin: &Admin, tenant: &str, form: Form
         ApiKeyCommand::Revoke { id } => {
             let request = v1::RevokeApiKeyRequest { id };
             let response = admin.api_keys().revoke_api_key(request).await?.into_inner();
-            let key: KeyView = there(response.api_key)?.into();
+            let key: KeyView = there(response.api_key, "key")?.into();
             output::one(form, &key, &[("revoked", key.id.clone()), ("since", key.revoke_time.clone())])
         }
     }
@@ -156,7 +156,7 @@ async fn make(create: CreateKey, admin: &Admin, tenant: &str, form: Form) -> Res
         all_tenants: create.all_tenants,
     };
     let response = admin.api_keys().create_api_key(request).await?.into_inner();
-    let made = WithToken { api_key: there(response.api_key)?.into(), token: response.token };
+    let made = WithToken { api_key: there(response.api_key, "key")?.into(), token: response.token };
     let lines = [
         ("id", made.api_key.id.clone()),
         ("role", made.api_key.role.clone()),
@@ -182,8 +182,4 @@ async fn show(list: &ListKeys, admin: &Admin, tenant: &str, form: Form) -> Resul
     })
     .await?;
     paging::show(form, "api_keys", &listed, None)
-}
-
-fn there(key: Option<v1::ApiKey>) -> Result<v1::ApiKey, Failure> {
-    key.ok_or_else(|| Failure::Answer("the answer holds no key".to_owned()))
 }

@@ -6,12 +6,10 @@ use bowline_proto::v1;
 use bowline_proto::v1::binding_query::Query;
 use bowline_proto::v1::projected_field::Origin;
 use clap::{Args, Subcommand};
-use prost_types::FieldMask;
-use serde::Serialize;
 
 use super::paging::{self, Paging};
 use super::payload::{Fold, Sorting};
-use super::{key_value, name};
+use super::{key_value, mask, name};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -145,11 +143,6 @@ impl From<Asked> for v1::BindingQuery {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Deleted {
-    id: String,
-}
-
 #[derive(Debug, Args)]
 pub struct ListBindings {
     /// Only of this source: its name or id
@@ -199,7 +192,7 @@ pub async fn run(command: BindingCommand, admin: &Admin, tenant: &str, form: For
             let id = name::binding_id(admin, tenant, &delete.binding.which).await?;
             let request = v1::DeleteBindingRequest { id: id.clone(), etag: delete.etag };
             admin.bindings().delete_binding(request).await?;
-            output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
+            output::deleted(form, id)
         }
     }
 }
@@ -232,11 +225,8 @@ async fn change(update: Update, admin: &Admin, tenant: &str, form: Form) -> Resu
         binding.query = Some(query.into());
         fields.push("query");
     }
-    if fields.is_empty() {
-        return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
-    }
-    let paths = fields.into_iter().map(ToOwned::to_owned).collect();
-    let request = v1::UpdateBindingRequest { binding: Some(binding), update_mask: Some(FieldMask { paths }) };
+    let update_mask = Some(mask::of(fields, [])?);
+    let request = v1::UpdateBindingRequest { binding: Some(binding), update_mask };
     show(form, admin.bindings().update_binding(request).await?.into_inner().binding)
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use self::operation::{OperationCommand, OperationView};
 use super::paging::Window;
+use super::there;
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -172,10 +173,6 @@ fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
 }
 
-fn missing(what: &str) -> Failure {
-    Failure::Answer(format!("the answer holds no {what}"))
-}
-
 /// # Errors
 /// What the admin API refuses.
 pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -183,13 +180,13 @@ pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form
         ByHandCommand::Retry { delivery } => {
             let request = v1::RetryDeliveryRequest { id: delivery };
             let answer = admin.deliveries().retry_delivery(request).await?.into_inner();
-            let delivery = answer.delivery.ok_or_else(|| missing("delivery"))?;
+            let delivery = there(answer.delivery, "delivery")?;
             DeliveryOutcome::new(delivery, false).show(form)
         }
         ByHandCommand::Cancel { delivery } => {
             let request = v1::CancelDeliveryRequest { id: delivery };
             let answer = admin.deliveries().cancel_delivery(request).await?.into_inner();
-            let delivery = answer.delivery.ok_or_else(|| missing("delivery"))?;
+            let delivery = there(answer.delivery, "delivery")?;
             DeliveryOutcome::new(delivery, answer.may_still_be_sent).show(form)
         }
         ByHandCommand::Purge(arguments) => purge(arguments, admin, tenant, form).await,
@@ -236,7 +233,7 @@ async fn redrive(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> R
         ..v1::RedriveDeadLettersRequest::default()
     };
     let answer = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
-    OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
+    OperationView::from(there(answer.operation, "operation")?).show(form)
 }
 
 async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -272,7 +269,7 @@ async fn test(test: Test, admin: &Admin, form: Form) -> Result<(), Failure> {
         body: test.data.into(),
     };
     let answer = admin.endpoints().send_endpoint_test(request).await?.into_inner();
-    DeliveryOutcome::new(answer.delivery.ok_or_else(|| missing("delivery"))?, false).show(form)
+    DeliveryOutcome::new(there(answer.delivery, "delivery")?, false).show(form)
 }
 
 async fn stats(
@@ -283,7 +280,7 @@ async fn stats(
 ) -> Result<(), Failure> {
     let request = v1::GetEndpointStatsRequest { id, window };
     let answer = admin.endpoints().get_endpoint_stats(request).await?.into_inner();
-    let stats = answer.stats.ok_or_else(|| missing("stats"))?;
+    let stats = there(answer.stats, "stats")?;
     let ms = |duration: Option<prost_types::Duration>| {
         duration.map(|duration| duration.seconds * 1000 + i64::from(duration.nanos) / 1_000_000)
     };

@@ -3,8 +3,8 @@
 use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::name;
 use super::paging::{self, Paging, Window};
+use super::{name, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -82,10 +82,7 @@ pub async fn run(command: DeliveryCommand, admin: &Admin, tenant: &str, form: Fo
         DeliveryCommand::List(list) => show(*list, admin, tenant, form).await,
         DeliveryCommand::Get { id } => {
             let response = admin.deliveries().get_delivery(v1::GetDeliveryRequest { id }).await?.into_inner();
-            let delivery = response
-                .delivery
-                .ok_or_else(|| Failure::Answer("the answer holds no delivery".to_owned()))?;
-            detail(&delivery.into(), form)
+            detail(&there(response.delivery, "delivery")?.into(), form)
         }
     }
 }

@@ -4,7 +4,7 @@ use bowline_proto::v1;
 use clap::{Args, Subcommand};
 
 use super::paging::{self, Paging, Window};
-use super::{name, publish};
+use super::{name, publish, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -55,8 +55,7 @@ pub async fn run(command: EventCommand, admin: &Admin, tenant: &str, form: Form)
         EventCommand::Get(get) => {
             let request = v1::GetEventRequest { id: get.id };
             let response = admin.events().get_event(request).await?.into_inner();
-            let event =
-                response.event.ok_or_else(|| Failure::Answer("the answer holds no event".to_owned()))?;
+            let event = there(response.event, "event")?;
             if get.raw { output::bytes(&event.body) } else { detail(event, form) }
         }
     }

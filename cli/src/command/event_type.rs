@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
-use prost_types::FieldMask;
-use serde::Serialize;
 
 use super::paging::{self, Paging};
-use super::{key_value, name};
+use super::{key_value, mask, name};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -97,11 +95,6 @@ pub struct Delete {
     etag: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Deleted {
-    id: String,
-}
-
 /// # Errors
 /// What the admin API refuses, or a file that cannot be read.
 pub async fn run(command: EventTypeCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -118,7 +111,7 @@ pub async fn run(command: EventTypeCommand, admin: &Admin, tenant: &str, form: F
             let id = name::event_type_id(admin, tenant, &delete.event_type.which).await?;
             let request = v1::DeleteEventTypeRequest { id: id.clone(), etag: delete.etag };
             admin.event_types().delete_event_type(request).await?;
-            output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
+            output::deleted(form, id)
         }
     }
 }
@@ -167,16 +160,9 @@ async fn make(create: Create, admin: &Admin, tenant: &str, form: Form) -> Result
 async fn change(update: Update, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let id = name::event_type_id(admin, tenant, &update.event_type.which).await?;
     let mut event_type = v1::EventType { id, etag: update.etag, ..v1::EventType::default() };
-    let mut fields = update.fields.apply(&mut event_type)?;
-    if update.clear_schema {
-        fields.push("json_schema");
-    }
-    if fields.is_empty() {
-        return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
-    }
-    let paths = fields.into_iter().map(ToOwned::to_owned).collect();
-    let request =
-        v1::UpdateEventTypeRequest { event_type: Some(event_type), update_mask: Some(FieldMask { paths }) };
+    let fields = update.fields.apply(&mut event_type)?;
+    let update_mask = Some(mask::of(fields, update.clear_schema.then_some("json_schema"))?);
+    let request = v1::UpdateEventTypeRequest { event_type: Some(event_type), update_mask };
     show(form, admin.event_types().update_event_type(request).await?.into_inner().event_type)
 }
 

@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod event_type;
+mod mask;
 pub mod migrate;
 mod name;
 pub mod paging;
@@ -23,6 +24,8 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::failure::Failure;
 
 /// Below a secret that will not be shown again.
 pub(crate) const SHOWN_ONCE: &str = "(the secret is shown this once)";
@@ -47,6 +50,11 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// The line below a new secret, where there is one.
 fn shown_once(secret: &str) -> String {
     if secret.is_empty() { String::new() } else { SHOWN_ONCE.to_owned() }
+}
+
+/// What an answer must hold.
+fn there<T>(answered: Option<T>, what: &str) -> Result<T, Failure> {
+    answered.ok_or_else(|| Failure::Answer(format!("the answer holds no {what}")))
 }
 
 /// `a=1, b=2`

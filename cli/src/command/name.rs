@@ -4,6 +4,7 @@
 
 use bowline_proto::v1;
 
+use super::there;
 use crate::client::Admin;
 use crate::failure::Failure;
 
@@ -15,7 +16,7 @@ pub(crate) async fn source(admin: &Admin, tenant: &str, which: &str) -> Result<v
     if which.starts_with("src_") {
         let request = v1::GetSourceRequest { id: which.to_owned() };
         let found = admin.sources().get_source(request).await?.into_inner().source;
-        return found.ok_or_else(|| Failure::Answer("the answer holds no source".to_owned()));
+        return there(found, "source");
     }
     let request = v1::ListSourcesRequest {
         tenant_id: tenant.to_owned(),
@@ -34,7 +35,7 @@ pub(crate) async fn endpoint(admin: &Admin, tenant: &str, which: &str) -> Result
     if which.starts_with("ep_") {
         let request = v1::GetEndpointRequest { id: which.to_owned() };
         let found = admin.endpoints().get_endpoint(request).await?.into_inner().endpoint;
-        return found.ok_or_else(|| Failure::Answer("the answer holds no endpoint".to_owned()));
+        return there(found, "endpoint");
     }
     let request = v1::ListEndpointsRequest {
         tenant_id: tenant.to_owned(),

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
-use prost_types::FieldMask;
 use serde::Serialize;
 
 use super::paging::{self, Paging};
-use super::{duration, key_value, pairs};
+use super::{duration, key_value, mask, pairs, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form, Row};
@@ -156,16 +155,8 @@ pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<()
         TenantCommand::Update { which, fields, clear_retention } => {
             let current = find(admin, &which).await?;
             let mut tenant = v1::Tenant { id: current.id, etag: current.etag, ..v1::Tenant::default() };
-            let mut paths: Vec<String> = fields.apply(&mut tenant).into_iter().map(str::to_owned).collect();
-            if clear_retention {
-                paths.push("retention".to_owned());
-            }
-            if paths.is_empty() {
-                return Err(Failure::Usage(
-                    "nothing to change: give at least one field (see --help)".to_owned(),
-                ));
-            }
-            let update_mask = Some(FieldMask { paths });
+            let fields = fields.apply(&mut tenant);
+            let update_mask = Some(mask::of(fields, clear_retention.then_some("retention"))?);
             let request = v1::UpdateTenantRequest { tenant: Some(tenant), update_mask };
             detail(admin.tenants().update_tenant(request).await?.into_inner().tenant, form)
         }
@@ -183,7 +174,7 @@ pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<()
 async fn find(admin: &Admin, which: &str) -> Result<v1::Tenant, Failure> {
     if which.starts_with("ten_") {
         let got = admin.tenants().get_tenant(v1::GetTenantRequest { id: which.to_owned() }).await?;
-        return there(got.into_inner().tenant);
+        return there(got.into_inner().tenant, "tenant");
     }
     let request = v1::ListTenantsRequest { name: which.to_owned(), ..v1::ListTenantsRequest::default() };
     let found = admin.tenants().list_tenants(request).await?.into_inner().tenants.into_iter().next();
@@ -191,7 +182,7 @@ async fn find(admin: &Admin, which: &str) -> Result<v1::Tenant, Failure> {
 }
 
 fn detail(tenant: Option<v1::Tenant>, form: Form) -> Result<(), Failure> {
-    let tenant = TenantView::from(there(tenant)?);
+    let tenant = TenantView::from(there(tenant, "tenant")?);
     let lines = [
         ("name", tenant.name.clone()),
         ("id", tenant.id.clone()),
@@ -204,8 +195,4 @@ fn detail(tenant: Option<v1::Tenant>, form: Form) -> Result<(), Failure> {
         ("etag", tenant.etag.clone()),
     ];
     output::one(form, &tenant, &lines)
-}
-
-fn there(tenant: Option<v1::Tenant>) -> Result<v1::Tenant, Failure> {
-    tenant.ok_or_else(|| Failure::Answer("the answer holds no tenant".to_owned()))
 }

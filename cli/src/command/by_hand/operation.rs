@@ -4,8 +4,9 @@ use bowline_proto::v1;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{missing, word};
+use super::word;
 use crate::client::Admin;
+use crate::command::there;
 use crate::failure::Failure;
 use crate::output::{self, Form};
 
@@ -107,13 +108,13 @@ pub(super) async fn run(
         }
         OperationCommand::Get { id } => {
             let answer = operations.get_operation(v1::GetOperationRequest { id }).await?.into_inner();
-            OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
+            OperationView::from(there(answer.operation, "operation")?).show(form)
         }
         OperationCommand::Watch { id } => {
             let request = v1::WatchOperationRequest { id };
             let mut messages = operations.watch_operation(request).await?.into_inner();
             while let Some(message) = messages.message().await? {
-                let operation = message.operation.ok_or_else(|| missing("operation"))?;
+                let operation = there(message.operation, "operation")?;
                 let view = OperationView::from(operation);
                 match form {
                     Form::Json => view.show(form)?,
@@ -124,7 +125,7 @@ pub(super) async fn run(
         }
         OperationCommand::Cancel { id } => {
             let answer = operations.cancel_operation(v1::CancelOperationRequest { id }).await?.into_inner();
-            OperationView::from(answer.operation.ok_or_else(|| missing("operation"))?).show(form)
+            OperationView::from(there(answer.operation, "operation")?).show(form)
         }
     }
 }

@@ -6,11 +6,10 @@ mod retry;
 
 use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
-use prost_types::FieldMask;
 use serde::Serialize;
 
 use super::paging::{self, Listed, Paging};
-use super::{duration, key_value, name, pairs, shown_once};
+use super::{duration, key_value, mask, name, pairs, shown_once, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -277,20 +276,10 @@ async fn change(update: UpdateEndpoint, admin: &Admin, tenant: &str, form: Form)
         endpoint.name = name;
         fields.push("name");
     }
-    for field in update.clear.into_iter().map(Clear::field) {
-        if fields.contains(&field) {
-            return Err(Failure::Usage(format!("{field} is both given and cleared")));
-        }
-        fields.push(field);
-    }
-    if fields.is_empty() {
-        return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
-    }
-    let paths = fields.iter().map(ToString::to_string).collect();
-    let request =
-        v1::UpdateEndpointRequest { endpoint: Some(endpoint), update_mask: Some(FieldMask { paths }) };
+    let mask = mask::of(fields, update.clear.into_iter().map(Clear::field))?;
+    let request = v1::UpdateEndpointRequest { endpoint: Some(endpoint), update_mask: Some(mask) };
     let response = admin.endpoints().update_endpoint(request).await?.into_inner();
-    detail(there(response.endpoint)?, form)
+    detail(there(response.endpoint, "endpoint")?, form)
 }
 
 async fn set_state(
@@ -304,11 +293,11 @@ async fn set_state(
     let state = v1::EndpointState::from(state).into();
     let request = v1::SetEndpointStateRequest { id, state, etag: String::new() };
     let response = admin.endpoints().set_endpoint_state(request).await?.into_inner();
-    detail(there(response.endpoint)?, form)
+    detail(there(response.endpoint, "endpoint")?, form)
 }
 
 fn with_secret(endpoint: Option<v1::Endpoint>, secret: String, form: Form) -> Result<(), Failure> {
-    let new = WithSecret { endpoint: there(endpoint)?.into(), secret };
+    let new = WithSecret { endpoint: there(endpoint, "endpoint")?.into(), secret };
     let lines = [
         ("name", new.endpoint.name.clone()),
         ("id", new.endpoint.id.clone()),
@@ -353,8 +342,4 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("etag", endpoint.etag.clone()),
     ];
     output::one(form, &endpoint, &lines)
-}
-
-fn there(endpoint: Option<v1::Endpoint>) -> Result<v1::Endpoint, Failure> {
-    endpoint.ok_or_else(|| Failure::Answer("the answer holds no endpoint".to_owned()))
 }

@@ -10,7 +10,7 @@ use prost_types::FieldMask;
 use serde::Serialize;
 
 use super::paging::{self, Listed, Paging};
-use super::{key_value, name, pairs, shown_once};
+use super::{key_value, mask, name, pairs, shown_once, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -155,11 +155,6 @@ struct WithSecret {
     unconfirmed_replicas: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Deleted {
-    id: String,
-}
-
 /// # Errors
 /// What the admin API refuses, or a file or secret that cannot be read.
 pub async fn run(command: SourceCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -183,7 +178,7 @@ pub async fn run(command: SourceCommand, admin: &Admin, tenant: &str, form: Form
             let id = name::source_id(admin, tenant, &delete.source.which).await?;
             let request = v1::DeleteSourceRequest { id: id.clone(), etag: delete.etag };
             admin.sources().delete_source(request).await?;
-            output::one(form, &Deleted { id: id.clone() }, &[("deleted", id)])
+            output::deleted(form, id)
         }
         SourceCommand::RotateSecret(rotate) => secret::rotate(rotate, admin, tenant, form).await,
         SourceCommand::SetSecret(set) => secret::set(set, admin, tenant, form).await,
@@ -226,7 +221,7 @@ async fn make(mut create: CreateSource, admin: &Admin, tenant: &str, form: Form)
         source: Some(source),
     };
     let response = admin.sources().create_source(request).await?.into_inner();
-    let source = there(response.source)?.into();
+    let source = there(response.source, "source")?.into();
     with_secret(&WithSecret { source, secret: response.secret, unconfirmed_replicas: Vec::new() }, form)
 }
 
@@ -238,16 +233,8 @@ async fn change(update: UpdateSource, admin: &Admin, tenant: &str, form: Form) -
         source.name = name;
         fields.push("name");
     }
-    for field in update.clear.into_iter().map(Clear::field) {
-        if fields.contains(&field) {
-            return Err(Failure::Usage(format!("{field} is both given and cleared")));
-        }
-        fields.push(field);
-    }
-    if fields.is_empty() {
-        return Err(Failure::Usage("nothing to change: give at least one field (see --help)".to_owned()));
-    }
-    send_change(source, &fields, admin, form).await
+    let mask = mask::of(fields, update.clear.into_iter().map(Clear::field))?;
+    send_change(source, mask, admin, form).await
 }
 
 async fn set_enabled(
@@ -259,14 +246,13 @@ async fn set_enabled(
 ) -> Result<(), Failure> {
     let id = name::source_id(admin, tenant, &one.which).await?;
     let source = v1::Source { id, enabled: Some(enabled), ..v1::Source::default() };
-    send_change(source, &["enabled"], admin, form).await
+    send_change(source, mask::of(vec!["enabled"], [])?, admin, form).await
 }
 
-async fn send_change(source: v1::Source, fields: &[&str], admin: &Admin, form: Form) -> Result<(), Failure> {
-    let paths = fields.iter().map(ToString::to_string).collect();
-    let request = v1::UpdateSourceRequest { source: Some(source), update_mask: Some(FieldMask { paths }) };
+async fn send_change(source: v1::Source, mask: FieldMask, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let request = v1::UpdateSourceRequest { source: Some(source), update_mask: Some(mask) };
     let response = admin.sources().update_source(request).await?.into_inner();
-    detail(there(response.source)?, form)
+    detail(there(response.source, "source")?, form)
 }
 
 fn with_secret(new: &WithSecret, form: Form) -> Result<(), Failure> {
@@ -312,8 +298,4 @@ fn detail(source: v1::Source, form: Form) -> Result<(), Failure> {
         ("etag", source.etag.clone()),
     ];
     output::one(form, &source, &lines)
-}
-
-fn there(source: Option<v1::Source>) -> Result<v1::Source, Failure> {
-    source.ok_or_else(|| Failure::Answer("the answer holds no source".to_owned()))
 }

@@ -4,9 +4,9 @@ use bowline_proto::v1;
 use bowline_proto::v1::set_source_secret_request::Value;
 use clap::Args;
 
-use super::{OneSource, WithSecret, detail, there, with_secret};
+use super::{OneSource, WithSecret, detail, with_secret};
 use crate::client::Admin;
-use crate::command::{duration, name};
+use crate::command::{duration, name, there};
 use crate::failure::Failure;
 use crate::output::Form;
 use crate::secret_input::SecretInput;
@@ -51,7 +51,7 @@ pub(super) async fn rotate(
     let response = admin.sources().rotate_source_secret(request).await?.into_inner();
     warn(&response.unconfirmed_replicas);
     let rotated = WithSecret {
-        source: there(response.source)?.into(),
+        source: there(response.source, "source")?.into(),
         secret: response.secret,
         unconfirmed_replicas: response.unconfirmed_replicas,
     };
@@ -72,7 +72,7 @@ pub(super) async fn set(set: SetSecret, admin: &Admin, tenant: &str, form: Form)
     let request = v1::SetSourceSecretRequest { id, name: set.name, value: Some(value), overlap: set.overlap };
     let response = admin.sources().set_source_secret(request).await?.into_inner();
     warn(&response.unconfirmed_replicas);
-    detail(there(response.source)?, form)
+    detail(there(response.source, "source")?, form)
 }
 
 /// The secret, or with a user name both of them.
