@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::answer::{self, Reply};
 use crate::arrivals::{Arrivals, Full};
+use crate::drain;
 use crate::edge::Heard;
 use crate::handshake::Deeds;
 use crate::head;
@@ -91,7 +92,7 @@ impl Intake {
     /// Answers any request; never fails.
     pub(crate) async fn answer(&self, arrived: Heard, connection: &Connection) -> Reply {
         let began = Instant::now();
-        let awaits_continue = receive::awaits_continue(&arrived.request);
+        let awaits_continue = drain::awaits_continue(&arrived.request);
         let (head, mut body) = arrived.request.into_parts();
         let remote = head::sender(connection.peer, &head.headers, &self.trusted_proxies);
         let asked = Asked { head, remote };
@@ -104,7 +105,7 @@ impl Intake {
             Ok(taken) => taken,
             Err(refusal) => {
                 if (!awaits_continue || seen.reading) && refusal.is_worth_draining() {
-                    receive::drain(body, asked.head.version);
+                    drain::drain(body, asked.head.version);
                 }
                 self.refuse(&refusal, &asked, &seen)
             }

@@ -7,7 +7,8 @@
 //! 2. [`edge`] speaks HTTP: [`head`] refuses what could be read in two ways ([`framing`]), and
 //!    [`unreadable`] words the refusal of what is no request at all. [`route`] finds the source that the
 //!    path names, and [`mod@rate`] says whether it takes any more.
-//! 3. [`receive`] reads the body within the source's limit; slow ones are counted in [`arrivals`].
+//! 3. [`receive`] reads the body within the source's limit; slow ones are counted in [`arrivals`], and of a
+//!    request that is refused [`drain`] takes what still comes.
 //! 4. `bowline_core::inbound` checks it by the source's scheme and makes the event; [`handshake`] does
 //!    what must be done for requests that only ask for proof.
 //! 5. The journal of `bowline_core` commits the event.
@@ -15,6 +16,7 @@
 
 mod answer;
 mod arrivals;
+mod drain;
 pub mod edge;
 mod framing;
 mod handshake;

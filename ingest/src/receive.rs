@@ -9,18 +9,13 @@ use bowline_core::bootstrap::config::IngestConfig;
 use bowline_core::preset::Preset;
 use bowline_core::source::SourceSpec;
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Version, header};
+use http::StatusCode;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{Instant, sleep_until};
 
 use crate::arrivals::{Arrival, Full};
 use bowline_core::inbound::{RETRY_SOON, Refusal};
-
-/// What is taken from a sender whose request is refused, so that the refusal is not lost with a
-/// connection that is reset under it.
-const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// So much is read before a body is counted among those that are arriving.
 const AT_ONCE_BYTES_MAX: usize = 128 * 1024;
@@ -239,37 +234,6 @@ fn incomplete() -> Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body ended before it was complete");
     refusal.close = true;
     refusal
-}
-
-/// Whether the sender of a body nobody has touched waits to be asked for it. It will not send it once
-/// it has been refused, and reading would ask.
-pub(crate) fn awaits_continue(request: &Request<Incoming>) -> bool {
-    expects_continue(request.headers()) && !request.body().is_end_stream()
-}
-
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Takes, beside the answer, what a refused sender still sends. HTTP/2 resets the one stream, and
-/// needs none of this.
-pub(crate) fn drain(mut body: Incoming, version: Version) {
-    if body.is_end_stream() || version >= Version::HTTP_2 {
-        return;
-    }
-    tokio::spawn(async move {
-        let rest = async {
-            let mut taken = 0;
-            while let Some(Ok(frame)) = body.frame().await {
-                taken += frame.data_ref().map_or(0, Bytes::len);
-                if taken > DRAIN_BYTES_MAX {
-                    break;
-                }
-            }
-        };
-        // Whoever sends for longer is cut off.
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
-    });
 }
 
 #[cfg(test)]
