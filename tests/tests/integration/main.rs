@@ -47,6 +47,7 @@ mod payload_queries;
 mod plans;
 mod policies;
 mod presets;
+mod publish_batches;
 mod receiver_auth;
 mod rejections;
 mod reprocess;
