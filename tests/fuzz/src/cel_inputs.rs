@@ -32,6 +32,8 @@ pub const WORDS: &[&str] = &[
     "request.query",
     "request.path",
     "request.method",
+    "event.type",
+    "event.id",
     ".a",
     "[0]",
     "[-1]",
