@@ -16,7 +16,8 @@ use std::time::Duration;
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
-use super::queue::{ClaimedDelivery, USED, enqueue};
+use super::deliveries::KeyArrays;
+use super::queue::{self, ClaimedDelivery, USED, enqueue};
 use super::{Connection, Error};
 use crate::delivery::DeliveryKey;
 use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, TenantId};
@@ -181,22 +182,8 @@ pub async fn next(
     let mut waiting: Vec<Vec<Placed>> = channels.iter().map(|_| Vec::new()).collect();
     for row in rows {
         let at: i64 = row.try_get("at")?;
-        let placed = Placed {
-            seq: row.try_get("seq")?,
-            is_due: row.try_get("is_due")?,
-            delivery: ClaimedDelivery {
-                key: DeliveryKey {
-                    event_id: EventId(row.try_get("event_id")?),
-                    endpoint_id: EndpointId(row.try_get("endpoint_id")?),
-                    run: row.try_get("run")?,
-                },
-                tenant_id: TenantId(row.try_get("tenant_id")?),
-                attempt: row.try_get("attempt")?,
-                used: row.try_get("used")?,
-                due_at: row.try_get("due_at")?,
-                waited: Duration::from_secs_f64(row.try_get::<_, f64>("waited_s")?.max(0.0)),
-            },
-        };
+        let placed =
+            Placed { seq: row.try_get("seq")?, is_due: row.try_get("is_due")?, delivery: queue::read(&row)? };
         if let Some(list) = waiting.get_mut(at as usize - 1) {
             list.push(placed);
         }
@@ -336,10 +323,8 @@ pub async fn enlist(client: &impl GenericClient, keys: &[DeliveryKey]) -> Result
     if keys.is_empty() {
         return Ok(());
     }
-    let events: Vec<Uuid> = keys.iter().map(|key| key.event_id.0).collect();
-    let endpoints: Vec<Uuid> = keys.iter().map(|key| key.endpoint_id.0).collect();
-    let runs: Vec<i32> = keys.iter().map(|key| key.run).collect();
-    client.execute(SQL, &[&events, &endpoints, &runs]).await?;
+    let keys = KeyArrays::new(keys);
+    client.execute(SQL, &[&keys.events, &keys.endpoints, &keys.runs]).await?;
     Ok(())
 }
 

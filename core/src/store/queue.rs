@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::deliveries::{KeyArrays, read_key};
 use super::{Connection, Error};
 use crate::delivery::DeliveryKey;
 use crate::id::{ChunkId, EndpointId, EventId, ReplicaId, TenantId};
@@ -103,22 +105,19 @@ pub async fn claim_due(
     });
     let endpoints: Vec<Uuid> = endpoints.iter().map(|id| id.0).collect();
     let rows = client.query(&client.prepare_cached(&SQL).await?, &[&owner.0, &endpoints, &limits]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(ClaimedDelivery {
-                key: DeliveryKey {
-                    event_id: EventId(row.try_get(0)?),
-                    endpoint_id: EndpointId(row.try_get(1)?),
-                    run: row.try_get(2)?,
-                },
-                tenant_id: TenantId(row.try_get(3)?),
-                attempt: row.try_get(4)?,
-                due_at: row.try_get(5)?,
-                used: row.try_get(6)?,
-                waited: Duration::from_secs_f64(row.try_get::<_, f64>(7)?.max(0.0)),
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+/// A row of the queue that is ours, with what it has used and how long it has waited.
+pub(super) fn read(row: &Row) -> Result<ClaimedDelivery, Error> {
+    Ok(ClaimedDelivery {
+        key: read_key(row)?,
+        tenant_id: TenantId(row.try_get("tenant_id")?),
+        attempt: row.try_get("attempt")?,
+        used: row.try_get("used")?,
+        due_at: row.try_get("due_at")?,
+        waited: Duration::from_secs_f64(row.try_get::<_, f64>("waited_s")?.max(0.0)),
+    })
 }
 
 /// A test that is ours now.
@@ -149,20 +148,16 @@ pub async fn claim_tests(
                 ORDER BY test.due_at LIMIT $3 FOR UPDATE SKIP LOCKED))
            AND q.owner IS NULL
         RETURNING q.event_id, q.endpoint_id, q.run, q.tenant_id,
-                  coalesce((SELECT config_version FROM endpoints WHERE id = q.endpoint_id), 0)";
+                  coalesce((SELECT config_version FROM endpoints WHERE id = q.endpoint_id), 0) AS config_version";
     let rows = client
         .query(&client.prepare_cached(SQL).await?, &[&owner.0, &stale_after.as_secs_f64(), &limit])
         .await?;
     rows.iter()
         .map(|row| {
             Ok(ClaimedTest {
-                key: DeliveryKey {
-                    event_id: EventId(row.try_get(0)?),
-                    endpoint_id: EndpointId(row.try_get(1)?),
-                    run: row.try_get(2)?,
-                },
-                tenant_id: TenantId(row.try_get(3)?),
-                config_version: row.try_get(4)?,
+                key: read_key(row)?,
+                tenant_id: TenantId(row.try_get("tenant_id")?),
+                config_version: row.try_get("config_version")?,
             })
         })
         .collect()
@@ -207,18 +202,7 @@ pub async fn free_orphaned(client: &Connection) -> Result<u64, Error> {
 /// The rows that this life owns, to be compared with what it has in memory.
 pub async fn owned(client: &Connection, owner: ReplicaId) -> Result<Vec<DeliveryKey>, Error> {
     const SQL: &str = "SELECT event_id, endpoint_id, run FROM queue WHERE owner = $1 LIMIT 50000";
-    client
-        .query(SQL, &[&owner.0])
-        .await?
-        .iter()
-        .map(|row| {
-            Ok(DeliveryKey {
-                event_id: EventId(row.try_get(0)?),
-                endpoint_id: EndpointId(row.try_get(1)?),
-                run: row.try_get(2)?,
-            })
-        })
-        .collect()
+    client.query(SQL, &[&owner.0]).await?.iter().map(read_key).collect()
 }
 
 /// Gives back rows of ours, as after a claim whose answer was lost.
@@ -230,10 +214,8 @@ pub async fn free(client: &Connection, owner: ReplicaId, keys: &[DeliveryKey]) -
     if keys.is_empty() {
         return Ok(());
     }
-    let events: Vec<Uuid> = keys.iter().map(|key| key.event_id.0).collect();
-    let endpoints: Vec<Uuid> = keys.iter().map(|key| key.endpoint_id.0).collect();
-    let runs: Vec<i32> = keys.iter().map(|key| key.run).collect();
-    client.execute(SQL, &[&owner.0, &events, &endpoints, &runs]).await?;
+    let keys = KeyArrays::new(keys);
+    client.execute(SQL, &[&owner.0, &keys.events, &keys.endpoints, &keys.runs]).await?;
     Ok(())
 }
 
