@@ -34,9 +34,10 @@ impl Writing {
         publisher: Option<Publisher>,
         snapshot: Arc<Snapshot>,
     ) -> Self {
+        let intake = Intake::new(requests, config.ingest.batch_events_max, config.ingest.batch_bytes_max);
         Self {
             url: url.to_owned(),
-            intake: Mutex::new(Intake::new(requests, &config.ingest)),
+            intake: Mutex::new(intake),
             shards: u16::try_from(config.redis.shards).unwrap_or(u16::MAX),
             publisher,
             snapshot,

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::fair::Rates;
 use super::fold::Request;
-use crate::bootstrap::config::IngestConfig;
 use crate::id::TenantId;
 use crate::streams::Class;
 
@@ -67,7 +66,8 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(requests: mpsc::Receiver<Request>, config: &IngestConfig) -> Self {
+    /// A batch has at most so many events, and ends with the one by which it has so many bytes.
+    pub(super) fn new(requests: mpsc::Receiver<Request>, events_max: usize, bytes_max: usize) -> Self {
         Self {
             requests,
             ended: false,
@@ -77,8 +77,8 @@ impl Intake {
             bulk_since: None,
             bulk_taken_at: None,
             turn: Arc::default(),
-            events_max: config.batch_events_max,
-            bytes_max: config.batch_bytes_max,
+            events_max,
+            bytes_max,
         }
     }
 
@@ -192,19 +192,7 @@ mod tests {
 
     fn intake() -> (mpsc::Sender<Request>, Intake) {
         let (sender, requests) = mpsc::channel(4096);
-        let intake = Intake {
-            requests,
-            ended: false,
-            rates: Rates::new(Instant::now()),
-            bulk: VecDeque::new(),
-            bulk_bytes: 0,
-            bulk_since: None,
-            bulk_taken_at: None,
-            turn: Arc::default(),
-            events_max: EVENTS_MAX,
-            bytes_max: usize::MAX,
-        };
-        (sender, intake)
+        (sender, Intake::new(requests, EVENTS_MAX, usize::MAX))
     }
 
     fn send(sender: &mpsc::Sender<Request>, tenant: TenantId, count: usize) {
