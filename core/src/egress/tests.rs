@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -33,24 +33,33 @@ fn request(url: &str) -> EgressRequest {
     }
 }
 
-/// Answers every connection with `answer`, and counts them.
-async fn receiver(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Serves every connection, and counts them.
+async fn receiver_that<S>(serve: impl Fn(TcpStream) -> S + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    S: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&accepted);
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok((stream, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(async move {
-                let mut buffer = [0; 2048];
-                let _ = stream.read(&mut buffer).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-                let _ = stream.shutdown().await;
-            });
+            tokio::spawn(serve(stream));
         }
     });
     (address, accepted)
+}
+
+/// Answers once on every connection.
+async fn receiver(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    receiver_that(move |mut stream| async move {
+        let mut buffer = [0; 2048];
+        let _ = stream.read(&mut buffer).await;
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+    })
+    .await
 }
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -197,24 +206,15 @@ async fn look_ups_of_one_name_are_shared() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// Answers every request on every connection, and counts the connections.
+/// Answers every request on every connection.
 async fn lasting_receiver() -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let accepted = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&accepted);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            counter.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(async move {
-                let mut buffer = [0; 2048];
-                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                    let _ = stream.write_all(NO_CONTENT.as_bytes()).await;
-                }
-            });
+    receiver_that(|mut stream| async move {
+        let mut buffer = [0; 2048];
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+            let _ = stream.write_all(NO_CONTENT.as_bytes()).await;
         }
-    });
-    (address, accepted)
+    })
+    .await
 }
 
 #[tokio::test]
