@@ -24,7 +24,7 @@ use crate::refused::{refuse, refused};
 const BATCH_MAX: usize = 1024;
 /// Between the begins of two commits of a recorder: what comes meanwhile is committed together, which costs Postgres
 /// a fifth less, and leaves its log to those who wait for it, the senders. Once idle, an outcome is committed at once.
-const PERIOD: Duration = Duration::from_millis(5);
+const PERIOD: Duration = Duration::from_millis(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Bench, ROUND_WITHIN, all_ok, make_endpoints};
+use super::{Bench, ROUND_WITHIN, all_ok, make_endpoints, saturating};
 use crate::child;
 use crate::procfs;
 use crate::report::{Budget, Metric};
@@ -79,7 +79,7 @@ async fn under(bench: &Bench, full_page_writes: bool) -> Result<Rounds> {
 }
 
 async fn once(bench: &Bench, rig: &mut Rig, url: &str, requests: u64) -> Result<()> {
-    let spec = bench.signed(url, Pace::Closed { requests });
+    let spec = saturating(bench.signed(url, Pace::Closed { requests }));
     all_ok(child::load(&spec).await?)?;
     bench.delivered(rig, spec.run, requests).await?;
     rig.recorded(ROUND_WITHIN).await?;

@@ -35,6 +35,8 @@ use crate::wire::{LoadReport, LoadSpec, Pace, SinkReport, Target};
 const BODY_BYTES: usize = 512;
 /// Connections of the load, where their number is not the point.
 const CONNECTIONS: usize = 64;
+/// Enough that the batches of the journal are large, where full load is asked for.
+const SATURATING_CONNECTIONS: usize = 256;
 /// Requests out at once for each endpoint whose throughput is measured; the limit has as many.
 const ENDPOINT_CONCURRENCY: u32 = 64;
 const EVENT_TYPE: &str = "push";
@@ -174,4 +176,9 @@ fn all_ok(report: LoadReport) -> Result<LoadReport> {
 
 fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
+}
+
+/// At full load.
+fn saturating(spec: LoadSpec) -> LoadSpec {
+    LoadSpec { connections: SATURATING_CONNECTIONS, ..spec }
 }

@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Bench, all_ok, make_endpoints};
+use super::{Bench, all_ok, make_endpoints, saturating};
 use crate::child;
 use crate::report::{Budget, Metric};
 use crate::rig::Rig;
-use crate::wire::{LoadSpec, Pace, per_second, unix_ns};
-
-/// Enough that the batches of the journal are large: saturation is what is asked for.
-const CONNECTIONS: usize = 256;
+use crate::wire::{Pace, per_second, unix_ns};
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
     let one = Way { endpoints: 1, requests: bench.pick(60_000, 20_000), budget_per_s: 12_000.0 };
@@ -117,8 +114,4 @@ impl Way {
             duplicates: duplicates as f64,
         })
     }
-}
-
-fn saturating(spec: LoadSpec) -> LoadSpec {
-    LoadSpec { connections: CONNECTIONS, ..spec }
 }
