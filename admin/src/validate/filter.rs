@@ -2,7 +2,6 @@
 
 use bowline_core::delivery::{DeadReason, Decision};
 use bowline_core::endpoint::EndpointState;
-use bowline_core::store::audit_log::AuditQuery;
 use bowline_core::store::dead_letters::DeadLetterQuery;
 use bowline_core::store::deliveries::{DeliveryQuery, StateFilter};
 use bowline_core::store::events::{EventQuery, IdRange};
@@ -14,7 +13,7 @@ use super::{Violations, optional_id};
 const TEXT_MAX: usize = 256;
 
 /// A text that is compared as it is: anything that could be stored is a fair question.
-fn text(violations: &mut Violations, field: &str, text: &str) -> Option<String> {
+pub(super) fn text(violations: &mut Violations, field: &str, text: &str) -> Option<String> {
     if text.len() > TEXT_MAX || text.contains('\0') {
         violations.add(field, format!("must be at most {TEXT_MAX} bytes, without NUL"));
     }
@@ -22,7 +21,7 @@ fn text(violations: &mut Violations, field: &str, text: &str) -> Option<String> 
 }
 
 /// Times as bounds of ids, which begin with the time of receipt.
-fn range(violations: &mut Violations, start: Option<&Timestamp>, end: Option<&Timestamp>) -> IdRange {
+pub(super) fn range(violations: &mut Violations, start: Option<&Timestamp>, end: Option<&Timestamp>) -> IdRange {
     let start = super::timestamp(violations, "filter.start_time", start);
     let end = super::timestamp(violations, "filter.end_time", end);
     if let (Some(start), Some(end)) = (start, end)
@@ -38,16 +37,6 @@ pub(crate) fn events(violations: &mut Violations, filter: &v1::EventFilter) -> E
         source_id: optional_id(violations, "filter.source_id", &filter.source_id),
         event_type: text(violations, "filter.event_type", &filter.event_type),
         channel: text(violations, "filter.channel", &filter.channel),
-        range: range(violations, filter.start_time.as_ref(), filter.end_time.as_ref()),
-    }
-}
-
-pub(crate) fn audit(violations: &mut Violations, filter: &v1::AuditFilter) -> AuditQuery {
-    AuditQuery {
-        actor: text(violations, "filter.actor", &filter.actor),
-        action: text(violations, "filter.action", &filter.action),
-        resource: text(violations, "filter.resource", &filter.resource),
-        outcome: text(violations, "filter.outcome", &filter.outcome),
         range: range(violations, filter.start_time.as_ref(), filter.end_time.as_ref()),
     }
 }

@@ -1,6 +1,7 @@
 //! What a field may hold. Pure: every check adds to [`Violations`], so that a caller learns of all
 //! its mistakes at once.
 
+pub(crate) mod audit_filter;
 pub(crate) mod auth;
 pub(crate) mod binding;
 pub(crate) mod endpoint;

@@ -1,18 +1,22 @@
-//! `bowline audit`: who did what.
+//! `bowline audit`: who did what, and what was received.
 
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::name;
 use super::paging::{self, Paging, Window};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{Form, Row};
 use crate::view::time;
 
+/// The action of a receipt.
+const RECEIVE_PAYLOAD: &str = "ReceivePayload";
+
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// List what was done or refused, newest first
+    /// List what was done, refused or received, newest first
     List(Box<ListAudit>),
 }
 
@@ -30,6 +34,12 @@ pub struct ListAudit {
     /// Only with this outcome: OK, or the name of a gRPC code
     #[arg(long, default_value = "", hide_default_value = true)]
     outcome: String,
+    /// Also what sources received: an entry ReceivePayload for each payload
+    #[arg(long)]
+    receipts: bool,
+    /// Only what this source received: its name or id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "SOURCE", conflicts_with_all = ["actor", "action", "all_tenants"])]
+    source: String,
     /// Of all tenants, and what is of none
     #[arg(long)]
     all_tenants: bool,
@@ -80,9 +90,13 @@ impl Row for EntryView {
 /// What the admin API refuses.
 pub async fn run(command: AuditCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let AuditCommand::List(list) = command;
+    let source = name::source_id(admin, tenant, &list.source).await?;
+    let (actor, action) =
+        if source.is_empty() { (list.actor, list.action) } else { (source, RECEIVE_PAYLOAD.to_owned()) };
     let filter = v1::AuditFilter {
-        actor: list.actor,
-        action: list.action,
+        actor,
+        action,
+        receipts: list.receipts,
         resource: list.resource,
         outcome: list.outcome,
         start_time: list.window.start(),

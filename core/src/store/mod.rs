@@ -33,6 +33,7 @@ pub mod partitions;
 pub mod payload_sweeps;
 pub mod payloads;
 pub mod queue;
+pub mod receipts;
 pub mod record;
 pub mod rejections;
 pub mod replays;

@@ -48,6 +48,7 @@ mod plans;
 mod policies;
 mod presets;
 mod publish_batches;
+mod receipts;
 mod receiver_auth;
 mod rejections;
 mod reprocess;

@@ -130,9 +130,11 @@ async fn nothing_hot_reads_a_large_table_from_end_to_end() {
     claims::claims_of_chunks(&mut site).await;
     claims::claims_of_deliveries(&mut site).await;
     lists::lists_of_events(&mut site).await;
+    lists::lists_of_receipts(&mut site).await;
     lists::lists_of_deliveries(&mut site).await;
     plan_for_ten_millions(&site.database).await;
     lists::lists_of_events(&mut site).await;
+    lists::lists_of_receipts(&mut site).await;
     lists::lists_of_deliveries(&mut site).await;
     lists::lists_of_dead_letters(&mut site).await;
     channels::held(&mut site).await;

@@ -5,6 +5,7 @@ use bowline_core::id::{DEFAULT_TENANT, EndpointId, EventId, SourceId};
 use bowline_core::store::dead_letters::{self, DeadLetterQuery};
 use bowline_core::store::deliveries::{self, DeliveryQuery, StateFilter};
 use bowline_core::store::events::{self, EventQuery, IdRange};
+use bowline_core::store::receipts::{self, Of};
 use bowline_core::store::{self, endpoints};
 
 use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, SMALL_TENANT, Site, filled, id_of};
@@ -40,6 +41,26 @@ pub(super) async fn lists_of_events(site: &mut Site) {
     site.check("events of a small tenant", 100, DAYS as usize);
     events::find(&client, Some(SMALL_TENANT), found[0].id).await.unwrap().unwrap();
     site.check("one event", 1, 1);
+}
+
+pub(super) async fn lists_of_receipts(site: &mut Site) {
+    let client = site.pool.get().await.unwrap();
+    let day = IdRange::between(at(3), at(2));
+    let source = Of::Source(SourceId(id_of(3, 5)));
+    for (what, of, range, rows, days) in [
+        ("of a tenant", Of::Tenant(DEFAULT_TENANT), IdRange::default(), 500, 2),
+        ("of all tenants", Of::All, IdRange::default(), 500, 2),
+        ("of a source", source, IdRange::default(), 500, 5),
+        ("of a day", Of::Tenant(DEFAULT_TENANT), day, 500, 2),
+    ] {
+        let page = receipts::list(&client, of, range, PAGE).await.unwrap();
+        assert_eq!((page.found.len(), page.looked_to), (51, None), "{what}");
+        site.check(&format!("receipts, {what}"), rows, days);
+    }
+    // Fewer than a page: whether all was looked at is asked as well.
+    let few = receipts::list(&client, Of::Tenant(SMALL_TENANT), IdRange::default(), PAGE).await.unwrap();
+    assert_eq!((few.found.len(), few.looked_to), (24, None));
+    site.check("receipts of a small tenant", 100, DAYS as usize);
 }
 
 pub(super) async fn lists_of_deliveries(site: &mut Site) {
