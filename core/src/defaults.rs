@@ -49,6 +49,12 @@ pub const BODY_LIMIT_BYTES: u64 = 1024 * 1024;
 /// The newest payloads of a source that queries see.
 pub const QUERY_WINDOW_PAYLOADS: u32 = 1000;
 pub const REJECTIONS_KEPT_PER_SOURCE: u32 = 100;
+/// A source fails once verification has refused so many requests in a row,
+pub const SOURCE_FAILING_REFUSALS: u64 = 10;
+/// over so long,
+pub const SOURCE_FAILING_AFTER: Duration = Duration::from_secs(MINUTE);
+/// and that is told at most so often.
+pub const SOURCE_FAILING_QUIET: Duration = Duration::from_secs(HOUR);
 
 /// A chunk is closed at whichever comes first.
 pub const CHUNK_EVENTS_MAX: usize = 64;
@@ -80,7 +86,9 @@ mod tests {
             (86_400, 2_592_000, 1_048_576)
         );
         assert_eq!(AUDIT_RETENTION.as_secs(), 34_560_000);
-        assert_eq!(QUERY_WINDOW_PAYLOADS, 1000);
+        assert_eq!((QUERY_WINDOW_PAYLOADS, REJECTIONS_KEPT_PER_SOURCE), (1000, 100));
+        assert_eq!(SOURCE_FAILING_REFUSALS, 10);
+        assert_eq!((SOURCE_FAILING_AFTER.as_secs(), SOURCE_FAILING_QUIET.as_secs()), (60, 3600));
         assert_eq!((CHUNK_EVENTS_MAX, CHUNK_INLINE_BYTES_MAX), (64, 262_144));
         assert_eq!((LEASE.as_secs(), LEASE_RENEWAL.as_secs(), LEASE_CONFIDENCE.as_secs()), (6, 2, 4));
     }

@@ -24,6 +24,7 @@ use crate::answer::{self, Reply};
 use crate::arrivals::{Arrivals, Full};
 use crate::drain;
 use crate::edge::Heard;
+use crate::failing::FailingSources;
 use crate::handshake::Deeds;
 use crate::head;
 use crate::public_keys;
@@ -44,6 +45,7 @@ pub(crate) struct Intake {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) rejections: Rejections,
+    pub(crate) failing: FailingSources,
     pub(crate) keys: FetchedKeys,
     /// For secrets that come by a handshake.
     pub(crate) pool: Pool,
@@ -171,6 +173,7 @@ impl Intake {
             }
             match self.journal.commit(permit, *event).await {
                 Ok(committed) => {
+                    live.refused.end();
                     let outcome = if committed.duplicate { "duplicate" } else { "accepted" };
                     let answers = live.preset.answers();
                     return Ok((outcome, answer::accepted(answers, committed.id, committed.duplicate)));
@@ -246,6 +249,7 @@ impl Intake {
 
     fn refuse(&self, refusal: &Refusal, asked: &Asked, seen: &Seen) -> Taken {
         if let Some(live) = &seen.live {
+            self.failing.refused(refusal, live);
             self.rejections.refuse(refusal, asked.with(&seen.body), live);
         }
         let answers = seen.live.as_ref().map(|live| live.preset.answers());

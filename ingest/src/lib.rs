@@ -12,12 +12,14 @@
 //! 4. `bowline_core::inbound` checks it by the source's scheme and makes the event; [`handshake`] does
 //!    what must be done for requests that only ask for proof.
 //! 5. The journal of `bowline_core` commits the event.
-//! 6. [`answer`] says so, or what [`reject`] has against it, which is kept for whoever mends it.
+//! 6. [`answer`] says so, or what [`reject`] has against it, which is kept for whoever mends it; [`failing`] tells
+//!    of a source to which nothing else comes.
 
 mod answer;
 mod arrivals;
 mod drain;
 pub mod edge;
+mod failing;
 mod framing;
 mod handshake;
 mod head;
@@ -52,6 +54,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use arrivals::Arrivals;
+use failing::{FailingSources, Teller};
 use intake::Intake;
 use rate::Rates;
 use receive::Pace;
@@ -111,12 +114,15 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let admin = listen("admin.listen", config.admin.listen).await?;
     let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
     let public_url = config.ingest.public_url_or(http_address);
+    let (failing, teller) = FailingSources::new(config.ingest.source_failing_after, journal.clone());
+    workers.push(tell_of_failing(&behind, teller));
     let keys = FetchedKeys::new(EgressGuard::new(config.egress.clone(), KEY_CONNECT_TIMEOUT));
     let intake = Arc::new(Intake {
         journal: journal.clone(),
         snapshot: Arc::clone(&snapshot),
         vault: Arc::clone(&vault),
         rejections,
+        failing,
         keys: keys.clone(),
         pool: pool.clone(),
         arrivals: Arrivals::new(&config.ingest),
@@ -154,6 +160,11 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
 fn write_rejections(behind: &Shutdown, writer: RejectionWriter) -> JoinHandle<()> {
     let token = behind.token();
     supervise("rejections", behind, move || writer.clone().run(token.clone()))
+}
+
+fn tell_of_failing(behind: &Shutdown, teller: Teller) -> JoinHandle<()> {
+    let token = behind.token();
+    supervise("failing sources", behind, move || teller.clone().run(token.clone()))
 }
 
 fn make_partitions(behind: &Shutdown, pool: &Pool) -> JoinHandle<()> {

@@ -58,6 +58,11 @@ const HELP: &[(Kind, &str, &str)] = &[
         "bowline_ingest_rejections_dropped_total",
         "Refused requests that were not kept, by reason",
     ),
+    (
+        Kind::Counter,
+        "bowline_ingest_sources_failing_total",
+        "Times a source was seen to fail, by whether that was told, had been by another replica, or could not be",
+    ),
     (Kind::Counter, "bowline_dispatcher_attempts_total", "Attempts of deliveries, by what was decided"),
     (
         Kind::Histogram,

@@ -10,6 +10,7 @@ use url::Url;
 use super::credentials::{CredentialError, SentHeaders};
 use super::keys::{self, KeyCache, KeysError};
 use super::receiver_tls::ReceiverTls;
+use super::refused::Refused;
 use crate::access_token::AccessTokens;
 use crate::egress::EgressGuard;
 use crate::endpoint::{Endpoint, EndpointSpec, EndpointState};
@@ -41,6 +42,8 @@ pub struct LiveSource {
     /// Newest first, expired ones too.
     pub secrets: Vec<Arc<StoredSecret>>,
     pub expressions: SourceExpressions,
+    /// What this replica has refused since it accepted something.
+    pub refused: Refused,
     keys: KeyCache,
 }
 
@@ -88,7 +91,15 @@ impl LiveSource {
         if scheme.is_none() && expressions.verify.is_none() && !source.spec.insecure {
             return Err("it has no scheme and is not marked insecure".into());
         }
-        Ok(Self { source, preset, scheme, secrets, expressions, keys: KeyCache::default() })
+        Ok(Self {
+            source,
+            preset,
+            scheme,
+            secrets,
+            expressions,
+            refused: Refused::default(),
+            keys: KeyCache::default(),
+        })
     }
 
     /// The keys that are valid now, newest first; empty where nothing is verified.

@@ -16,6 +16,7 @@ mod keys;
 mod live;
 mod ordered;
 mod receiver_tls;
+mod refused;
 mod sharded;
 
 use std::fmt;
@@ -42,6 +43,7 @@ pub use endpoints::TenantEndpoints;
 pub use keys::KeysError;
 pub use live::{ExpressionFault, LiveEndpoint, LiveSource, Selection, SourceExpressions};
 pub use ordered::OrderedEndpoints;
+pub use refused::{Failing, Refused};
 
 /// A first look reads everything; 100,000 endpoints take a few seconds of it.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);

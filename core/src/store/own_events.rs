@@ -3,16 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::Utc;
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::Error;
-use crate::event::Event;
 use crate::id::{EventId, TenantId};
 use crate::journal::{DedupKey, NewEvent};
-use crate::own_event::OwnEvent;
+use crate::own_event::{OwnEvent, new_event};
 
 /// One that waits to be handed over.
 #[derive(Debug, Clone)]
@@ -31,19 +28,7 @@ impl Waiting {
     pub fn into_event(self) -> NewEvent {
         let hash = DedupKey::hash(format!("own event {}", self.id).as_bytes());
         let key = DedupKey { scope: self.tenant_id.0, hash, ttl: KEY_TTL, fingerprint: None };
-        let event = Event {
-            // Made now: an id tells when it was made, and this may have waited for long.
-            id: EventId::new(),
-            tenant_id: self.tenant_id,
-            source_id: None,
-            event_type: self.event_type,
-            channel: None,
-            content_type: "application/json".to_owned(),
-            headers: Bytes::new(),
-            body: self.body.into(),
-            time: Utc::now(),
-        };
-        NewEvent { event, generation: 0, key: Some(key) }
+        new_event(self.tenant_id, self.event_type, self.body.into(), key)
     }
 }
 

@@ -28,6 +28,7 @@ mod endpoint_tests;
 mod endpoints;
 mod event_types;
 mod expressions;
+mod failing_sources;
 mod failures;
 mod fairness;
 mod faults;

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::read::Section;
 use super::sections::{GIB, KIB, MIB, MINUTE, SECOND, listen};
+use crate::defaults::SOURCE_FAILING_AFTER;
 
 /// `[ingest]`
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct IngestConfig {
     pub arriving_bytes_max: usize,
     /// From the last byte of the body to the answer: 20 s, then 503.
     pub request_timeout: Duration,
+    /// How long a source's requests are all refused before `bowline.source.failing` tells so: 1 min.
+    pub source_failing_after: Duration,
     /// Connections that commit: 2. Few writers make large batches.
     pub journal_writers: usize,
     pub batch_events_max: usize,
@@ -80,6 +83,11 @@ impl IngestConfig {
             // The largest body that a source may accept must fit.
             arriving_bytes_max: section.bytes("arriving_bytes_max", 64 * MIB, 25 * MIB..=64 * GIB),
             request_timeout: section.duration("request_timeout", 20 * SECOND, SECOND..=10 * MINUTE),
+            source_failing_after: section.duration(
+                "source_failing_after",
+                SOURCE_FAILING_AFTER,
+                SECOND..=24 * 60 * MINUTE,
+            ),
             journal_writers: section.count("journal_writers", 2, 1..=32),
             batch_events_max: section.count("batch_events_max", 512, 1..=10_000),
             batch_bytes_max: section.bytes("batch_bytes_max", 8 * MIB, 64 * KIB..=GIB),
