@@ -123,11 +123,11 @@ impl Queries {
         now: DateTime<Utc>,
     ) -> Result<Aggregated, Error> {
         let begin = now - asked.window.length();
-        let within = |received: DateTime<Utc>| begin < received && received <= now;
         let Some(field) = &asked.field else {
-            let times = payloads::times(client, window).await?;
-            return Ok(fold(asked.op, times.into_iter().filter(|time| within(*time)).map(|_| 1.0)));
+            let count = payloads::count(client, window, (begin, now)).await?;
+            return Ok(fold(asked.op, std::iter::repeat_n(1.0, count)));
         };
+        let within = |received: DateTime<Utc>| begin < received && received <= now;
         let column = self.numbers.of(client, window, field, &NUMBERS).await?;
         let oldest_first = column.entries.iter().rev().filter(|entry| within(entry.received));
         Ok(fold(asked.op, oldest_first.flat_map(|entry| entry.value.as_slice()).copied()))

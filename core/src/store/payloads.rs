@@ -116,11 +116,16 @@ pub async fn newest(client: &Connection, window: SourceWindow) -> Result<Option<
     Ok(client.query_opt(&statement, &[&window.source_id.0]).await?.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The times of receipt of the window, newest first.
-pub async fn times(client: &Connection, window: SourceWindow) -> Result<Vec<DateTime<Utc>>, Error> {
-    let statement = client.prepare_cached(&visible(window, "create_time", "")).await?;
-    let rows = client.query(&statement, &[&window.source_id.0]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+/// How many of the window were received in `(after, until]`.
+pub async fn count(
+    client: &Connection,
+    window: SourceWindow,
+    (after, until): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<usize, Error> {
+    let sql = format!("{} AND create_time > $2 AND create_time <= $3", visible(window, "count(*)", ""));
+    let statement = client.prepare_cached(&sql).await?;
+    let count: i64 = client.query_one(&statement, &[&window.source_id.0, &after, &until]).await?.try_get(0)?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// Up to `limit` payloads of the window that ends with `until`, by receipt, without the first `skip`,
