@@ -99,7 +99,7 @@ impl Events {
             Demand::Schema(schema) => schema,
         };
         let body = request.body.clone();
-        let Err(faults) = apart(move || schema.check(&body)).await? else { return Ok(()) };
+        let Err(faults) = apart(tenant, move || schema.check(&body)).await? else { return Ok(()) };
         let mut violations = Violations::default();
         for fault in faults {
             violations.add("body", fault);

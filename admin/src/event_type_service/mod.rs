@@ -5,7 +5,7 @@ mod fields;
 use std::sync::Arc;
 
 use bowline_core::catalog::{EventType, SCHEMAS_BYTES_MAX};
-use bowline_core::id::{EventTypeId, TenantId};
+use bowline_core::id::{DEFAULT_TENANT, EventTypeId, TenantId};
 use bowline_core::store::event_types::{self, EventTypeQuery};
 use bowline_proto::v1;
 use bowline_proto::v1::event_type_service_server::EventTypeService;
@@ -50,7 +50,7 @@ impl EventTypes {
         validate::request_id(&mut violations, &request.request_id);
         validate::event_type::name(&mut violations, "event_type.name", &wire.name);
         validate::event_type::check(&mut violations, &wire);
-        validate::event_type::json_schema(&mut violations, &wire.json_schema).await?;
+        validate::event_type::json_schema(&mut violations, tenant, &wire.json_schema).await?;
         violations.finish()?;
 
         let asked = v1::CreateEventTypeRequest {
@@ -137,7 +137,9 @@ impl EventTypes {
         let checked = mask.merge(v1::EventType::default(), wire.clone());
         let mut violations = Violations::default();
         validate::event_type::check(&mut violations, &checked);
-        validate::event_type::json_schema(&mut violations, &checked.json_schema).await?;
+        // Of whom an all-tenant key speaks is known only later.
+        let tenant = call.scope().unwrap_or(DEFAULT_TENANT);
+        validate::event_type::json_schema(&mut violations, tenant, &checked.json_schema).await?;
         violations.finish()?;
         let mut client = context.client().await?;
         let change = begin(&mut client).await?;

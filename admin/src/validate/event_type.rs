@@ -2,6 +2,7 @@
 
 use bowline_core::catalog::{Catalog, SCHEMA_BYTES_MAX, Schema};
 use bowline_core::event::OWN_EVENTS;
+use bowline_core::id::TenantId;
 use bowline_proto::v1;
 
 use super::{Violations, excerpt};
@@ -41,7 +42,11 @@ pub(crate) fn check(violations: &mut Violations, event_type: &v1::EventType) {
 }
 
 /// Whether a schema can be used, which takes a while to say.
-pub(crate) async fn json_schema(violations: &mut Violations, text: &str) -> Result<(), Fault> {
+pub(crate) async fn json_schema(
+    violations: &mut Violations,
+    tenant: TenantId,
+    text: &str,
+) -> Result<(), Fault> {
     if text.is_empty() {
         return Ok(());
     }
@@ -51,7 +56,7 @@ pub(crate) async fn json_schema(violations: &mut Violations, text: &str) -> Resu
         return Ok(());
     }
     let text = text.to_owned();
-    if let Err(problem) = apart(move || compile(&text)).await? {
+    if let Err(problem) = apart(tenant, move || compile(&text)).await? {
         violations.add(JSON_SCHEMA, problem);
     }
     Ok(())

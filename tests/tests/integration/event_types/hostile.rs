@@ -4,7 +4,9 @@
 use bowline_proto::v1;
 use bowline_tests::admin::violations;
 use bowline_tests::{Receiver, Stack};
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use tonic::Code;
 
 use super::{create, publish};
@@ -102,4 +104,56 @@ async fn a_payload_that_takes_too_long_to_check_is_given_up() {
     let refused = publish(&admin, "order.tree", nested(10_000)).await.unwrap_err();
     assert_eq!(violations(&refused), ["body"]);
     assert!(refused.message().contains("recursion limit"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn a_tenant_whose_checks_take_long_does_not_keep_the_others_waiting() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let tenant = v1::Tenant { name: "other".into(), ..Default::default() };
+    let tenant = v1::CreateTenantRequest { tenant: Some(tenant), ..Default::default() };
+    let other = admin.tenants().create_tenant(tenant).await.unwrap().into_inner().tenant.unwrap().id;
+    let choices: Vec<String> = (0..9_000).map(|n| n.to_string()).collect();
+    create(&admin, "order.slow", &format!(r#"{{"items": {{"enum": [{}]}}}}"#, choices.join(",")))
+        .await
+        .unwrap();
+    let event_type = v1::EventType {
+        name: "order.created".into(),
+        json_schema: r#"{"required": ["total"]}"#.into(),
+        ..Default::default()
+    };
+    let request = v1::CreateEventTypeRequest {
+        tenant_id: other.clone(),
+        event_type: Some(event_type),
+        ..Default::default()
+    };
+    admin.event_types().create_event_type(request).await.unwrap();
+
+    // Twelve that are given up after a long while, one after the other; once the first is through, the others wait.
+    let payload = format!("[{}1]", "8999,".repeat(200_000));
+    let mut slow: FuturesUnordered<_> =
+        (0..12).map(|_| publish(&admin, "order.slow", payload.clone())).collect();
+    slow.next().await.unwrap().unwrap_err();
+    let mut published = Box::pin(async {
+        for _ in 0..3 {
+            let request = v1::PublishEventRequest {
+                tenant_id: other.clone(),
+                event_type: "order.created".into(),
+                body: "{\"total\": 1}".into(),
+                ..Default::default()
+            };
+            admin.events().publish_event(request).await.unwrap();
+        }
+    });
+    let mut checked = 1;
+    loop {
+        tokio::select! {
+            () = &mut published => break,
+            Some(refused) = slow.next() => {
+                refused.unwrap_err();
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked < 12, "the others waited until all was checked");
 }
