@@ -9,7 +9,7 @@ use bowline_core::defaults;
 use bowline_core::event::Event;
 use bowline_core::id::{EventId, TenantId};
 use bowline_core::journal::{DedupKey, JournalError, NewEvent};
-use bowline_core::store::events;
+use bowline_core::store::{dedup_keys, events};
 use bowline_proto::v1;
 use bowline_proto::v1::event_service_server::EventService;
 use chrono::Utc;
@@ -58,8 +58,10 @@ impl Events {
         check(&request)?;
         let permit = self.context.journal.admit(tenant)?;
         permit.grow(request.body.len())?;
-        self.check_catalog(tenant, &request).await?;
         let key = dedup_key(tenant, &request);
+        if let Err(refusal) = self.check_catalog(tenant, &request).await {
+            return self.published_before(key.as_ref(), refusal).await;
+        }
         let event = Event {
             id: EventId::new(),
             tenant_id: tenant,
@@ -77,6 +79,25 @@ impl Events {
             other => other.into(),
         })?;
         Ok(v1::PublishEventResponse { event_id: committed.id.to_string(), duplicate: committed.duplicate })
+    }
+
+    /// What the catalog refuses now may repeat what it took before it was changed: that is answered as it was then.
+    async fn published_before(
+        &self,
+        key: Option<&DedupKey>,
+        refusal: Fault,
+    ) -> Result<v1::PublishEventResponse, Fault> {
+        let Some(key) = key else { return Err(refusal) };
+        let held = dedup_keys::holder(&self.context.client().await?, key).await?;
+        match held {
+            None => Err(refusal),
+            Some(held)
+                if held.fingerprint.as_deref() == key.fingerprint.as_ref().map(<[u8; 32]>::as_slice) =>
+            {
+                Ok(v1::PublishEventResponse { event_id: held.event_id.to_string(), duplicate: true })
+            }
+            Some(_) => Err(Fault::IdempotencyKeyReused),
+        }
     }
 
     /// As the tenant's catalog has it; most tenants have none.

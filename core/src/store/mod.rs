@@ -21,6 +21,7 @@ pub mod chunks;
 pub mod claim_session;
 pub mod config_writes;
 pub mod dead_letters;
+pub mod dedup_keys;
 pub mod deliveries;
 pub mod endpoints;
 pub mod event_types;

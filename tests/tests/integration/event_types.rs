@@ -84,6 +84,44 @@ async fn what_is_published_fits_the_schema_of_its_type() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_answered_as_it_was_before_the_catalog_changed() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let publish = async |event_type: &str, key: &str, body: &str| {
+        let request = v1::PublishEventRequest {
+            event_type: event_type.into(),
+            body: body.to_owned().into(),
+            idempotency_key: key.into(),
+            ..Default::default()
+        };
+        admin.events().publish_event(request).await.map(tonic::Response::into_inner)
+    };
+    let with_schema = publish("order.created", "a", "{}").await.unwrap();
+    let unknown = publish("order.lost", "b", "{}").await.unwrap();
+    assert!(!with_schema.duplicate && !unknown.duplicate);
+    create(&admin, "order.created", SCHEMA).await.unwrap();
+    set_strict(&admin, true).await;
+    for (event_type, key, first) in [("order.created", "a", with_schema), ("order.lost", "b", unknown)] {
+        let again = publish(event_type, key, "{}").await.unwrap();
+        assert_eq!((again.event_id, again.duplicate), (first.event_id, true));
+        // Another event with that key, and this one with another key or none, are what they were.
+        let refused = publish(event_type, key, "{\"total\": \"5\"}").await.unwrap_err();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED")
+        );
+        for key in ["c", ""] {
+            assert_eq!(publish(event_type, key, "{}").await.unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
+    // After its time a key is like any other.
+    stack.database.sql().execute("UPDATE dedup_keys SET expires_at = now()", &[]).await.unwrap();
+    let refused = publish("order.created", "a", "{}").await.unwrap_err();
+    assert_eq!(violations(&refused), ["body"]);
+    assert_eq!(stack.database.count("SELECT count(*) FROM events").await, 2);
+}
+
+#[tokio::test]
 async fn a_strict_catalog_refuses_what_it_does_not_have() {
     let stack = Stack::start().await;
     let (admin, receiver) = (stack.admin(), Receiver::start().await);
