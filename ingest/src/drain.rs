@@ -8,8 +8,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 /// So much at the most, that the refusal is not lost with a connection that is reset under it.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the sender of a body nobody has touched waits to be asked for it. It will not send it once
 /// it has been refused, and reading would ask.

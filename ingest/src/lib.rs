@@ -5,7 +5,7 @@
 //! 1. [`server`] accepts the connection, over [`tls`] where a certificate is configured, and keeps
 //!    to its number of [`places`]; [`intake`] walks the request through the rest.
 //! 2. [`edge`] speaks HTTP: [`head`] refuses what could be read in two ways ([`framing`]), and
-//!    [`unreadable`] words the refusal of what is no request at all. [`route`] finds the source that the
+//!    [`unreadable`] words the refusal of what is no request at all, and [`linger`] sees that it arrives. [`route`] finds the source that the
 //!    path names, and [`mod@rate`] says whether it takes any more.
 //! 3. [`receive`] reads the body within the source's limit; slow ones are counted in [`arrivals`], and of a
 //!    request that is refused [`drain`] takes what still comes.
@@ -24,6 +24,7 @@ mod framing;
 mod handshake;
 mod head;
 mod intake;
+mod linger;
 mod places;
 mod public_keys;
 mod rate;

@@ -1,6 +1,6 @@
 //! The bytes of a connection, both ways, between the socket and the HTTP library: what comes in is
 //! scanned for requests with two ends, and a body is cut off where it has none; the library's own refusals
-//! go out with a body.
+//! go out with a body, and reach the sender.
 
 use std::io;
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{Framing, Scanner};
+use crate::linger::Linger;
 use crate::unreadable;
 
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Watched<S> {
     /// All that was written has been flushed: the next byte begins an answer.
     is_flushed: bool,
     refusal: Option<Refusal>,
+    /// The library has refused what it read, and reads no more.
+    linger: Option<Linger>,
 }
 
 /// What goes out in place of what the library wrote.
@@ -32,7 +35,7 @@ struct Refusal {
 
 impl<S> Watched<S> {
     pub(crate) fn new(stream: S, framing: Arc<Framing>) -> Self {
-        Self { stream, scanner: Scanner::default(), framing, is_flushed: true, refusal: None }
+        Self { stream, scanner: Scanner::default(), framing, is_flushed: true, refusal: None, linger: None }
     }
 
     /// Whether what is to be written is a refusal that the library made. Only the beginning of an answer
@@ -45,6 +48,7 @@ impl<S> Watched<S> {
         {
             metrics::counter!("bowline_ingest_requests_total", "outcome" => code).increment(1);
             self.refusal = Some(Refusal { bytes: worded, written: 0, in_place_of_bytes: bytes.len() });
+            self.linger = Some(Linger::new());
         }
         self.is_flushed = false;
         self.refusal.is_some()
@@ -90,7 +94,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.is_refusal(bytes) {
@@ -124,8 +128,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match &mut this.linger {
+            Some(linger) => linger.poll_close(&mut this.stream, cx),
+            None => Pin::new(&mut this.stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -165,6 +173,12 @@ mod tests {
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Narrow {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
     }

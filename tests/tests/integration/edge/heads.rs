@@ -55,6 +55,51 @@ async fn headers_are_bounded_in_number_and_size() {
     is_served(&stack, &source).await;
 }
 
+/// What is read to the end of the connection; an error where it is reset.
+async fn read_whole(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    tokio::time::timeout(BOUND, stream.read_to_end(&mut bytes)).await.expect("an end in time")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test]
+async fn an_early_refusal_reaches_a_sender_who_has_more_to_send() {
+    let stack = ingest_only().await;
+    let source = open_source(&stack).await;
+    let address = stack.ingests[0].http_url();
+    let address = address.trim_start_matches("http://");
+    let more = "b".repeat(1024 * 1024);
+    for (name, request, status, code) in [
+        ("a header", format!("{}X-A: {more}\r\n\r\n", head(&source)), "431", "headers_too_large"),
+        ("a target", format!("POST /in/{source}?{more} HTTP/1.1\r\n\r\n"), "431", "headers_too_large"),
+        ("no header", format!("{}no header\r\n\r\n{more}", head(&source)), "400", "malformed_request"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // It is refused long before it has all been sent.
+        stream.write_all(request.as_bytes()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let answer = read_whole(&mut stream).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code),
+            "{name}: {answer}"
+        );
+    }
+    // Who never ends is cut off.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let endless = async { while stream.write_all(more.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(BOUND, endless).await.expect("the connection is closed in time");
+    // And so is who says nothing more, and does not close either.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"no request\r\n\r\n").await.unwrap();
+    let answer = read_whole(&mut stream).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    eventually(BOUND, async || match stream.write_all(b"x").await {
+        Ok(()) => Err("still open"),
+        Err(_) => Ok(()),
+    })
+    .await;
+    is_served(&stack, &source).await;
+}
+
 #[tokio::test]
 async fn a_body_is_only_asked_for_where_it_can_be_taken() {
     let stack = ingest_only().await;
