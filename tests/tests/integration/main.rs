@@ -35,6 +35,7 @@ mod faults;
 mod forgotten_claims;
 mod formats;
 mod forward_proxy;
+mod handshakes;
 mod health;
 mod inbound;
 mod journal;
