@@ -237,3 +237,27 @@ async fn the_command_line_sets_them_without_showing_them() {
     let user = ["source", "set-secret", "pages", "--username", "acme", "--secret-file", &app];
     assert!(cli.refused(1, &user).await.contains("does not verify HTTP Basic"));
 }
+
+#[tokio::test]
+async fn a_rotation_without_overlap_names_who_has_not_confirmed() {
+    // Without a dispatcher nobody declares a replica that hangs dead.
+    let mut stack = Stack::builder().ingests(2).dispatchers(0).start().await;
+    let id = stack.admin().source("github", "bowline-test-first").await;
+    let hanging = "SELECT id FROM replicas ORDER BY started_at DESC LIMIT 1";
+    let hanging: uuid::Uuid = stack.database.sql().query_one(hanging, &[]).await.unwrap().get(0);
+    let hanging = bowline_core::id::ReplicaId(hanging).to_string();
+    stack.ingests[1].pause();
+    let cli = Cli::new(&stack.ingests[0].admin_url());
+    let rotated = cli.ok(&["source", "rotate-secret", &id, "--output", "json"]).await;
+    assert_eq!(rotated.json()["unconfirmed_replicas"], json!([hanging]));
+    assert!(rotated.err.contains("have not confirmed yet") && rotated.err.contains(&hanging), "{rotated:?}");
+    // It hangs still, or takes nothing by the old secret when it wakes.
+    stack.ingests[1].resume();
+    let old = sign::github("bowline-test-first", "d-1", "push", b"{}");
+    send(&format!("{}/in/{id}", stack.ingests[1].http_url()), &old).await.refused(401);
+    let secret = rotated.json()["secret"].as_str().unwrap().to_owned();
+    for (ingest, delivery) in stack.ingests.iter().zip(["d-2", "d-3"]) {
+        let new = sign::github(&secret, delivery, "push", b"{}");
+        send(&format!("{}/in/{id}", ingest.http_url()), &new).await.accepted();
+    }
+}
