@@ -85,8 +85,8 @@ mod tests {
     async fn order(places: &Places, asked: &[u128]) -> Vec<u128> {
         let tenant = |number| TenantId(uuid::Uuid::from_u128(number));
         let done = Arc::new(Mutex::new(Vec::new()));
-        let (begin, begun) = mpsc::channel::<()>();
-        let first = places.take(tenant(asked[0]), move || begun.recv().unwrap_or_default());
+        let (begin, start) = mpsc::channel::<()>();
+        let first = places.take(tenant(asked[0]), move || start.recv().unwrap_or_default());
         let mut waiting: Vec<Waiting<'_>> = vec![Box::pin(first)];
         for number in &asked[1..] {
             let (number, done) = (*number, Arc::clone(&done));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::AdminContext;
 use crate::call::Call;
-use crate::fault::{Fault, code};
+use crate::fault::{Fault, outcome};
 use crate::validate::excerpt;
 
 /// What a call does, for the audit log.
@@ -136,11 +136,11 @@ impl<'a> Repeat<'a> {
 /// Leaves a row for a write that failed. The answer does not wait for more than one statement, and
 /// is the same whether it succeeds or not.
 pub(crate) async fn record_failure(context: &AdminContext, call: &Call, act: Act, fault: &Fault) {
-    let outcome = format!("{:?}", code(fault));
+    let outcome = outcome(fault);
     let act = Act { resource: excerpt(&act.resource), request_id: excerpt(&act.request_id), ..act };
     let written = async {
         let client = context.client().await?;
-        audit::insert(&client, &act.entry(call, &outcome)).await.map_err(Fault::from)
+        audit::insert(&client, &act.entry(call, outcome)).await.map_err(Fault::from)
     };
     if let Err(error) = written.await {
         tracing::warn!(%error, action = act.action, actor = %call.caller.actor, "a failed call is not in the audit log");

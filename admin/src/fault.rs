@@ -229,9 +229,32 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// The code alone, for the audit log.
-pub(crate) fn code(fault: &Fault) -> Code {
-    classify(fault).0
+/// The name of the code alone, for the audit log.
+pub(crate) fn outcome(fault: &Fault) -> &'static str {
+    outcome_of(classify(fault).0)
+}
+
+/// A code as gRPC writes it.
+pub(crate) fn outcome_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }
 
 fn classify(fault: &Fault) -> (Code, ErrorReason) {

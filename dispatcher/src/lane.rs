@@ -45,6 +45,7 @@ pub(crate) struct Lane {
     pub(crate) concurrency: usize,
     pub(crate) ration: Ration,
     pub(crate) breaker: Breaker,
+    config_version: i64,
     /// Requests that are out, and those of them for longer than [`SLOW_AFTER`].
     pub(crate) out: usize,
     pub(crate) stalled: usize,
@@ -65,6 +66,7 @@ impl Lane {
             concurrency: 1,
             ration: Ration::default(),
             breaker: Breaker::default(),
+            config_version: 0,
             out: 0,
             stalled: 0,
             listed: false,
@@ -73,6 +75,14 @@ impl Lane {
             fresh: VecDeque::new(),
             due: VecDeque::new(),
             due_first: false,
+        }
+    }
+
+    /// What the endpoint has shown of itself before it was changed, or enabled again, tells nothing any more.
+    pub(crate) fn know(&mut self, config_version: i64) {
+        if config_version > self.config_version {
+            self.config_version = config_version;
+            self.breaker = Breaker::default();
         }
     }
 

@@ -18,7 +18,7 @@ use bowline_core::delivery::DeliveryKey;
 use bowline_core::endpoint::EndpointState;
 use bowline_core::id::EndpointId;
 use bowline_core::replica::Replica;
-use bowline_core::snapshot::{LiveEndpoint, Snapshot};
+use bowline_core::snapshot::Snapshot;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -94,12 +94,14 @@ impl Lanes {
 
     /// How many due rows the lane of an endpoint can take now; 0 while it is paused or open.
     pub(crate) fn room_for_due(&self, id: EndpointId) -> usize {
+        let live = self.snapshot.endpoint(id);
         // Those of a deleted endpoint are taken to be cancelled.
-        let enabled = |live: Arc<LiveEndpoint>| live.endpoint.state == EndpointState::Enabled;
-        if !self.snapshot.endpoint(id).is_none_or(enabled) || self.sender.guard.proxy_pause().is_some() {
+        let enabled = live.as_ref().is_none_or(|live| live.endpoint.state == EndpointState::Enabled);
+        if !enabled || self.sender.guard.proxy_pause().is_some() {
             return 0;
         }
-        self.turns.lock().room_for_due(id, Instant::now()).unwrap_or(LANE_CAPACITY / 2)
+        let version = live.map_or(0, |live| live.endpoint.config_version);
+        self.turns.lock().room_for_due(id, version, Instant::now()).unwrap_or(LANE_CAPACITY / 2)
     }
 
     /// The deliveries in memory whose rows in the queue are ours.
@@ -129,6 +131,7 @@ impl Lanes {
         let limits = live.as_ref().map_or(Limits::from(1), |live| Limits {
             concurrency: live.endpoint.spec.concurrency as usize,
             rate: live.endpoint.spec.rate_per_s,
+            config_version: live.endpoint.config_version,
         });
         if live.is_some_and(|live| live.endpoint.state != EndpointState::Enabled) {
             return Placed::Refused(PAUSED_RECHECK);

@@ -92,9 +92,8 @@ mod tests {
         AttemptIds { event_id: EventId(Uuid::from_u128(1)), attempt_id: Uuid::from_u128(2) };
 
     fn text(kept: &[u8]) -> String {
-        decode_headers(kept)
-            .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)))
-            .collect()
+        let line = |(name, value): (&str, &[u8])| format!("{name}: {}\n", String::from_utf8_lossy(value));
+        decode_headers(kept).map(line).collect::<Vec<_>>().concat()
     }
 
     fn headers(list: &[(&'static str, &'static str, bool)]) -> HeaderMap {

@@ -53,11 +53,13 @@ pub(crate) struct Turns {
 pub(crate) struct Limits {
     pub(crate) concurrency: usize,
     pub(crate) rate: Option<f64>,
+    /// Of the endpoint's last change.
+    pub(crate) config_version: i64,
 }
 
 impl From<usize> for Limits {
     fn from(concurrency: usize) -> Self {
-        Self { concurrency, rate: None }
+        Self { concurrency, rate: None, config_version: 0 }
     }
 }
 
@@ -135,6 +137,7 @@ impl Turns {
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(job.tenant_id, now));
         lane.concurrency = limits.concurrency.max(1);
         lane.ration.rate = limits.rate;
+        lane.know(limits.config_version);
         if let Gate::Open(left) = lane.breaker.gate(now) {
             return Placed::Refused(left);
         }
@@ -331,9 +334,16 @@ impl Turns {
         self.list(id, now);
     }
 
-    /// How many rows of the queue an endpoint's lane can take.
-    pub(crate) fn room_for_due(&self, id: EndpointId, now: Instant) -> Option<usize> {
-        self.lanes.get(&id).map(|lane| lane.room_for_due(now))
+    /// How many rows of the queue the lane of an endpoint, last changed by `config_version`, can take.
+    pub(crate) fn room_for_due(
+        &mut self,
+        id: EndpointId,
+        config_version: i64,
+        now: Instant,
+    ) -> Option<usize> {
+        let lane = self.lanes.get_mut(&id)?;
+        lane.know(config_version);
+        Some(lane.room_for_due(now))
     }
 
     /// Forgets jobs of these endpoints that were parked.

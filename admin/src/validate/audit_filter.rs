@@ -5,10 +5,12 @@ use bowline_core::id::{EventId, SourceId};
 use bowline_core::store::audit_log::AuditQuery;
 use bowline_core::store::events::IdRange;
 use bowline_proto::v1;
+use tonic::Code;
 use uuid::Uuid;
 
 use super::Violations;
 use super::filter::{range, text};
+use crate::fault::outcome_of;
 
 /// The action of a receipt. No method has this name.
 pub(crate) const RECEIVE_PAYLOAD: &str = "ReceivePayload";
@@ -28,6 +30,10 @@ pub(crate) struct ReceiptQuery {
 }
 
 pub(crate) fn read(violations: &mut Violations, filter: &v1::AuditFilter) -> Asked {
+    let names = (0..=16).map(|code| outcome_of(Code::from_i32(code)));
+    if !filter.outcome.is_empty() && !names.into_iter().any(|name| name == filter.outcome) {
+        violations.add("filter.outcome", "must be OK or the name of a gRPC code, such as PERMISSION_DENIED");
+    }
     let log = AuditQuery {
         actor: text(violations, "filter.actor", &filter.actor),
         action: text(violations, "filter.action", &filter.action),
@@ -91,7 +97,7 @@ mod tests {
             (v1::AuditFilter { receipts: false, ..filter("", RECEIVE_PAYLOAD, "") }, false, Some(all)),
             (filter("", "", ""), true, Some(all)),
             (filter("", "", "OK"), true, Some(all)),
-            (filter("", "", "NotFound"), true, None),
+            (filter("", "", "NOT_FOUND"), true, None),
             (filter("", "CreateSource", ""), true, None),
             (filter("bootstrap", "", ""), true, None),
             (filter(&id, "", ""), false, Some(of_source)),

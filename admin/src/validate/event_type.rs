@@ -83,6 +83,8 @@ pub(crate) fn subscribed(violations: &mut Violations, catalog: &Catalog, event_t
 #[cfg(test)]
 mod tests {
     use super::super::faults;
+    use bowline_core::id::DEFAULT_TENANT;
+
     use super::*;
 
     #[test]
@@ -112,7 +114,7 @@ mod tests {
             (deep, false),
         ] {
             let mut violations = Violations::default();
-            json_schema(&mut violations, text).await.unwrap();
+            json_schema(&mut violations, DEFAULT_TENANT, text).await.unwrap();
             assert_eq!(violations.is_empty(), fits, "{}", excerpt(text));
         }
     }

@@ -25,16 +25,16 @@ pub struct ListAudit {
     /// Only by this actor: bootstrap, or the id of a key
     #[arg(long, default_value = "", hide_default_value = true)]
     actor: String,
-    /// Only this action, such as `CreateSource` or `unseal`
+    /// Only this action, such as `CreateSource` or `secret.unseal.sign`
     #[arg(long, default_value = "", hide_default_value = true)]
     action: String,
     /// Only about this resource: its id
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     resource: String,
-    /// Only with this outcome: OK, or the name of a gRPC code
+    /// Only with this outcome: OK, or the name of a gRPC code such as `PERMISSION_DENIED`
     #[arg(long, default_value = "", hide_default_value = true)]
     outcome: String,
-    /// Also what sources received: an entry ReceivePayload for each payload
+    /// Also what sources received: an entry `ReceivePayload` for each payload
     #[arg(long)]
     receipts: bool,
     /// Only what this source received: its name or id

@@ -50,12 +50,11 @@ fn within<'a>(
 }
 
 fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    match names::code_of(name) {
-        Some(code) => out.push(code),
-        None => {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(SEPARATOR);
-        }
+    if let Some(code) = names::code_of(name) {
+        out.push(code);
+    } else {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(SEPARATOR);
     }
     out.extend_from_slice(value);
     out.push(b'\n');

@@ -161,6 +161,24 @@ fn an_open_breaker_gives_back_what_waits_and_probes_one_by_one() {
 }
 
 #[test]
+fn a_change_of_the_endpoint_closes_its_breaker() {
+    let mut site = Site::new(100);
+    let (tenant, endpoint) = (TenantId::new(), EndpointId::new());
+    let changed_by = |config_version| Limits { config_version, ..Limits::from(16) };
+    let open = |site: &mut Site| {
+        site.place(tenant, endpoint, 16);
+        let out = site.start_all();
+        site.end(out, TIMED_OUT);
+        assert_eq!(site.turns.room_for_due(endpoint, 0, site.now), Some(0));
+    };
+    open(&mut site);
+    assert!(site.turns.room_for_due(endpoint, 1, site.now) > Some(0), "what waits is claimed");
+    open(&mut site);
+    assert!(matches!(site.turns.place(&job(tenant, endpoint), changed_by(1), site.now), Placed::Refused(_)));
+    assert_eq!(site.turns.place(&job(tenant, endpoint), changed_by(2), site.now), Placed::InLane);
+}
+
+#[test]
 fn slow_endpoints_are_not_starved_by_prompt_ones() {
     let mut site = Site::new(1);
     let (one, two) = (TenantId::new(), TenantId::new());
@@ -181,7 +199,7 @@ fn slow_endpoints_are_not_starved_by_prompt_ones() {
 fn a_rated_endpoint_starts_as_many_as_it_has_tokens_and_asks_once() {
     let mut site = Site::new(100);
     let (tenant, endpoint) = (TenantId::new(), EndpointId::new());
-    let limits = Limits { concurrency: 4, rate: Some(10.0) };
+    let limits = Limits { rate: Some(10.0), ..Limits::from(4) };
     for _ in 0..6 {
         assert_eq!(site.turns.place(&job(tenant, endpoint), limits, site.now), Placed::InLane);
     }
@@ -211,7 +229,7 @@ fn a_rated_endpoint_starts_as_many_as_it_has_tokens_and_asks_once() {
 fn what_a_rate_keeps_waiting_stays_in_postgres() {
     let mut site = Site::new(100);
     let (tenant, endpoint) = (TenantId::new(), EndpointId::new());
-    let limits = Limits { concurrency: 4, rate: Some(10.0) };
+    let limits = Limits { rate: Some(10.0), ..Limits::from(4) };
     assert_eq!(site.turns.place(&job(tenant, endpoint), limits, site.now), Placed::InLane);
-    assert_eq!(site.turns.room_for_due(endpoint, site.now), Some(19), "what goes in two seconds");
+    assert_eq!(site.turns.room_for_due(endpoint, 0, site.now), Some(19), "what goes in two seconds");
 }

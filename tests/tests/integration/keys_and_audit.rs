@@ -155,7 +155,7 @@ async fn the_audit_log_tells_who_did_what_to_which() {
     );
     assert_eq!((found[0].actor.as_str(), found[0].call_id.is_empty()), ("bootstrap", false));
     let denied =
-        v1::AuditFilter { actor: key.id.clone(), outcome: "PermissionDenied".into(), ..Default::default() };
+        v1::AuditFilter { actor: key.id.clone(), outcome: "PERMISSION_DENIED".into(), ..Default::default() };
     let found = entries(&bootstrap, denied, true).await;
     assert_eq!((found.len(), found[0].action.as_str()), (1, "DeleteEndpoint"));
     let later = v1::AuditFilter {

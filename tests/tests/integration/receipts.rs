@@ -112,7 +112,7 @@ async fn each_payload_is_an_entry_of_the_audit_log() {
     assert_eq!(received(&of(of_two).await), [&two]);
     let of_published = v1::AuditFilter { resource: published, ..with_receipts() };
     assert_eq!(of(of_published).await.len(), 0);
-    let refused = v1::AuditFilter { outcome: "NotFound".into(), ..alone.clone() };
+    let refused = v1::AuditFilter { outcome: "NOT_FOUND".into(), ..alone.clone() };
     assert_eq!(of(refused).await.len(), 0);
     let later = SystemTime::now() + Duration::from_secs(60);
     let later = v1::AuditFilter { start_time: Some(later.into()), ..alone.clone() };
