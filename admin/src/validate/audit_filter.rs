@@ -70,6 +70,7 @@ fn one(event: EventId, range: IdRange) -> IdRange {
 
 #[cfg(test)]
 mod tests {
+    use super::super::faults;
     use super::*;
 
     fn asked(filter: &v1::AuditFilter) -> (bool, Option<ReceiptQuery>) {
@@ -77,6 +78,16 @@ mod tests {
         let asked = read(&mut violations, filter);
         assert!(violations.is_empty(), "{filter:?}");
         (asked.log.is_some(), asked.receipts)
+    }
+
+    #[test]
+    fn an_outcome_is_a_code() {
+        let named = |outcome: &str| {
+            let filter = v1::AuditFilter { outcome: outcome.into(), ..v1::AuditFilter::default() };
+            faults(|violations| read(violations, &filter))
+        };
+        assert_eq!(named("DEADLINE_EXCEEDED"), Vec::<String>::new());
+        assert_eq!(named("PermissionDenied"), ["filter.outcome"]);
     }
 
     #[test]
