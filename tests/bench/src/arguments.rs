@@ -66,6 +66,8 @@ pub(crate) enum Scenario {
     Query,
     /// Deliveries in order, over few and many channels
     Ordered,
+    /// Pages of deliveries by each filter, over ten million attempts
+    Lists,
 }
 
 impl Scenario {
@@ -85,6 +87,7 @@ impl Scenario {
             Self::Keys => "keys",
             Self::Query => "query",
             Self::Ordered => "ordered",
+            Self::Lists => "lists",
         }
     }
 }

@@ -7,6 +7,7 @@ mod front;
 mod ingest;
 mod keys;
 mod latency;
+mod lists;
 mod matching;
 mod memory;
 mod neighbours;
@@ -70,6 +71,7 @@ pub(crate) async fn run(bench: &Bench, which: Scenario) -> Result<Vec<Metric>> {
         Scenario::Keys => keys::run(bench).await,
         Scenario::Query => query::run(bench).await,
         Scenario::Ordered => ordered::run(bench).await,
+        Scenario::Lists => lists::run(bench).await,
     }
 }
 
