@@ -1,6 +1,8 @@
 //! Ordered endpoints that are made and changed while events come.
 
+use bowline_core::id::DEFAULT_TENANT;
 use bowline_proto::v1::EndpointOrdering;
+use bowline_tests::http;
 use prost_types::FieldMask;
 
 use super::*;
@@ -32,6 +34,49 @@ async fn a_writer_that_does_not_know_an_endpoint_yet_learns_of_it_before_it_comm
     }
     let named = "SELECT count(*) FROM outbox WHERE cardinality(ordered) > 0";
     assert_eq!(stack.database.count(named).await, 10);
+}
+
+async fn set_strict(admin: &Admin, strict: bool) {
+    let id = DEFAULT_TENANT.to_string();
+    let request = v1::UpdateTenantRequest {
+        tenant: Some(v1::Tenant { id, strict_event_catalog: strict, ..Default::default() }),
+        update_mask: Some(FieldMask { paths: vec!["strict_event_catalog".into()] }),
+    };
+    admin.tenants().update_tenant(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_learns_what_a_strict_catalog_has_before_it_commits() {
+    let stack = Stack::builder().ingests(2).dispatchers(0).start().await;
+    let receiver = Receiver::start().await;
+    let admin = stack.admin();
+    admin.endpoint(ordered(&receiver, EndpointOrdering::PerChannel)).await;
+    let source = v1::Source { insecure: true, event_type: "order.changed".into(), ..Default::default() };
+    let source = admin.source_like(source, "").await.id;
+    let url = format!("{}/in/{source}", stack.ingests[1].http_url());
+    let mut wanted = 0;
+    // Each change is made at one replica, and comes to the other no sooner than the event.
+    let mut comes = async |is_known: bool| {
+        http::post(&url, &Vec::new(), "{}").await.unwrap().accepted();
+        wanted += i64::from(is_known);
+        let placed = stack.database.count("SELECT count(*) FROM queue WHERE seq IS NOT NULL").await;
+        assert_eq!(placed, wanted, "a place for what the catalog has, and for nothing else");
+    };
+    comes(true).await;
+    for _ in 0..4 {
+        set_strict(&admin, true).await;
+        comes(false).await;
+        let event_type = v1::EventType { name: "order.changed".into(), ..Default::default() };
+        let request = v1::CreateEventTypeRequest { event_type: Some(event_type), ..Default::default() };
+        let made = admin.event_types().create_event_type(request).await.unwrap().into_inner();
+        comes(true).await;
+        let id = made.event_type.unwrap().id;
+        let request = v1::DeleteEventTypeRequest { id, ..Default::default() };
+        admin.event_types().delete_event_type(request).await.unwrap();
+        comes(false).await;
+        set_strict(&admin, false).await;
+        comes(true).await;
+    }
 }
 
 #[tokio::test]
