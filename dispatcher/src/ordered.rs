@@ -2,33 +2,38 @@
 //! after the one before it is decided and that is committed.
 //!
 //! A channel is held for a few deliveries at a time and then given back, due at once if more waits there:
-//! so channels of an endpoint take turns, however many wait in one of them. What is sent goes through the
-//! lanes like everything else, with the endpoint's concurrency, rate and breaker.
+//! so channels of an endpoint take turns, however many wait in one of them. One that keeps no other waiting goes on
+//! instead. What is sent goes through the lanes like everything else, with the endpoint's concurrency, rate and
+//! breaker.
+
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::crash;
-use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
-use bowline_core::store::channels::{self, ChannelKey, ClaimedChannel, Placed, Release};
-use bowline_core::store::{self, chunks};
+use bowline_core::id::{EndpointId, ReplicaId, TenantId};
+use bowline_core::store;
+use bowline_core::store::channels::{self, ChannelKey, ClaimedChannel, Release};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::claim::Claims;
-use crate::job::{Age, Came, HeldEvent, Job, NewJob};
+use crate::job::{Age, Came, Job, NewJob};
 use crate::share::{Share, Shared};
 use crate::soon::Soon;
 
-/// Deliveries of one hold.
-const SENT_PER_HOLD: i64 = 32;
+use waiting::Waiting;
+
 /// Channels in hand at a time; tenants share them.
 const HELD_MAX: usize = 4096;
 /// Channels of an endpoint in hand, for each request it may have out: one is sent, one is on its way.
 const HELD_PER_REQUEST: usize = 2;
+/// With more in hand than this, what waits is read for many channels together.
+const HELD_FEW: usize = 16;
 /// Channels of which is read together what waits there.
 const READ_AT_ONCE: usize = 32;
 const ENDPOINTS_MAX: i64 = 10_000;
@@ -39,8 +44,6 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// What could not be sent just now: no room in memory, or its lane is closed.
 const UNSENT_WAIT: Duration = Duration::from_secs(1);
-/// As for every delivery whose body is on its way to the kept ones.
-const BODY_MISSING_WAIT: Duration = Duration::from_secs(60);
 /// What Postgres refuses to record is neither lost nor sent again and again.
 const UNRECORDED_WAIT: Duration = Duration::from_secs(3600);
 
@@ -93,13 +96,6 @@ impl Drop for Hold {
         // Fails only when nothing is released any more.
         let _ = self.of.releases.send((self.life, self.release.clone()));
     }
-}
-
-/// What waits in a channel, as far as it can be sent now.
-struct Waiting {
-    deliveries: Vec<(Placed, Arc<HeldEvent>)>,
-    /// When it was read.
-    at: std::time::Instant,
 }
 
 impl Ordered {
@@ -169,17 +165,10 @@ impl Ordered {
         while !holds.is_empty() {
             let some: Vec<_> = holds.drain(..holds.len().min(READ_AT_ONCE)).collect();
             let (claimed, some): (Vec<ClaimedChannel>, Vec<Hold>) = some.into_iter().unzip();
-            let at = std::time::Instant::now();
-            let waiting = channels::next(client, &claimed, SENT_PER_HOLD).await?;
-            let ids: Vec<EventId> =
-                waiting.iter().flatten().map(|placed| placed.delivery.key.event_id).collect();
-            let mut events = HashMap::new();
-            for event in chunks::load(client, &ids).await? {
-                events.insert(event.id, self.claims.matcher.hold(event, Duration::ZERO).await);
-            }
+            let waiting = Waiting::read(&self.claims.matcher, client, &claimed).await?;
             for (mut hold, waiting) in some.into_iter().zip(waiting) {
-                let deliveries = ready(waiting, &events, &mut hold.release.wait);
-                tokio::spawn(Arc::clone(self).send_in_turn(hold, Waiting { deliveries, at }));
+                hold.release.wait = waiting.wait;
+                tokio::spawn(Arc::clone(self).send_all(hold, waiting));
             }
         }
         Ok(())
@@ -214,8 +203,60 @@ impl Ordered {
         (ids, limits, places)
     }
 
-    /// Sends what waits in a channel, each after the one before it, and gives the channel back.
-    async fn send_in_turn(self: Arc<Self>, mut hold: Hold, waiting: Waiting) {
+    /// Sends what waits in a channel, and gives it back when that is all, or others have their turn.
+    async fn send_all(self: Arc<Self>, mut hold: Hold, mut waiting: Waiting) {
+        loop {
+            let more_may_wait = waiting.is_cut();
+            if !self.send_in_turn(&mut hold, waiting).await {
+                return;
+            }
+            if !more_may_wait || self.others_wait(&hold) {
+                break;
+            }
+            let Some(next) = self.read_on(&mut hold).await else { break };
+            waiting = next;
+        }
+        crash::point("ordered_before_release");
+    }
+
+    /// Whether another channel may be due and not in hand for want of a place.
+    fn others_wait(&self, hold: &Hold) -> bool {
+        let id = hold.release.key.endpoint_id;
+        let (in_hand, of_endpoint) = {
+            let held = self.held.lock();
+            (held.len(), held.keys().filter(|key| key.endpoint_id == id).count())
+        };
+        let live = self.claims.matcher.snapshot.endpoint(id);
+        let most = live.map_or(0, |live| live.endpoint.spec.concurrency as usize * HELD_PER_REQUEST);
+        in_hand > HELD_FEW || of_endpoint >= most
+    }
+
+    /// What waits behind that which was sent; `None` where the channel is better given back.
+    async fn read_on(&self, hold: &mut Hold) -> Option<Waiting> {
+        if !self.claims.replica.is_current(hold.life) || !self.claims.replica.may_start() {
+            return None;
+        }
+        let Release { key, hold: number, head, .. } = hold.release.clone();
+        let read = async {
+            let client = self.claims.pool.get().await?;
+            let channel = ClaimedChannel { key, head, hold: number };
+            Waiting::read(&self.claims.matcher, &client, &[channel]).await
+        };
+        match read.await {
+            Ok(mut read) => {
+                let waiting = read.pop()?;
+                hold.release.wait = waiting.wait;
+                Some(waiting)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what waits in a channel is not read yet");
+                None
+            }
+        }
+    }
+
+    /// Each after the one before it; whether all of it is decided.
+    async fn send_in_turn(&self, hold: &mut Hold, waiting: Waiting) -> bool {
         for (placed, event) in waiting.deliveries {
             let delivery = placed.delivery;
             hold.release.head = placed.seq;
@@ -223,7 +264,7 @@ impl Ordered {
             drop(event);
             let Some(load) = load else {
                 hold.release.wait = UNSENT_WAIT;
-                return;
+                return false;
             };
             let (job, came) = Job::ordered(NewJob {
                 key: delivery.key,
@@ -241,18 +282,18 @@ impl Ordered {
                 Ok(Came::Decided(decision)) if decision.is_terminal() => hold.release.head = placed.seq + 1,
                 Ok(Came::Unsent(due_in)) => {
                     hold.release.wait = due_in.min(UNSENT_WAIT);
-                    return;
+                    return false;
                 }
                 Ok(Came::Unrecorded) => {
                     hold.release.wait = UNRECORDED_WAIT;
-                    return;
+                    return false;
                 }
                 // It says itself when it is due again; or another has decided about it. Untold, the life that
                 // claimed the channel is over.
-                Ok(Came::Decided(_)) | Err(_) => return,
+                Ok(Came::Decided(_)) | Err(_) => return false,
             }
         }
-        crash::point("ordered_before_release");
+        true
     }
 
     /// Gives back what was worked on.
@@ -265,33 +306,40 @@ impl Ordered {
                 of_lives.entry(life).or_default().push(release);
             }
             for (life, releases) in of_lives {
-                self.release_all(life, &releases).await;
-                let mut held = self.held.lock();
-                for release in &releases {
-                    if held.get(&release.key) == Some(&release.hold) {
-                        held.remove(&release.key);
-                    }
-                }
+                let due_in = self.release_all(life, &releases).await;
+                self.forget(&releases);
+                // Whoever looks now finds their places free.
+                due_in.into_iter().for_each(|due_in| self.wake.due_in(due_in));
             }
         }
         Ok(())
     }
 
-    /// Until it is done, or the channels are another's.
-    async fn release_all(&self, life: ReplicaId, releases: &[Release]) {
+    fn forget(&self, releases: &[Release]) {
+        let mut held = self.held.lock();
+        for release in releases {
+            if held.get(&release.key) == Some(&release.hold) {
+                held.remove(&release.key);
+            }
+        }
+    }
+
+    /// Until it is done, or the channels are another's; in how long the first of them is due.
+    async fn release_all(&self, life: ReplicaId, releases: &[Release]) -> Option<Duration> {
         while self.claims.replica.is_current(life) {
             let given_back = async {
                 let mut client = self.claims.pool.get().await?;
                 channels::release(&mut client, life, releases).await
             };
             match given_back.await {
-                Ok(due_in) => return due_in.into_iter().for_each(|due_in| self.wake.due_in(due_in)),
+                Ok(due_in) => return due_in,
                 Err(error) => {
                     tracing::warn!(%error, channels = releases.len(), "channels are not given back yet");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
+        None
     }
 
     /// Frees what the dead held, and what was claimed without our hearing of it.
@@ -339,25 +387,4 @@ impl Ordered {
         }
         unknown
     }
-}
-
-/// Those that can be sent now, the first first. Where there are none, `wait` says when to look again.
-fn ready(
-    waiting: Vec<Placed>,
-    events: &HashMap<EventId, Option<Arc<HeldEvent>>>,
-    wait: &mut Duration,
-) -> Vec<(Placed, Arc<HeldEvent>)> {
-    let mut ready = Vec::with_capacity(waiting.len());
-    for placed in waiting.into_iter().take_while(|placed| placed.is_due) {
-        match events.get(&placed.delivery.key.event_id) {
-            Some(Some(event)) => ready.push((placed, Arc::clone(event))),
-            missing => {
-                if ready.is_empty() {
-                    *wait = if missing.is_some() { UNSENT_WAIT } else { BODY_MISSING_WAIT };
-                }
-                break;
-            }
-        }
-    }
-    ready
 }
