@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bowline_core::delivery::DeliveryKey;
 use bowline_core::id::TenantId;
-use bowline_core::store::deliveries::{self, Cancelled, DeliveryState, Retried};
+use bowline_core::store::deliveries::{self, Bounds, Cancelled, DeliveryRow, DeliveryState, Retried};
 use bowline_proto::v1;
 use bowline_proto::v1::delivery_service_server::DeliveryService;
 use deadpool_postgres::Object;
@@ -18,10 +18,10 @@ use crate::page::{Listing, page_size};
 use crate::present;
 use crate::validate::{self, Violations, filter};
 
-/// Keys looked at in one step, and steps for one page: a filter that matches little ends a page
-/// early instead of reading the whole log.
-const SCAN_STEP: i64 = 1_000;
-const SCAN_STEPS_MAX: usize = 10;
+/// What is looked at step by step until a page is full: a filter that matches little ends a page early instead of
+/// reading the whole log. The first step is enough for one that matches much.
+const STEP_KEYS: i64 = 1_000;
+const STEPS: [i64; 10] = [1_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000];
 
 pub(crate) struct Deliveries {
     context: Arc<AdminContext>,
@@ -46,20 +46,18 @@ impl Deliveries {
         let mut after: Option<DeliveryKey> = listing.position(&request.page_token)?;
         let client = self.context.client().await?;
         let mut found = Vec::new();
-        // Without a filter on what a delivery became, every key is a hit: no more are read than needed.
-        let step = if query.narrows_outcome() { SCAN_STEP } else { size + 1 };
-        for _ in 0..SCAN_STEPS_MAX {
-            let keys = deliveries::keys(&client, tenant, &query, after, step).await?;
-            let last = (keys.len() as i64 == step).then(|| keys.last().copied()).flatten();
-            for row in deliveries::describe(&client, tenant, &query, &keys).await? {
+        let mut most = size + 1;
+        for looks in STEPS {
+            let seen = deliveries::keys(&client, tenant, &query, after, Bounds { keys: most, looks }).await?;
+            for row in deliveries::describe(&client, tenant, &query, &seen.keys).await? {
                 if found.len() as i64 == size {
-                    let token = found.last().map(|row: &deliveries::DeliveryRow| listing.token(&row.key));
+                    let token = found.last().map(|row: &DeliveryRow| listing.token(&row.key));
                     return Ok(page(&found, token.unwrap_or_default()));
                 }
                 found.push(row);
             }
-            let Some(last) = last else { return Ok(page(&found, String::new())) };
-            after = Some(last);
+            let Some(next) = seen.next else { return Ok(page(&found, String::new())) };
+            (after, most) = (Some(next), most.max(STEP_KEYS));
         }
         let token = after.map(|key| listing.token(&key)).unwrap_or_default();
         Ok(page(&found, token))
@@ -145,7 +143,7 @@ async fn read(client: &Object, tenant: TenantId, key: DeliveryKey) -> Result<v1:
     Ok(present::delivery(&row, &[]))
 }
 
-fn page(rows: &[deliveries::DeliveryRow], next_page_token: String) -> v1::ListDeliveriesResponse {
+fn page(rows: &[DeliveryRow], next_page_token: String) -> v1::ListDeliveriesResponse {
     let deliveries = rows.iter().map(|row| present::delivery(row, &[])).collect();
     v1::ListDeliveriesResponse { deliveries, next_page_token }
 }

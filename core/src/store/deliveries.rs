@@ -19,8 +19,8 @@ use crate::headers::{AttemptIds, expand_attempt_headers};
 use crate::id::{AttemptId, EndpointId, EventId, TenantId};
 
 pub use by_hand::{Cancelled, Retried, cancel, retry};
-pub use keys::keys;
 pub(super) use keys::read_key;
+pub use keys::{Bounds, Found, keys};
 
 /// Attempts that are shown of one delivery; a policy allows a hundred, a redrive as many again.
 const ATTEMPTS_SHOWN_MAX: i64 = 1_000;

@@ -9,11 +9,13 @@
 //! 3. an outcome that is no success: the tenant's attempts that were none,
 //! 4. else: the tenant's events.
 //!
-//! What an index does not tell is left to [`describe`](super::describe): a look for a status that nothing has
-//! must not read the whole log before it ends (invariant 7).
+//! What an index does not tell is looked at row by row, and no further than [`Bounds::looks`] rows of it: a look
+//! for a status that nothing has must not read the whole log before it ends (invariant 7). What the latest attempt
+//! alone can tell is left to [`describe`](super::describe).
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{DeliveryQuery, StateFilter};
@@ -27,37 +29,72 @@ const SPAN: &str = "tenant_id = $1 AND event_id >= $2 AND event_id < $3 AND even
                     AND (event_id < $4 OR (endpoint_id, run) > ($5, $6))
                     AND ($7::uuid IS NULL OR endpoint_id = $7)
                     AND ($8::uuid IS NULL OR event_id = $8)";
-const ATTEMPTED: &str = "decision <> 'stale'";
 const ORDER: &str = "ORDER BY event_id DESC, endpoint_id, run LIMIT $9";
+const OF_KIND: &str = "($10::text IS NULL OR event_type = $10) AND ($11::text IS NULL OR channel = $11)";
 
-/// Keys of deliveries in the order of pages, from the one after `after` on, without regard to what
-/// [`describe`](super::describe) looks at: a bound for its work.
+/// How far one look goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Keys that it finds at most.
+    pub keys: i64,
+    /// Rows of the log that it looks at for them, where not each of them is one that is asked for.
+    pub looks: i64,
+}
+
+/// What a look has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// In the order of pages.
+    pub keys: Vec<DeliveryKey>,
+    /// The next look goes on behind this; `None`: there is nothing more.
+    pub next: Option<DeliveryKey>,
+}
+
+/// Keys of deliveries in the order of pages, from the one after `after` on. [`describe`](super::describe) has to
+/// tell which of them are what is asked for.
 pub async fn keys(
     client: &impl GenericClient,
     tenant: TenantId,
     query: &DeliveryQuery,
     after: Option<DeliveryKey>,
-    limit: i64,
-) -> Result<Vec<DeliveryKey>, Error> {
-    let position = after
-        .map_or((Uuid::max(), Uuid::max(), i32::MAX), |key| (key.event_id.0, key.endpoint_id.0, key.run));
-    let rows = client
-        .query(
-            &sql(query),
-            &[
-                &tenant.0,
-                &query.range.from,
-                &query.range.until,
-                &position.0,
-                &position.1,
-                &position.2,
-                &query.endpoint_id.map(|id| id.0),
-                &query.event_id.map(|id| id.0),
-                &limit,
-            ],
-        )
-        .await?;
-    rows.iter().map(read_key).collect()
+    bounds: Bounds,
+) -> Result<Found, Error> {
+    let position = after.unwrap_or(DeliveryKey {
+        event_id: EventId(Uuid::max()),
+        endpoint_id: EndpointId(Uuid::max()),
+        run: i32::MAX,
+    });
+    let way = Way::of(query);
+    let seen_to = match way.log() {
+        Some(log) => log.nth(client, tenant, query, position.event_id, bounds.looks).await?,
+        None => None,
+    };
+    let from = seen_to.map_or(query.range.from, |seen| seen.0.max(query.range.from));
+    let (endpoint, event) = (query.endpoint_id.map(|id| id.0), query.event_id.map(|id| id.0));
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+        &tenant.0,
+        &from,
+        &query.range.until,
+        &position.event_id.0,
+        &position.endpoint_id.0,
+        &position.run,
+        &endpoint,
+        &event,
+        &bounds.keys,
+    ];
+    let sql = way.sql(query);
+    if sql.contains(OF_KIND) {
+        values.extend([&query.event_type as &(dyn ToSql + Sync), &query.channel]);
+    }
+    let rows = client.query(&sql, &values).await?;
+    let keys: Vec<DeliveryKey> = rows.iter().map(read_key).collect::<Result<_, _>>()?;
+    let next = if keys.len() as i64 == bounds.keys {
+        keys.last().copied()
+    } else {
+        // Of the last event that was looked at, every delivery was.
+        seen_to.map(|event_id| DeliveryKey { event_id, endpoint_id: EndpointId(Uuid::max()), run: i32::MAX })
+    };
+    Ok(Found { keys, next })
 }
 
 pub(in crate::store) fn read_key(row: &Row) -> Result<DeliveryKey, Error> {
@@ -68,27 +105,104 @@ pub(in crate::store) fn read_key(row: &Row) -> Result<DeliveryKey, Error> {
     })
 }
 
-fn sql(query: &DeliveryQuery) -> String {
-    let queued = format!("SELECT event_id, endpoint_id, run FROM queue WHERE {SPAN} {ORDER}");
-    // What has a status or is decided was attempted.
-    let attempted_only = query.status_code.is_some() || matches!(query.state, Some(StateFilter::Decided(_)));
-    let attempted = if query.state == Some(StateFilter::Waiting) {
-        return queued;
-    } else if query.event_id.is_some() {
-        format!(
-            "SELECT DISTINCT event_id, endpoint_id, run FROM attempts WHERE {SPAN} AND {ATTEMPTED} {ORDER}"
-        )
-    } else if query.endpoint_id.is_some() {
-        by_attempts("endpoint_id = $7")
-    } else if is_no_success(query) {
-        by_attempts("decision <> 'delivered'")
-    } else {
-        return by_events(!attempted_only);
-    };
-    if attempted_only {
-        return attempted;
+/// The rows that are looked at one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    OfEndpoint,
+    Failures,
+    Events,
+}
+
+impl Log {
+    /// The table, its column of events, and what an index finds.
+    fn found_by(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::OfEndpoint => ("attempts", "event_id", "endpoint_id = $5"),
+            Self::Failures => ("attempts", "event_id", "decision <> 'delivered' AND tenant_id = $1"),
+            Self::Events => ("events", "id", "tenant_id = $1"),
+        }
     }
-    format!("SELECT * FROM (({attempted}) UNION ({queued})) AS found {ORDER}")
+
+    /// The event of the row that so many before and with it, newest first, lead to; `None`: there are fewer.
+    async fn nth(
+        self,
+        client: &impl GenericClient,
+        tenant: TenantId,
+        query: &DeliveryQuery,
+        from: EventId,
+        count: i64,
+    ) -> Result<Option<EventId>, Error> {
+        let (table, id, found_by) = self.found_by();
+        let sql = format!(
+            "SELECT {id} FROM {table}
+              WHERE {found_by} AND {id} >= $2 AND {id} < $3 AND {id} <= $4
+                AND ($1::uuid IS NOT NULL OR $5::uuid IS NOT NULL)
+              ORDER BY {id} DESC OFFSET $6::bigint - 1 LIMIT 1"
+        );
+        let endpoint = query.endpoint_id.map(|id| id.0);
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&tenant.0, &query.range.from, &query.range.until, &from.0, &endpoint, &count];
+        let row = client.query_opt(&sql, &values).await?;
+        row.map(|row| Ok(EventId(row.try_get(0)?))).transpose()
+    }
+}
+
+/// How the deliveries of a query are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Queue,
+    OneEvent,
+    /// What was attempted; `bounded`: not each of the rows that an index finds is one that is asked for.
+    Attempts {
+        log: Log,
+        bounded: bool,
+    },
+    Events,
+}
+
+impl Way {
+    fn of(query: &DeliveryQuery) -> Self {
+        if query.state == Some(StateFilter::Waiting) {
+            Self::Queue
+        } else if query.event_id.is_some() {
+            Self::OneEvent
+        } else if query.endpoint_id.is_some() {
+            Self::Attempts { log: Log::OfEndpoint, bounded: query.narrows_outcome() }
+        } else if is_no_success(query) {
+            Self::Attempts { log: Log::Failures, bounded: true }
+        } else {
+            Self::Events
+        }
+    }
+
+    fn log(self) -> Option<Log> {
+        match self {
+            Self::Queue | Self::OneEvent => None,
+            Self::Attempts { log, bounded } => bounded.then_some(log),
+            // An event that nobody wanted has no delivery.
+            Self::Events => Some(Log::Events),
+        }
+    }
+
+    fn sql(self, query: &DeliveryQuery) -> String {
+        let queued = format!("SELECT event_id, endpoint_id, run FROM queue WHERE {SPAN} {ORDER}");
+        // What has a status or is decided was attempted.
+        let attempted_only =
+            query.status_code.is_some() || matches!(query.state, Some(StateFilter::Decided(_)));
+        let attempted = match self {
+            Self::Queue => return queued,
+            Self::Events => return by_events(query, !attempted_only),
+            Self::OneEvent => format!(
+                "SELECT DISTINCT event_id, endpoint_id, run FROM attempts WHERE {SPAN} AND {} {ORDER}",
+                attempted(query)
+            ),
+            Self::Attempts { log, .. } => by_attempts(log, query),
+        };
+        if attempted_only {
+            return attempted;
+        }
+        format!("SELECT * FROM (({attempted}) UNION ({queued})) AS found {ORDER}")
+    }
 }
 
 /// A success has a status of 2xx, and nothing else has.
@@ -99,22 +213,50 @@ fn is_no_success(query: &DeliveryQuery) -> bool {
     }
 }
 
+/// What an attempt must be for its delivery to be asked for: as its latest one was, which tells, so was one.
+fn attempted(query: &DeliveryQuery) -> String {
+    let mut condition = "decision <> 'stale'".to_owned();
+    if let Some(StateFilter::Decided(decision)) = query.state {
+        condition = format!("decision = '{}'", decision.as_str());
+    }
+    match query.status_code {
+        Some(status) => format!("{condition} AND status = {status}"),
+        None => condition,
+    }
+}
+
 /// The newest events of these attempts, then the deliveries of each. Every event has one, apart from
 /// the one of the position: one more than are asked for will do.
-fn by_attempts(condition: &str) -> String {
+fn by_attempts(log: Log, query: &DeliveryQuery) -> String {
+    let condition = match log {
+        Log::OfEndpoint => "endpoint_id = $7",
+        Log::Failures | Log::Events => "decision <> 'delivered'",
+    };
+    let attempted = attempted(query);
+    // The `LIMIT` has each event looked up by its key.
+    let of_kind = if query.event_type.is_some() || query.channel.is_some() {
+        format!(
+            "CROSS JOIN LATERAL (SELECT 1 FROM events
+                                  WHERE id = made.event_id AND id >= $2 AND id <= $4 AND {OF_KIND} LIMIT 1) AS kind"
+        )
+    } else {
+        String::new()
+    };
     format!(
         "SELECT candidate.event_id, found.endpoint_id, found.run
-           FROM (SELECT DISTINCT event_id FROM attempts WHERE {condition} AND {ATTEMPTED}
-                    AND tenant_id = $1 AND event_id >= $2 AND event_id < $3 AND event_id <= $4
-                  ORDER BY event_id DESC LIMIT $9::bigint + 1) AS candidate
+           FROM (SELECT DISTINCT made.event_id FROM attempts AS made {of_kind}
+                  WHERE {condition} AND {attempted}
+                    AND made.tenant_id = $1 AND event_id >= $2 AND event_id < $3 AND event_id <= $4
+                  ORDER BY made.event_id DESC LIMIT $9::bigint + 1) AS candidate
           CROSS JOIN LATERAL (
                 SELECT DISTINCT endpoint_id, run FROM attempts
-                 WHERE event_id = candidate.event_id AND {SPAN} AND {ATTEMPTED}) AS found
+                 WHERE event_id = candidate.event_id AND {SPAN} AND {attempted}) AS found
           {ORDER}"
     )
 }
 
-fn by_events(and_queued: bool) -> String {
+fn by_events(query: &DeliveryQuery, and_queued: bool) -> String {
+    let attempted = attempted(query);
     let queued = "UNION SELECT endpoint_id, run FROM queue WHERE event_id = candidate.id AND";
     let queued = if and_queued { format!("{queued} {SPAN}") } else { String::new() };
     format!(
@@ -122,9 +264,10 @@ fn by_events(and_queued: bool) -> String {
            FROM events AS candidate
           CROSS JOIN LATERAL (
                 SELECT DISTINCT endpoint_id, run FROM attempts
-                 WHERE event_id = candidate.id AND {SPAN} AND {ATTEMPTED}
+                 WHERE event_id = candidate.id AND {SPAN} AND {attempted}
                 {queued}) AS found
           WHERE candidate.tenant_id = $1 AND candidate.id >= $2 AND candidate.id < $3 AND candidate.id <= $4
+            AND {OF_KIND}
           {ORDER}"
     )
 }

@@ -62,7 +62,7 @@ fn new_event(number: u128) -> Event {
 
 /// Every other one is in the database already.
 fn key(round: u128, number: u128) -> DedupKey {
-    let taken = 2 + 50 * (round * 128 + number / 2);
+    let taken = 2 + 25 * (round * 128 + number / 2);
     let (scope, text) = match number % 2 {
         0 => (taken % 500, taken.to_string()),
         _ => (number, format!("fresh-{round}-{number}")),
