@@ -9,10 +9,13 @@ use bowline_core::defaults;
 use bowline_core::event::Event;
 use bowline_core::id::{EventId, TenantId};
 use bowline_core::journal::{DedupKey, JournalError, NewEvent};
-use bowline_core::store::{dedup_keys, events};
+use bowline_core::store::dedup_keys;
+use bowline_core::store::events::{self, EventQuery, EventRow};
+use bowline_core::store::unmatched::unmatched;
 use bowline_proto::v1;
 use bowline_proto::v1::event_service_server::EventService;
 use chrono::Utc;
+use deadpool_postgres::Object;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
@@ -29,6 +32,9 @@ use crate::validate::{self, Violations, filter};
 const JSON: &str = "application/json";
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Events looked at for one page, step by step until it is full: a type that nothing has ends a page early instead of
+/// reading the whole log.
+const STEPS: [i64; 6] = [1_000, 20_000, 20_000, 20_000, 20_000, 20_000];
 
 pub(crate) struct Events {
     context: Arc<AdminContext>,
@@ -134,7 +140,8 @@ impl Events {
         let row = events::find(&client, call.scope(), id)
             .await?
             .ok_or_else(|| Fault::not_found(Kind::Event, id.to_string()))?;
-        Ok(v1::GetEventResponse { event: Some(present::event(&row)) })
+        let event = flagged(&client, &[row]).await?.pop();
+        Ok(v1::GetEventResponse { event })
     }
 
     async fn list(
@@ -148,12 +155,38 @@ impl Events {
         let query = filter::events(&mut violations, &request.filter.unwrap_or_default());
         violations.finish()?;
         let size = page_size(request.page_size)?;
-        let after = listing.position(&request.page_token)?.map(EventId);
+        let mut after = listing.position(&request.page_token)?.map(EventId);
         let client = self.context.client().await?;
-        let mut rows = events::list(&client, tenant, &query, after, size + 1).await?;
-        let next_page_token = listing.cut(&mut rows, size, |row| row.id.0);
-        Ok(v1::ListEventsResponse { events: rows.iter().map(present::event).collect(), next_page_token })
+        let mut rows = Vec::new();
+        for looks in STEPS {
+            let seen_to = events::nth(&client, tenant, &query, after, looks).await?;
+            let step = EventQuery { range: query.range.down_to(seen_to), ..query.clone() };
+            let most = size + 1 - rows.len() as i64;
+            rows.extend(events::list(&client, tenant, &step, after, most).await?);
+            after = seen_to;
+            if after.is_none() || rows.len() as i64 > size {
+                break;
+            }
+        }
+        let mut next_page_token = listing.cut(&mut rows, size, |row| row.id.0);
+        if let (Some(seen_to), true) = (after, next_page_token.is_empty()) {
+            next_page_token = listing.token(&seen_to.0);
+        }
+        Ok(v1::ListEventsResponse { events: flagged(&client, &rows).await?, next_page_token })
     }
+}
+
+/// As they are shown; those that nobody wanted say so.
+async fn flagged(client: &Object, rows: &[EventRow]) -> Result<Vec<v1::Event>, Fault> {
+    let unmatched = unmatched(client, rows.iter().filter(|row| row.flag.is_none()).map(|row| row.id)).await?;
+    let shown = |row: &EventRow| {
+        let mut event = present::event(row);
+        if unmatched.contains(&row.id) {
+            event.set_flag(v1::EventFlag::Unmatched);
+        }
+        event
+    };
+    Ok(rows.iter().map(shown).collect())
 }
 
 fn check(request: &v1::PublishEventRequest) -> Result<(), Fault> {

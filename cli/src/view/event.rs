@@ -31,7 +31,7 @@ pub struct EventView {
     pub content_type: String,
     pub body_size_bytes: i64,
     pub create_time: String,
-    /// Why nobody got it: `unknown_type`; empty where nothing is wrong with it.
+    /// Why nobody got it: `unknown_type`, `unmatched`; empty where somebody did, or will.
     pub flag: String,
     /// When its body went before its time; empty where it is there.
     pub body_drop_time: String,

@@ -33,6 +33,12 @@ impl IdRange {
         }
     }
 
+    /// Nothing before that id, where there is one.
+    #[must_use]
+    pub fn down_to(self, first: Option<EventId>) -> Self {
+        Self { from: first.map_or(self.from, |id| id.0.max(self.from)), ..self }
+    }
+
     /// Nothing after that id; nothing at all where there is none.
     #[must_use]
     pub fn up_to(self, last: Option<EventId>) -> Self {
@@ -124,6 +130,28 @@ pub async fn find(
     let headers: Vec<u8> = row.try_get("headers")?;
     let body: Vec<u8> = row.try_get("body")?;
     Ok(Some(EventRow { headers: headers.into(), body: body.into(), ..read(&row)? }))
+}
+
+/// The event that so many rows of a list lead to, from the one after `after` on, its type and channel apart: no index
+/// tells of those. `None`: a list is not narrowed by them, or there are fewer.
+pub async fn nth(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    query: &EventQuery,
+    after: Option<EventId>,
+    count: i64,
+) -> Result<Option<EventId>, Error> {
+    const SQL: &str = "
+        SELECT id FROM events
+         WHERE tenant_id = $1 AND id >= $2 AND id < $3 AND ($4::uuid IS NULL OR source_id = $4)
+         ORDER BY id DESC OFFSET $5::bigint - 1 LIMIT 1";
+    if query.event_type.is_none() && query.channel.is_none() {
+        return Ok(None);
+    }
+    let until = after.map_or(query.range.until, |after| after.0.min(query.range.until));
+    let source = query.source_id.map(|source| source.0);
+    let row = client.query_opt(SQL, &[&tenant.0, &query.range.from, &until, &source, &count]).await?;
+    row.map(|row| Ok(EventId(row.try_get(0)?))).transpose()
 }
 
 /// Newest first, from the one after `after` on.

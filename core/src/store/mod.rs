@@ -47,6 +47,7 @@ pub mod stats;
 pub mod stored_secrets;
 pub mod tenants;
 pub mod test_events;
+pub mod unmatched;
 pub mod unsealings;
 
 pub use deadpool_postgres::Transaction;

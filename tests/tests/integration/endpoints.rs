@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bowline_proto::v1::event_service_client::EventServiceClient;
 use bowline_proto::v1::{self, DeliveryState, EndpointState};
-use bowline_tests::{BOUND, Provider, Receiver, Reply, Stack, admin};
+use bowline_tests::admin::{self, Admin};
+use bowline_tests::{BOUND, Cli, Provider, Receiver, Reply, Stack};
 use tonic::Code;
 use tonic::codegen::Service;
 
@@ -152,12 +153,50 @@ async fn what_waits_follows_a_changed_url() {
 }
 
 #[tokio::test]
-async fn an_event_nobody_wants_is_settled_at_once() {
+async fn an_event_nobody_wants_is_settled_at_once_and_shown_as_such() {
     let stack = Stack::start().await;
-    let id = stack.admin().publish("order.created").await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let wants = |kind: &str| v1::Endpoint {
+        event_types: vec![kind.to_owned()],
+        filter: "event.data.hello == 'nobody'".into(),
+        ..admin::endpoint(receiver.url())
+    };
+    admin.endpoint(wants("order.created")).await;
+    admin.endpoint(v1::Endpoint { filter: String::new(), ..wants("order.paid") }).await;
+    let by_filter = admin.publish("order.created").await;
+    let by_type = admin.publish("order.deleted").await;
+    let wanted = admin.publish("order.paid").await;
     stack.await_quiet().await;
-    let request = v1::GetEventRequest { id };
-    stack.admin().events().get_event(request).await.expect("it is kept");
+    let flag = async |id: &str| {
+        let request = v1::GetEventRequest { id: id.to_owned() };
+        admin.events().get_event(request).await.unwrap().into_inner().event.unwrap().flag()
+    };
+    for (id, is) in [
+        (&by_filter, v1::EventFlag::Unmatched),
+        (&by_type, v1::EventFlag::Unmatched),
+        (&wanted, v1::EventFlag::Unspecified),
+    ] {
+        assert_eq!(flag(id).await, is);
+    }
+    let page = admin.events().list_events(v1::ListEventsRequest::default()).await.unwrap().into_inner();
+    let shown: Vec<_> = page.events.iter().map(|event| (&event.id, event.flag())).collect();
+    let flags = [v1::EventFlag::Unspecified, v1::EventFlag::Unmatched, v1::EventFlag::Unmatched];
+    assert_eq!(shown, [&wanted, &by_type, &by_filter].into_iter().zip(flags).collect::<Vec<_>>());
+    let cli = Cli::new(&stack.ingests[0].admin_url());
+    assert_eq!(cli.json(&["event", "get", by_type.as_str()]).await["flag"], "unmatched");
+
+    // One that is still on its way is neither.
+    let mut paused = Stack::builder().dispatchers(0).start().await;
+    let id = paused.admin().publish("order.created").await;
+    let get = async |admin: &Admin| {
+        let request = v1::GetEventRequest { id: id.clone() };
+        admin.events().get_event(request).await.unwrap().into_inner().event.unwrap().flag()
+    };
+    assert_eq!(get(&paused.admin()).await, v1::EventFlag::Unspecified);
+    paused.add_dispatcher(&[]).await;
+    paused.await_quiet().await;
+    assert_eq!(get(&paused.admin()).await, v1::EventFlag::Unmatched);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use bowline_core::store::dead_letters::{self, DeadLetterQuery};
 use bowline_core::store::deliveries::{self, Bounds, DeliveryQuery, StateFilter};
 use bowline_core::store::events::{self, EventQuery, IdRange};
 use bowline_core::store::receipts::{self, Of};
+use bowline_core::store::unmatched::unmatched;
 use bowline_core::store::{self, endpoints};
 
 use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, EVENTS, SMALL_TENANT, Site, filled, id_of};
@@ -43,6 +44,18 @@ pub(super) async fn lists_of_events(site: &mut Site) {
     site.check("events of a small tenant", 100, DAYS as usize);
     events::find(&client, Some(SMALL_TENANT), found[0].id).await.unwrap().unwrap();
     site.check("one event", 1, 1);
+    let rare = EventQuery { event_type: Some("order.rare".into()), ..Default::default() };
+    let seen_to = events::nth(&client, DEFAULT_TENANT, &rare, None, 1000).await.unwrap();
+    assert!(seen_to.is_some());
+    site.check("events, how far one looks for a type", 1000, 2);
+    let step = EventQuery { range: rare.range.down_to(seen_to), ..rare };
+    events::list(&client, DEFAULT_TENANT, &step, None, PAGE).await.unwrap();
+    site.check("events of a rare type, as far as one looks", 1000, 2);
+    let newest = events::list(&client, DEFAULT_TENANT, &EventQuery::default(), None, PAGE).await.unwrap();
+    site.tap.take();
+    let nobody = unmatched(&client, newest.iter().map(|event| event.id)).await.unwrap();
+    assert!(nobody.is_empty());
+    site.check("events that nobody wanted", 500, 2);
 }
 
 pub(super) async fn lists_of_receipts(site: &mut Site) {
