@@ -54,6 +54,13 @@ pub async fn python_packages() -> Option<PathBuf> {
     or_skipped("Python's standardwebhooks", fetch().await)
 }
 
+/// Gives `input` to a program that needs no package, as [`ask`]. `None`, with a line that says why, where there is no
+/// Node.
+pub async fn node(script: &str, input: &Value) -> Option<Result<Value>> {
+    or_skipped("Node", run("node", &["--version"]).await)?;
+    Some(ask(Path::new("node"), script, &[], input).await)
+}
+
 /// Beside what was built.
 fn folder(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;

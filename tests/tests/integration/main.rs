@@ -64,3 +64,4 @@ mod stored_payloads;
 mod stores;
 mod tenants;
 mod timings;
+mod waiting;

@@ -243,6 +243,24 @@ async fn a_token_server_that_fails_is_a_failed_attempt_that_says_so() {
 }
 
 #[tokio::test]
+async fn a_token_server_at_a_private_address_is_not_asked() {
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    // The service that takes the endpoint may send to all of loopback; the dispatcher to the receiver alone.
+    let endpoint = v1::Endpoint {
+        auth: auth(Method::ClientCredentials(client("http://127.0.0.2:9/token".into()))),
+        ..admin::endpoint(receiver.url())
+    };
+    let (id, _) = admin.endpoint(endpoint).await;
+    stack.add_dispatcher(&[("BOWLINE_EGRESS_ALLOW_CIDRS", "127.0.0.1/32")]).await;
+    let event = admin.publish("order.created").await;
+    let dead = admin.await_delivery(&event, &id, DeliveryState::Dead).await;
+    assert_eq!(dead.dead_reason(), v1::DeadReason::EgressRefused);
+    assert_eq!((receiver.count(), dead.attempts.len()), (0, 1), "{dead:?}");
+}
+
+#[tokio::test]
 async fn a_receiver_that_demands_a_certificate_of_its_own_authority_is_delivered_to() {
     let stack = Stack::start().await;
     let admin = stack.admin();

@@ -52,6 +52,56 @@ async fn standard_webhooks_are_verified_by_the_public_packages() {
     }
 }
 
+#[tokio::test]
+async fn the_reference_systems_receivers_take_what_they_are_sent() {
+    /// Every way to write this that a parser does not keep; `JSON.stringify` writes it otherwise.
+    const BODY: &str = r#"{ "b": 1.0, "10": 1e3, "2": "\u00e9\/", "a": [ true , null, -0.5E-2 ] }"#;
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let mut there = Vec::new();
+    for system in ["chimpbase", "rkt", "chatbase", "connectgain", "chatblocks"] {
+        let receiver = Receiver::start().await;
+        let request = v1::CreateEndpointRequest {
+            endpoint: Some(in_format(&receiver, system)),
+            secret: "bowline-test-reference-secret".into(),
+            ..Default::default()
+        };
+        let made = admin.endpoints().create_endpoint(request).await.unwrap().into_inner();
+        there.push((system, receiver, made.secret));
+    }
+    let published = v1::PublishEventRequest {
+        event_type: "lead.captured".into(),
+        channel: "bot-1".into(),
+        body: BODY.into(),
+        ..Default::default()
+    };
+    admin.events().publish_event(published).await.unwrap();
+    let data: Value = serde_json::from_str(BODY).unwrap();
+    let numbers = |value: &Value| value["b"].as_f64().zip(value["10"].as_f64());
+    for (system, receiver, secret) in &there {
+        let request = one(receiver).await;
+        let mut given = receivers::seen(&request);
+        (given["system"], given["secret"]) = ((*system).into(), secret.as_str().into());
+        let Some(said) = receivers::node("reference.mjs", &given).await else { return };
+        let said = said.unwrap_or_else(|error| panic!("{system}: {error:#}"));
+        assert_eq!(
+            (&said["data"]["a"], &said["data"]["2"]),
+            (&json!([true, null, -0.005]), &data["2"]),
+            "{system}"
+        );
+        assert_eq!(numbers(&said["data"]), Some((1.0, 1000.0)), "{system}");
+        if *system != "chatblocks" {
+            assert_eq!(said["event"], "lead.captured", "{system}");
+        }
+        if ["rkt", "chatbase"].contains(system) {
+            assert_eq!(said["channel"], "bot-1", "{system}");
+        }
+        // One that would take anything shows nothing.
+        given["secret"] = "bowline-test-another-secret".into();
+        assert!(receivers::node("reference.mjs", &given).await.unwrap().is_err(), "{system}");
+    }
+}
+
 async fn key_set(stack: &Stack, jwks_url: &str) -> http::Answer {
     let path = jwks_url.strip_prefix("http://ingest.test").unwrap();
     let url = format!("{}{path}", stack.ingests[0].http_url());
