@@ -21,7 +21,11 @@ pub(super) fn text(violations: &mut Violations, field: &str, text: &str) -> Opti
 }
 
 /// Times as bounds of ids, which begin with the time of receipt.
-pub(super) fn range(violations: &mut Violations, start: Option<&Timestamp>, end: Option<&Timestamp>) -> IdRange {
+pub(super) fn range(
+    violations: &mut Violations,
+    start: Option<&Timestamp>,
+    end: Option<&Timestamp>,
+) -> IdRange {
     let start = super::timestamp(violations, "filter.start_time", start);
     let end = super::timestamp(violations, "filter.end_time", end);
     if let (Some(start), Some(end)) = (start, end)

@@ -124,7 +124,8 @@ pub async fn count(
 ) -> Result<usize, Error> {
     let sql = format!("{} AND create_time > $2 AND create_time <= $3", visible(window, "count(*)", ""));
     let statement = client.prepare_cached(&sql).await?;
-    let count: i64 = client.query_one(&statement, &[&window.source_id.0, &after, &until]).await?.try_get(0)?;
+    let count: i64 =
+        client.query_one(&statement, &[&window.source_id.0, &after, &until]).await?.try_get(0)?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 

@@ -337,7 +337,9 @@ async fn a_secret_is_shown_again_only_where_the_endpoint_says_so() {
     let stranger = somebody(&stack, "other", "admin").await;
     assert_eq!(reveal(&stranger, &opened).await.unwrap_err().code(), Code::NotFound);
     let audited = "SELECT count(*) FROM audit_log WHERE action = 'RevealEndpointSecret' AND outcome = ";
-    for (outcome, count) in [("OK", 2), ("FAILED_PRECONDITION", 1), ("PERMISSION_DENIED", 1), ("NOT_FOUND", 1)] {
+    for (outcome, count) in
+        [("OK", 2), ("FAILED_PRECONDITION", 1), ("PERMISSION_DENIED", 1), ("NOT_FOUND", 1)]
+    {
         assert_eq!(stack.database.count(&format!("{audited}'{outcome}'")).await, count, "{outcome}");
     }
 }

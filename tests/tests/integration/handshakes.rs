@@ -1,5 +1,5 @@
 //! The requests by which providers ask whose URL it is: each is answered as its provider expects, over a socket,
-//! and makes no event. Those of Slack, Meta, Okta, X, Trello, Asana and CloudEvents are in [`super::presets`].
+//! and makes no event. Those of Slack, Meta, Okta, X, Trello, Asana and `CloudEvents` are in [`super::presets`].
 
 use bowline_proto::v1;
 use bowline_tests::http::{self, Answer};

@@ -147,7 +147,7 @@ async fn receipts_are_for_admins_of_the_tenant() {
         all_tenants: false,
     };
     let tenant = v1::Tenant { name: "other".into(), ..Default::default() };
-    let tenant = v1::CreateTenantRequest { tenant: Some(tenant), ..Default::default() };
+    let tenant = v1::CreateTenantRequest { tenant: Some(tenant) };
     let other = admin.tenants().create_tenant(tenant).await.unwrap().into_inner().tenant.unwrap().id;
     let with = async |request: v1::CreateApiKeyRequest| {
         let token = admin.api_keys().create_api_key(request).await.unwrap().into_inner().token;

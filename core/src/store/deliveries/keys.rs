@@ -124,6 +124,7 @@ impl Log {
     }
 
     /// The event of the row that so many before and with it, newest first, lead to; `None`: there are fewer.
+    #[allow(clippy::too_many_arguments, reason = "what was asked, and from where how far")]
     async fn nth(
         self,
         client: &impl GenericClient,

@@ -24,6 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::replica::rss_kib;
 
+/// Bowline tells of each source once within the hour that its requests are refused.
+const TOLD_TOO_OFTEN: &str = "SELECT count(*) - (SELECT count(*) FROM sources) FROM events
+                               WHERE event_type = 'bowline.source.failing'";
+const EVENTS: &str = "SELECT count(*) FROM events WHERE event_type <> 'bowline.source.failing'";
 /// The presets whose signatures are forged.
 const PRESETS: &[&str] = &[
     "github",
@@ -132,12 +136,9 @@ pub async fn run(volume: Volume) -> Result<bool> {
     if stack.logs().contains("panicked at") {
         tally.wrong("a service panicked: see its log".to_owned());
     }
-    // Bowline tells of each source once within the hour that its requests are refused.
-    const TOLD: &str = "SELECT count(*) - (SELECT count(*) FROM sources) FROM events WHERE event_type = 'bowline.source.failing'";
-    if stack.database.count(TOLD).await > 0 {
+    if stack.database.count(TOLD_TOO_OFTEN).await > 0 {
         tally.wrong("more was told of failing sources than there are sources".to_owned());
     }
-    const EVENTS: &str = "SELECT count(*) FROM events WHERE event_type <> 'bowline.source.failing'";
     let events = stack.database.count(EVENTS).await;
     if events != accepted {
         tally.wrong(format!("{events} events for {accepted} good requests: something hostile was accepted"));

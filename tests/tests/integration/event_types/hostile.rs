@@ -111,7 +111,7 @@ async fn a_tenant_whose_checks_take_long_does_not_keep_the_others_waiting() {
     let stack = Stack::builder().dispatchers(0).start().await;
     let admin = stack.admin();
     let tenant = v1::Tenant { name: "other".into(), ..Default::default() };
-    let tenant = v1::CreateTenantRequest { tenant: Some(tenant), ..Default::default() };
+    let tenant = v1::CreateTenantRequest { tenant: Some(tenant) };
     let other = admin.tenants().create_tenant(tenant).await.unwrap().into_inner().tenant.unwrap().id;
     let choices: Vec<String> = (0..9_000).map(|n| n.to_string()).collect();
     create(&admin, "order.slow", &format!(r#"{{"items": {{"enum": [{}]}}}}"#, choices.join(",")))
