@@ -1,7 +1,7 @@
 //! No statement of the hot path reads a large table from end to end, however much is in it.
 //!
 //! The product's own calls run against a database that has been at work for a week ([`FILL`]), and
-//! Postgres tells what it did for each ([`tap`]). The tables hold tens of thousands of rows, and Postgres plans for
+//! Postgres tells what it did for each ([`tap`]). The tables hold some hundred thousand rows, and Postgres plans for
 //! ten million ([`plan_for_ten_millions`]).
 
 use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
@@ -21,7 +21,7 @@ mod writes;
 
 const FILL: &str = include_str!("plans/fill.sql");
 const DAYS: u32 = 8;
-const EVENTS: u32 = 30_000;
+const EVENTS: u32 = 120_000;
 /// Sessions plan a prepared statement anew so often, and a little longer, before they settle for one plan.
 const ROUNDS: u128 = 7;
 const LARGE: [&str; 6] = ["queue", "channels", "outbox", "dead_letters", "dedup_keys", "rejections"];
@@ -57,7 +57,7 @@ async fn filled(events: u32) -> Database {
 /// From here on Postgres plans for ten million deliveries: it reckons the rows of a table by its pages, and by
 /// how many rows it has noted for each.
 async fn plan_for_ten_millions(database: &Database) {
-    const SQL: &str = "UPDATE pg_class SET reltuples = reltuples * 330
+    const SQL: &str = "UPDATE pg_class SET reltuples = reltuples * 80
                         WHERE relkind = 'r' AND reltuples > 0
                           AND (relname ~ '^(events|attempts)_p' OR relname IN ('queue', 'outbox', 'dead_letters'))";
     let updated = database.sql().execute(SQL, &[]).await.unwrap();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{DAYS, ENDPOINT, LIVE, ROUNDS, SMALL_TENANT, Site};
 
-const CHANNELS: i64 = 600;
+const CHANNELS: i64 = 3000;
 const BACKLOG: i64 = 20;
 
 async fn fill(site: &Site) {
