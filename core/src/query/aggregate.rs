@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::number;
-use super::path::{FieldPath, Found};
+use super::path::{FieldPath, Seen};
 
 /// How far back an aggregate looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,11 +97,13 @@ pub(super) enum Numbers {
 impl Numbers {
     /// Null, missing values and what is no number are passed over.
     pub(super) fn of(path: &FieldPath, body: &[u8]) -> Self {
-        let of = |found: &Found| match found {
-            Found::Number(number) => Some(*number),
-            Found::Value(value) => number::of_value(value),
-        };
-        let numbers: Vec<f64> = path.select(body).iter().filter_map(of).collect();
+        let mut numbers = Vec::new();
+        path.each(body, |seen| {
+            numbers.extend(match seen {
+                Seen::Number(number) => Some(number),
+                Seen::Value(value) => number::of_value(value),
+            });
+        });
         match numbers[..] {
             [] => Self::None,
             [one] => Self::One(one),

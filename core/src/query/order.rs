@@ -19,6 +19,15 @@ pub enum Order {
     Desc,
 }
 
+/// By so much of a text is sorted: a thousand of them are kept.
+const TEXT_BYTES_MAX: usize = 4096;
+
+fn begin(mut text: String) -> Box<str> {
+    let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or_default());
+    text.into()
+}
+
 /// A value to sort by.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SortKey {
@@ -37,9 +46,9 @@ impl SortKey {
             Found::Value(Value::Null) => Self::Null,
             Found::Value(Value::Bool(flag)) => Self::Bool(flag),
             Found::Value(Value::Number(number)) => Self::number(number.as_f64().unwrap_or_default()),
-            Found::Value(Value::String(text)) => Self::Text(text.into()),
-            Found::Value(value @ Value::Array(_)) => Self::Array(value.to_string().into()),
-            Found::Value(value @ Value::Object(_)) => Self::Object(value.to_string().into()),
+            Found::Value(Value::String(text)) => Self::Text(begin(text)),
+            Found::Value(value @ Value::Array(_)) => Self::Array(begin(value.to_string())),
+            Found::Value(value @ Value::Object(_)) => Self::Object(begin(value.to_string())),
         }
     }
 

@@ -204,12 +204,21 @@ settled AS (
       JOIN held AS h ON h.id = s.id AND h.owner = s.life
      WHERE o.id = h.id
 )
-SELECT event_id, endpoint_id, run, decision FROM effect";
+SELECT event_id, endpoint_id, run, decision FROM effect
+{stored}";
+
+/// What an earlier commit has stored was not seen to be: it is told now. (What this statement stores, it does not
+/// see.)
+const STORED: &str = "
+UNION ALL
+SELECT a.event_id, a.endpoint_id, a.run, a.decision
+  FROM input AS i JOIN attempts AS a USING (event_id, endpoint_id, run, attempt_id)";
 
 /// Only what an earlier commit may have stored can be there already. To allow for that costs each row a
 /// look into its index before and a record of WAL after.
-static FIRST: LazyLock<String> = LazyLock::new(|| SQL.replace("{repeated}", ""));
-static AGAIN: LazyLock<String> = LazyLock::new(|| SQL.replace("{repeated}", "ON CONFLICT DO NOTHING"));
+static FIRST: LazyLock<String> = LazyLock::new(|| SQL.replace("{repeated}", "").replace("{stored}", ""));
+static AGAIN: LazyLock<String> =
+    LazyLock::new(|| SQL.replace("{repeated}", "ON CONFLICT DO NOTHING").replace("{stored}", STORED));
 
 /// Commits a batch; returns the decisions as they were written (some may have become `stale`).
 #[allow(

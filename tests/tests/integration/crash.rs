@@ -121,6 +121,28 @@ async fn a_record_whose_reply_is_lost_changes_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_channel_goes_on_after_a_record_whose_reply_is_lost() {
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let strict =
+        v1::Endpoint { ordering: v1::EndpointOrdering::Strict.into(), ..admin::endpoint(receiver.url()) };
+    let (endpoint, _) = admin.endpoint(strict).await;
+    let proxy = behind_proxy(&mut stack).await;
+    let mut sent = vec![admin.publish("order.created").await];
+    admin.await_delivery(&sent[0], &endpoint, DeliveryState::Delivered).await;
+    stack.await_quiet().await;
+
+    proxy.cut_once(RECORD, Cut::Answer);
+    sent.push(admin.publish("order.created").await);
+    proxy.await_cuts(1).await;
+    sent.push(admin.publish("order.created").await);
+    admin.await_delivery(&sent[2], &endpoint, DeliveryState::Delivered).await;
+    stack.await_quiet().await;
+    assert_eq!(receiver.ids(), sent, "in order, each once");
+}
+
+#[tokio::test]
 async fn a_record_that_never_arrived_is_made_again() {
     a_lost_reply(RECORD, Cut::Before, "not recorded").await;
 }
