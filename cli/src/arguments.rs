@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, event_type, migrate, payload,
+    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, event_type, migrate, name, payload,
     preset, publish, rejection, source, tenant, trigger, verify,
 };
 use crate::dev;
@@ -97,6 +97,22 @@ Needs the programs of PostgreSQL and Redis, not their services. Ctrl-C or SIGTER
     Dev(dev::DevArguments),
 }
 
+impl Command {
+    /// Whether it is about what a tenant has. Otherwise the one that is named may not be there yet, or
+    /// there may be no admin API at all.
+    fn works_in_a_tenant(&self) -> bool {
+        !matches!(
+            self,
+            Self::Tenant(_)
+                | Self::Preset(_)
+                | Self::Trigger(_)
+                | Self::Verify(_)
+                | Self::Migrate(_)
+                | Self::Dev(_)
+        )
+    }
+}
+
 impl Arguments {
     /// Does what was asked.
     ///
@@ -108,8 +124,11 @@ impl Arguments {
     }
 
     async fn dispatch(self) -> Result<(), Failure> {
-        let Self { command, admin, output } = self;
-        let (tenant, form) = (admin.tenant.as_str(), output);
+        let Self { command, mut admin, output: form } = self;
+        if command.works_in_a_tenant() {
+            admin.tenant = name::tenant_id(&Admin::new(&admin)?, &admin.tenant).await?;
+        }
+        let tenant = admin.tenant.as_str();
         match command {
             Command::Publish(arguments) => publish::run(*arguments, &Admin::new(&admin)?, tenant, form).await,
             Command::Source(command) => source::run(command, &Admin::new(&admin)?, tenant, form).await,

@@ -37,14 +37,14 @@ pub struct AdminArguments {
     /// `BOWLINE_ADMIN_KEY_FILE`
     #[arg(long, global = true, value_name = "PATH", help_heading = "Admin API")]
     pub admin_key_file: Option<PathBuf>,
-    /// Tenant to work in; default: that of the key, or the tenant `default`
+    /// Tenant to work in: its name or id; default: that of the key, or the tenant `default`
     #[arg(
         long,
         global = true,
         env = "BOWLINE_TENANT",
         default_value = "",
         hide_default_value = true,
-        value_name = "ID",
+        value_name = "NAME",
         help_heading = "Admin API"
     )]
     pub tenant: String,

@@ -19,9 +19,9 @@ use crate::view::BindingView;
 pub enum BindingCommand {
     /// Make a binding
     #[command(after_help = "Examples:
-  bowline binding create --source src_... --template metric \\
+  bowline binding create --source machines --template metric \\
     --field value=value:number --literal 'label=Errors (1h)' aggregate --window 1h --op sum --field errors
-  bowline binding create --source src_... --field note=note:text latest")]
+  bowline binding create --source machines --field note=note:text latest")]
     Create(Box<Create>),
     /// Show one binding with its data
     Get(Which),
@@ -59,7 +59,7 @@ pub struct Delete {
 #[derive(Debug, Args)]
 pub struct Create {
     /// The source: its name or id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "SOURCE")]
     source: String,
     /// A slug; default: one is made
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -146,7 +146,7 @@ impl From<Asked> for v1::BindingQuery {
 #[derive(Debug, Args)]
 pub struct ListBindings {
     /// Only of this source: its name or id
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "SOURCE")]
     source: String,
     #[command(flatten)]
     paging: Paging,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use self::operation::{OperationCommand, OperationView};
 use super::paging::Window;
-use super::there;
+use super::{name, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -30,8 +30,8 @@ pub enum ByHandCommand {
     Purge(Purge),
     /// Send past events to endpoints, as an operation
     #[command(after_help = "Examples:
-  bowline replay --to ep_... --event-type order.created --since 2h
-  bowline replay --to ep_... --only-missing --dry-run")]
+  bowline replay --to shop --event-type order.created --since 2h
+  bowline replay --to shop --only-missing --dry-run")]
     Replay(Box<Replay>),
     /// Queue dead letters again at a rate, as an operation
     Redrive(Redrive),
@@ -39,7 +39,7 @@ pub enum ByHandCommand {
     Test(Test),
     /// How an endpoint has fared lately
     Stats {
-        /// Id of the endpoint: `ep_...`
+        /// Name or id of the endpoint
         endpoint: String,
         /// Events received within this time count; default: 24h
         #[arg(long, value_parser = super::duration, value_name = "DURATION")]
@@ -47,7 +47,7 @@ pub enum ByHandCommand {
     },
     /// Show the secret of an endpoint that allows it; the audit log has each time
     Reveal {
-        /// Id of the endpoint: `ep_...`
+        /// Name or id of the endpoint
         endpoint: String,
     },
     /// Bulk work: replays and redrives
@@ -86,7 +86,7 @@ pub struct Redrive {
 
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// To this endpoint (`ep_...`); may be given more than once
+    /// To this endpoint: its name or id; may be repeated
     #[arg(long = "to", required = true, value_name = "ENDPOINT")]
     to: Vec<String>,
     /// Only events of exactly this type
@@ -95,8 +95,8 @@ pub struct Replay {
     /// Only events of exactly this channel
     #[arg(long, default_value = "", hide_default_value = true)]
     channel: String,
-    /// Only events from this source (`src_...`)
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    /// Only events from this source: its name or id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "SOURCE")]
     source: String,
     #[command(flatten)]
     window: Window,
@@ -116,7 +116,7 @@ pub struct Replay {
 
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Id of the endpoint: `ep_...`
+    /// Name or id of the endpoint
     endpoint: String,
     /// Type of the test event; default: the first whole type the endpoint names
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
@@ -192,9 +192,13 @@ pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form
         ByHandCommand::Purge(arguments) => purge(arguments, admin, tenant, form).await,
         ByHandCommand::Replay(arguments) => replay(*arguments, admin, tenant, form).await,
         ByHandCommand::Redrive(arguments) => redrive(arguments, admin, tenant, form).await,
-        ByHandCommand::Test(arguments) => test(arguments, admin, form).await,
-        ByHandCommand::Stats { endpoint, window } => stats(endpoint, window, admin, form).await,
-        ByHandCommand::Reveal { endpoint } => reveal(endpoint, admin, form).await,
+        ByHandCommand::Test(arguments) => test(arguments, admin, tenant, form).await,
+        ByHandCommand::Stats { endpoint, window } => {
+            stats(name::endpoint_id(admin, tenant, &endpoint).await?, window, admin, form).await
+        }
+        ByHandCommand::Reveal { endpoint } => {
+            reveal(name::endpoint_id(admin, tenant, &endpoint).await?, admin, form).await
+        }
         ByHandCommand::Operation(command) => operation::run(command, admin, tenant, form).await,
     }
 }
@@ -237,16 +241,20 @@ async fn redrive(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> R
 }
 
 async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let mut endpoint_ids = Vec::with_capacity(replay.to.len());
+    for which in &replay.to {
+        endpoint_ids.push(name::endpoint_id(admin, tenant, which).await?);
+    }
     let request = v1::ReplayEventsRequest {
         tenant_id: tenant.to_owned(),
         filter: Some(v1::EventFilter {
-            source_id: replay.source,
+            source_id: name::source_id(admin, tenant, &replay.source).await?,
             event_type: replay.event_type,
             channel: replay.channel,
             start_time: replay.window.start(),
             end_time: replay.window.end(),
         }),
-        endpoint_ids: replay.to,
+        endpoint_ids,
         only_missing: replay.only_missing,
         rate_per_second: replay.rate,
         max_count: replay.max_count,
@@ -261,9 +269,9 @@ async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Resu
     output::one(form, &document, &[("events that match", answer.event_count.to_string())])
 }
 
-async fn test(test: Test, admin: &Admin, form: Form) -> Result<(), Failure> {
+async fn test(test: Test, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let request = v1::SendEndpointTestRequest {
-        id: test.endpoint,
+        id: name::endpoint_id(admin, tenant, &test.endpoint).await?,
         event_type: test.event_type,
         channel: String::new(),
         body: test.data.into(),

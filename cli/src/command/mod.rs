@@ -11,7 +11,7 @@ pub mod event;
 pub mod event_type;
 mod mask;
 pub mod migrate;
-mod name;
+pub(crate) mod name;
 pub mod paging;
 pub mod payload;
 pub mod preset;

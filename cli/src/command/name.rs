@@ -1,8 +1,9 @@
-//! A source, an endpoint or a binding as people call it: by its name, or by its id.
+//! A source, an endpoint, a binding or a tenant as people call it: by its name, or by its id.
 //!
-//! Names are slugs and hold no `_`, ids begin with `src_`, `ep_` and `bnd_`: the two never meet.
+//! Names are slugs and hold no `_`, ids begin with `src_`, `ep_`, `bnd_` and `ten_`: the two never meet.
 
 use bowline_proto::v1;
+use tonic::Code;
 
 use super::there;
 use crate::client::Admin;
@@ -101,6 +102,39 @@ pub(crate) async fn event_type_id(admin: &Admin, tenant: &str, which: &str) -> R
     };
     let found = admin.event_types().list_event_types(request).await?.into_inner().event_types;
     found.into_iter().next().map(|event_type| event_type.id).ok_or_else(|| absent("event-type", which))
+}
+
+/// The tenant with this id or name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn tenant(admin: &Admin, which: &str) -> Result<v1::Tenant, Failure> {
+    if which.starts_with("ten_") {
+        let got = admin.tenants().get_tenant(v1::GetTenantRequest { id: which.to_owned() }).await?;
+        return there(got.into_inner().tenant, "tenant");
+    }
+    let request =
+        v1::ListTenantsRequest { name: named(which, "tenant")?, ..v1::ListTenantsRequest::default() };
+    let found = admin.tenants().list_tenants(request).await?.into_inner().tenants;
+    found.into_iter().next().ok_or_else(|| absent("tenant", which))
+}
+
+/// The id of the tenant that `--tenant` names; empty stays empty: then it is the key's.
+///
+/// # Errors
+/// When there is none of that name, or the key may not look for it.
+pub(crate) async fn tenant_id(admin: &Admin, which: &str) -> Result<String, Failure> {
+    if which.is_empty() || which.starts_with("ten_") {
+        return Ok(which.to_owned());
+    }
+    match tenant(admin, which).await {
+        Ok(tenant) => Ok(tenant.id),
+        Err(Failure::Api(status)) if status.code() == Code::PermissionDenied => Err(Failure::Answer(format!(
+            "--tenant {which:?}: this key belongs to one tenant and cannot look others up by name; leave \
+             --tenant out to work in its own, or give the id (`ten_...`)"
+        ))),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// An empty name would match everything.

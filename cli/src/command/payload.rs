@@ -16,8 +16,8 @@ pub enum PayloadCommand {
     Latest(Latest),
     /// Fold a number of each payload
     #[command(after_help = "Examples:
-  bowline payload aggregate src_... --window 1h --op sum --field errors
-  bowline payload aggregate src_... --window 24h --op count")]
+  bowline payload aggregate machines --window 1h --op sum --field errors
+  bowline payload aggregate machines --window 24h --op count")]
     Aggregate(Aggregate),
     /// List payloads with their bodies
     List(List),

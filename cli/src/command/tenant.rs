@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::paging::{self, Paging};
-use super::{duration, key_value, mask, pairs, there};
+use super::{duration, key_value, mask, name, pairs, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form, Row};
@@ -15,7 +15,7 @@ use crate::view::{span, time};
 
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
-    /// Make a tenant; give its id to other commands with --tenant
+    /// Make a tenant; give its name or id to other commands with --tenant
     Create {
         /// Name, unique: a-z, 0-9 and dashes
         name: String,
@@ -139,7 +139,7 @@ pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<()
             let request = v1::CreateTenantRequest { tenant: Some(tenant) };
             detail(admin.tenants().create_tenant(request).await?.into_inner().tenant, form)
         }
-        TenantCommand::Get { which } => detail(Some(find(admin, &which).await?), form),
+        TenantCommand::Get { which } => detail(Some(name::tenant(admin, &which).await?), form),
         TenantCommand::List { paging } => {
             let listed = paging::collect(&paging, |page_size, page_token| {
                 let request = v1::ListTenantsRequest { page_size, page_token, name: String::new() };
@@ -153,7 +153,7 @@ pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<()
             paging::show(form, "tenants", &listed, None)
         }
         TenantCommand::Update { which, fields, clear_retention } => {
-            let current = find(admin, &which).await?;
+            let current = name::tenant(admin, &which).await?;
             let mut tenant = v1::Tenant { id: current.id, etag: current.etag, ..v1::Tenant::default() };
             let fields = fields.apply(&mut tenant);
             let update_mask = Some(mask::of(fields, clear_retention.then_some("retention"))?);
@@ -161,24 +161,13 @@ pub async fn run(command: TenantCommand, admin: &Admin, form: Form) -> Result<()
             detail(admin.tenants().update_tenant(request).await?.into_inner().tenant, form)
         }
         TenantCommand::Delete { which } => {
-            let tenant = find(admin, &which).await?;
+            let tenant = name::tenant(admin, &which).await?;
             let request = v1::DeleteTenantRequest { id: tenant.id.clone(), etag: tenant.etag.clone() };
             admin.tenants().delete_tenant(request).await?;
             let tenant = TenantView::from(tenant);
             output::one(form, &tenant, &[("deleted", tenant.id.clone())])
         }
     }
-}
-
-/// By id, or by name.
-async fn find(admin: &Admin, which: &str) -> Result<v1::Tenant, Failure> {
-    if which.starts_with("ten_") {
-        let got = admin.tenants().get_tenant(v1::GetTenantRequest { id: which.to_owned() }).await?;
-        return there(got.into_inner().tenant, "tenant");
-    }
-    let request = v1::ListTenantsRequest { name: which.to_owned(), ..v1::ListTenantsRequest::default() };
-    let found = admin.tenants().list_tenants(request).await?.into_inner().tenants.into_iter().next();
-    found.ok_or_else(|| Failure::Usage(format!("there is no tenant `{which}`")))
 }
 
 fn detail(tenant: Option<v1::Tenant>, form: Form) -> Result<(), Failure> {

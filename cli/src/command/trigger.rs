@@ -126,6 +126,7 @@ async fn send(preset: &Preset, secret: &Secret, url: String, id: String) -> Resu
 
 /// The source that is meant; one that cannot be told is named with what there is.
 async fn choose(admin: &Admin, tenant: &str, which: &str, preset: &str) -> Result<SourceView, Failure> {
+    let tenant = &name::tenant_id(admin, tenant).await?;
     if !which.is_empty() {
         return Ok(name::source(admin, tenant, which).await?.into());
     }
