@@ -45,7 +45,7 @@ pub enum ByHandCommand {
         #[arg(long, value_parser = super::duration, value_name = "DURATION")]
         window: Option<prost_types::Duration>,
     },
-    /// Show the secret of an endpoint that allows it; the audit log has each time
+    /// Show the secret of an endpoint that is `--secret-revealable`; the audit log has each time
     Reveal {
         /// Name or id of the endpoint
         endpoint: String,

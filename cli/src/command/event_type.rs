@@ -42,12 +42,13 @@ pub struct Which {
 /// What can be said of a type.
 #[derive(Debug, Args)]
 struct Fields {
+    /// What it tells, for people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// File with the JSON Schema of its payloads
     #[arg(long, value_name = "FILE")]
     schema_file: Option<PathBuf>,
-    /// A label; may be repeated. A change replaces all
+    /// A label; may be repeated. A change replaces all labels
     #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
 }
@@ -142,7 +143,13 @@ fn read_schema(path: &std::path::Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(SCHEMA_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|error| Failure::Configuration(format!("--schema-file {}: {error}", path.display())))?;
+    let wrong =
+        |problem: String| Failure::Configuration(format!("--schema-file {}: {problem}", path.display()));
+    read.map_err(|error| wrong(error.to_string()))?;
+    // The API takes no text for no schema: a file that was not written yet would remove it.
+    if text.trim().is_empty() {
+        return Err(wrong("is empty; `bowline event-type update TYPE --clear-schema` removes a schema".to_owned()));
+    }
     Ok(text)
 }
 

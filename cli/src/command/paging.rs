@@ -45,13 +45,13 @@ pub(crate) struct Listed<T> {
     pub(crate) next_page_token: String,
 }
 
-/// When the event was received.
+/// When the event was received, or of the audit log: when it was done.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Window {
-    /// Received at this time or later: RFC 3339, or how long ago (`90s`, `2h`, `3days`)
+    /// At this time or later, by when it was received (in the audit log: done): RFC 3339, or how long ago (`90s`, `2h`, `3days`)
     #[arg(long, value_parser = moment, value_name = "TIME")]
     since: Option<Moment>,
-    /// Received before this time: RFC 3339, or how long ago
+    /// Before this time: RFC 3339, or how long ago
     #[arg(long, value_parser = moment, value_name = "TIME")]
     until: Option<Moment>,
 }

@@ -74,6 +74,7 @@ pub struct Sorting {
     /// What to sort by: a dotted path or a JSONPath; default: the time of receipt
     #[arg(long, default_value = "", hide_default_value = true, value_name = "PATH")]
     sort_by: String,
+    /// Largest, or newest, first; or the other way round
     #[arg(long, value_enum, default_value_t = Order::Desc)]
     order: Order,
 }

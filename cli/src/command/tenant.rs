@@ -54,6 +54,7 @@ pub enum TenantCommand {
 
 #[derive(Debug, Args)]
 pub struct TenantFields {
+    /// A name for people
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// A label; may be repeated. A change replaces all labels

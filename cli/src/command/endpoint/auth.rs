@@ -28,6 +28,7 @@ pub(super) struct AuthFlags {
     /// Fetch access tokens here (OAuth 2 client credentials); the client secret is the auth secret
     #[arg(long, value_name = "URL", requires = "oauth2_client_id")]
     oauth2_token_url: Option<String>,
+    /// As which client to ask for them
     #[arg(long, value_name = "ID", requires = "oauth2_token_url")]
     oauth2_client_id: Option<String>,
     /// A scope to ask for; may be repeated
@@ -88,8 +89,16 @@ impl AuthFlags {
             set_secret(&mut method, secret);
             return Ok(Some(v1::EndpointAuth { method: Some(method) }));
         };
-        // Without a new one, the server keeps what it has, or says that it has none.
-        set_secret(&mut method, secret.unwrap_or_else(|| SEALED.to_owned()));
+        // Without a new one, the server keeps the one that it has for this way to authenticate.
+        let kind = std::mem::discriminant(&method);
+        let kept = current.and_then(|auth| auth.method.as_ref()).map(std::mem::discriminant) == Some(kind);
+        let secret = secret.or_else(|| kept.then(|| SEALED.to_owned())).ok_or_else(|| {
+            Failure::Usage(format!(
+                "{} needs its secret: give --auth-secret-file, --auth-secret-env or --auth-secret-stdin",
+                flag_of(&method)
+            ))
+        })?;
+        set_secret(&mut method, secret);
         Ok(Some(v1::EndpointAuth { method: Some(method) }))
     }
 
@@ -133,6 +142,14 @@ impl AuthFlags {
             tls.ca_certificates = pem("--ca-certificates", path)?;
         }
         Ok(Some(tls))
+    }
+}
+
+fn flag_of(method: &Method) -> &'static str {
+    match method {
+        Method::Basic(_) => "--basic-user",
+        Method::Bearer(_) => "--bearer",
+        Method::ClientCredentials(_) => "--oauth2-token-url",
     }
 }
 

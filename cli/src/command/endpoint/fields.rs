@@ -23,13 +23,14 @@ pub(super) struct EndpointFields {
     /// raw; default: standard
     #[arg(long)]
     format: Option<String>,
-    /// Only events of this type: order.created, order.* or *; may be repeated; default: all
+    /// Only events of this type: order.created, order.* or *; may be repeated, a change replaces all; default: all
     #[arg(long = "event-type", value_name = "TYPE")]
     event_types: Vec<String>,
-    /// Only events with this channel; may be repeated; default: all
+    /// Only events with this channel; may be repeated, a change replaces all; default: all
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// CEL: only events for which it is true, such as event.data.total > 100
+    /// CEL: only events for which it is true, such as has(event.data.total) && event.data.total > 100. One that
+    /// lacks what the filter reads is no `false`: without the has() its delivery becomes a dead letter
     #[arg(long, value_name = "CEL")]
     filter: Option<String>,
     /// CEL: a map to send in place of the event's data
@@ -41,7 +42,7 @@ pub(super) struct EndpointFields {
     /// Of format custom: a header and what stands there, such as x-event=event_type; may be repeated
     #[arg(long = "custom-header", value_parser = key_value, value_name = "NAME=VALUE", help_heading = "Format custom")]
     custom_headers: Vec<(String, String)>,
-    /// A header to send along; may be repeated
+    /// A header to send along; may be repeated. A change replaces all headers
     #[arg(long = "header", value_parser = header, value_name = "NAME: VALUE")]
     headers: Vec<(String, String)>,
     /// File with headers to send along, one `NAME: VALUE` a line: for those that are a secret
@@ -62,13 +63,17 @@ pub(super) struct EndpointFields {
     /// up those behind it for as long as it is tried again; default: many at once, as they come
     #[arg(long, value_enum, value_name = "ORDER")]
     ordering: Option<Ordering>,
+    /// Whether `bowline reveal` may show its secret; default: only with format chimpbase
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    secret_revealable: Option<bool>,
     #[command(flatten)]
     retry: RetryFlags,
     #[command(flatten)]
     disable: DisableFlags,
+    /// A name for people
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// A label; may be repeated. A change replaces all labels, types, channels or headers
+    /// A label; may be repeated. A change replaces all labels
     #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
 }
@@ -98,6 +103,7 @@ pub(super) enum Clear {
     DisplayName,
     Labels,
     CustomFormat,
+    SecretRevealable,
 }
 
 impl Clear {
@@ -119,6 +125,7 @@ impl Clear {
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
             Self::CustomFormat => "custom_format",
+            Self::SecretRevealable => "secret_revealable",
         }
     }
 }
@@ -190,6 +197,10 @@ impl EndpointFields {
             };
             endpoint.ordering = ordering.into();
             fields.push("ordering");
+        }
+        if self.secret_revealable.is_some() {
+            endpoint.secret_revealable = self.secret_revealable;
+            fields.push("secret_revealable");
         }
         if self.timeout.is_some() {
             endpoint.timeout = self.timeout;

@@ -336,6 +336,7 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("retry", endpoint.retry.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("disabled after", endpoint.disable.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("secrets", secrets.join("; ")),
+        ("secret revealable", if endpoint.secret_revealable { "yes" } else { "" }.to_owned()),
         ("public keys", endpoint.jwks_url.clone()),
         ("created", endpoint.create_time.clone()),
         ("updated", endpoint.update_time.clone()),

@@ -12,7 +12,8 @@ use crate::scheme_file;
 /// The fields of a source that its caller decides, but for the name.
 #[derive(Debug, Args)]
 pub(super) struct SourceFields {
-    /// How the provider signs: a preset such as standard, github or stripe, or custom for none
+    /// How the provider signs: a preset such as standard, github or stripe (`bowline preset list`), or custom for
+    /// none; default of a new one: custom with --scheme, --verify or --insecure, else standard
     #[arg(long)]
     preset: Option<String>,
     /// What the preset asks for, such as `webhook_id` for paypal; may be repeated. A change replaces all
@@ -39,7 +40,8 @@ pub(super) struct SourceFields {
     /// CEL that names the event's channel, in place of the preset's; not beside --channel
     #[arg(long, value_name = "CEL", help_heading = "Expressions")]
     channel_cel: Option<String>,
-    /// CEL for what tells one event from another, such as request.json.id
+    /// CEL for what tells one event from another, such as request.json.id: the second one is dropped; default: as the
+    /// preset says, and with a scheme of its own nothing is dropped
     #[arg(long, value_name = "CEL", help_heading = "Expressions")]
     dedup_key: Option<String>,
     /// CEL that must be true for a request to be accepted, besides the scheme or alone
@@ -51,7 +53,8 @@ pub(super) struct SourceFields {
     /// Largest body accepted; default: the preset's limit
     #[arg(long, value_name = "BYTES")]
     body_limit_bytes: Option<i64>,
-    /// A network such as 192.0.2.0/24 whose senders are heard, others are not; may be repeated
+    /// A network such as 192.0.2.0/24 whose senders are heard, others are not; may be repeated. A change
+    /// replaces all networks
     #[arg(long = "allow-ip", value_name = "NETWORK")]
     ip_allow_list: Vec<String>,
     /// Events a second that are accepted, over all replicas; default: as many as come
@@ -64,9 +67,10 @@ pub(super) struct SourceFields {
     /// the preset's
     #[arg(long, value_name = "N")]
     max_stored_payloads: Option<i32>,
+    /// A name for people
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// A label; may be repeated. A change replaces all labels or networks
+    /// A label; may be repeated. A change replaces all labels
     #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
 }
