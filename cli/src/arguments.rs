@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Admin, AdminArguments};
 use crate::command::{
-    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, event_type, migrate, name, payload,
-    preset, publish, rejection, source, tenant, trigger, verify,
+    api_key, audit, binding, by_hand, dead_letter, delivery, endpoint, event, event_type, migrate, name,
+    payload, preset, publish, rejection, source, tenant, trigger, verify,
 };
 use crate::dev;
 use crate::failure::Failure;

@@ -1,41 +1,48 @@
 //! What a person does about deliveries: `bowline retry`, `cancel`, `purge`, `replay`, `test`, `stats`,
 //! `reveal`; [`operation`] is `bowline operation`, for the bulk work these begin.
 
-mod operation;
+pub(super) mod operation;
 
 use bowline_proto::v1;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::operation::{OperationCommand, OperationView};
+use super::dead_letter::{self, Purge, Redrive};
 use super::paging::Window;
 use super::{name, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
 
+/// Of an answer's body, in a table; the document has what was kept of it.
+const ANSWER_SHOWN_CHARS: usize = 300;
+
+/// Below the help of both ways to say it.
+pub(super) const RETRY_WAITS: &str =
+    "While the breaker of its endpoint is open (after 5 failures in a row) it waits like the others, until the
+next probe succeeds; `bowline endpoint enable NAME` closes the breaker at once.";
+
 #[derive(Debug, Subcommand)]
 pub enum ByHandCommand {
-    /// Try a delivery again at once, with a fresh budget of attempts
-    Retry {
-        /// Id of the delivery: `evt_....ep_....0`
-        delivery: String,
-    },
-    /// End a delivery that waits
-    Cancel {
-        /// Id of the delivery: `evt_....ep_....0`
-        delivery: String,
-    },
-    /// Forget dead letters: their deliveries stay in the log
-    Purge(Purge),
+    /// Try a delivery again at once, with a fresh budget of attempts (also: `bowline delivery retry`)
+    #[command(after_help = RETRY_WAITS)]
+    Retry(OneDelivery),
+    /// End a delivery that waits (also: `bowline delivery cancel`)
+    Cancel(OneDelivery),
+    /// Forget dead letters: their deliveries stay in the log (also: `bowline dead-letter purge`)
+    #[command(after_help = dead_letter::PURGE_EXAMPLES)]
+    Purge(Box<Purge>),
     /// Send past events to endpoints, as an operation
     #[command(after_help = "Examples:
   bowline replay --to shop --event-type order.created --since 2h
   bowline replay --to shop --only-missing --dry-run")]
     Replay(Box<Replay>),
-    /// Queue dead letters again at a rate, as an operation
-    Redrive(Redrive),
-    /// Send an endpoint a test event, and show what came of it
+    /// Queue dead letters again, due at once and with a fresh budget of attempts (also: `bowline dead-letter
+    /// redrive`)
+    #[command(after_help = dead_letter::REDRIVE_EXAMPLES)]
+    Redrive(Box<Redrive>),
+    /// Send an endpoint a test event, and show what came of it; fails if it was not delivered
     Test(Test),
     /// How an endpoint has fared lately
     Stats {
@@ -55,33 +62,11 @@ pub enum ByHandCommand {
     Operation(OperationCommand),
 }
 
+/// The one that is meant.
 #[derive(Debug, Args)]
-pub struct Purge {
-    /// Exactly these: ids of deliveries
-    #[arg(value_name = "DELIVERY", required_unless_present_any = ["endpoint", "all"])]
-    ids: Vec<String>,
-    /// All of this endpoint (`ep_...`)
-    #[arg(long, value_name = "ID", conflicts_with = "ids")]
-    endpoint: Option<String>,
-    /// Every dead letter of the tenant
-    #[arg(long, conflicts_with_all = ["ids", "endpoint"])]
-    all: bool,
-    /// Change nothing; only count
-    #[arg(long)]
-    dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Redrive {
-    /// Only of this endpoint (`ep_...`)
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
-    endpoint: String,
-    /// Only events of exactly this type
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
-    event_type: String,
-    /// Queue at most this many a second; default: 1000
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    rate: i32,
+pub struct OneDelivery {
+    /// Id of the delivery: `evt_....ep_....0`
+    delivery: String,
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +124,8 @@ struct AttemptOutcome {
     status_code: i32,
     error_kind: String,
     error_message: String,
+    /// As text; bytes that are not UTF-8 are replaced.
+    response_body: String,
 }
 
 impl DeliveryOutcome {
@@ -148,23 +135,49 @@ impl DeliveryOutcome {
             status_code: attempt.status_code,
             error_kind: attempt.error_kind,
             error_message: attempt.error_message,
+            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
         };
         let attempts = delivery.attempts.into_iter().map(attempt).collect();
         Self { id: delivery.id, state, may_still_be_sent, attempts }
     }
 
     fn show(&self, form: Form) -> Result<(), Failure> {
-        let status = self.attempts.last().map(|last| last.status_code).filter(|status| *status != 0);
-        let error = self.attempts.last().map(|last| last.error_message.clone()).unwrap_or_default();
+        let last = self.attempts.last();
         let sent = if self.may_still_be_sent { "one more request may still go out" } else { "" };
         let lines = [
             ("id", self.id.clone()),
             ("state", self.state.clone()),
-            ("answer", status.map(|status| status.to_string()).unwrap_or_default()),
-            ("error", error),
+            ("answer", last.map(AttemptOutcome::answer).unwrap_or_default()),
+            ("error", last.map(|last| last.error_message.clone()).unwrap_or_default()),
             ("note", sent.to_owned()),
         ];
         output::one(form, self, &lines)
+    }
+
+    /// # Errors
+    /// When it was not delivered, with the reason.
+    fn delivered(&self) -> Result<(), Failure> {
+        if self.state == "delivered" {
+            return Ok(());
+        }
+        let why = match self.attempts.last() {
+            Some(last) if last.status_code != 0 => format!("the receiver answered {}", last.status_code),
+            Some(last) if !last.error_message.is_empty() => output::printable(&last.error_message),
+            _ => format!("it is {}", self.state),
+        };
+        Err(Failure::Answer(format!("the test was not delivered: {why}")))
+    }
+}
+
+impl AttemptOutcome {
+    /// `500 out of order`: the status and the beginning of the body, on one line.
+    fn answer(&self) -> String {
+        if self.status_code == 0 {
+            return String::new();
+        }
+        let body: Vec<&str> = self.response_body.split_whitespace().collect();
+        let body: String = body.join(" ").chars().take(ANSWER_SHOWN_CHARS).collect();
+        format!("{} {body}", self.status_code).trim_end().to_owned()
     }
 }
 
@@ -177,21 +190,11 @@ fn word(name: &str, prefix: &str) -> String {
 /// What the admin API refuses.
 pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     match command {
-        ByHandCommand::Retry { delivery } => {
-            let request = v1::RetryDeliveryRequest { id: delivery };
-            let answer = admin.deliveries().retry_delivery(request).await?.into_inner();
-            let delivery = there(answer.delivery, "delivery")?;
-            DeliveryOutcome::new(delivery, false).show(form)
-        }
-        ByHandCommand::Cancel { delivery } => {
-            let request = v1::CancelDeliveryRequest { id: delivery };
-            let answer = admin.deliveries().cancel_delivery(request).await?.into_inner();
-            let delivery = there(answer.delivery, "delivery")?;
-            DeliveryOutcome::new(delivery, answer.may_still_be_sent).show(form)
-        }
-        ByHandCommand::Purge(arguments) => purge(arguments, admin, tenant, form).await,
+        ByHandCommand::Retry(one) => retry(one, admin, form).await,
+        ByHandCommand::Cancel(one) => cancel(one, admin, form).await,
+        ByHandCommand::Purge(purge) => dead_letter::purge(*purge, admin, tenant, form).await,
+        ByHandCommand::Redrive(redrive) => dead_letter::redrive(*redrive, admin, tenant, form).await,
         ByHandCommand::Replay(arguments) => replay(*arguments, admin, tenant, form).await,
-        ByHandCommand::Redrive(arguments) => redrive(arguments, admin, tenant, form).await,
         ByHandCommand::Test(arguments) => test(arguments, admin, tenant, form).await,
         ByHandCommand::Stats { endpoint, window } => {
             stats(name::endpoint_id(admin, tenant, &endpoint).await?, window, admin, form).await
@@ -203,41 +206,16 @@ pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form
     }
 }
 
-async fn purge(purge: Purge, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let filter = v1::DeadLetterFilter {
-        endpoint_id: purge.endpoint.unwrap_or_default(),
-        ..v1::DeadLetterFilter::default()
-    };
-    let request = v1::PurgeDeadLettersRequest {
-        tenant_id: tenant.to_owned(),
-        filter: purge.ids.is_empty().then_some(filter),
-        delivery_ids: purge.ids,
-        dry_run: purge.dry_run,
-        max_count: 0,
-    };
-    let answer = admin.dead_letters().purge_dead_letters(request).await?.into_inner();
-    let document =
-        serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": purge.dry_run });
-    let name = if purge.dry_run { "would be forgotten" } else { "forgotten" };
-    let more = if answer.more { "yes: call again for the rest" } else { "" };
-    output::one(form, &document, &[(name, answer.count.to_string()), ("more", more.to_owned())])
+pub(super) async fn retry(one: OneDelivery, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let request = v1::RetryDeliveryRequest { id: one.delivery };
+    let answer = admin.deliveries().retry_delivery(request).await?.into_inner();
+    DeliveryOutcome::new(there(answer.delivery, "delivery")?, false).show(form)
 }
 
-async fn redrive(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let filter = v1::DeadLetterFilter {
-        endpoint_id: redrive.endpoint,
-        event_type: redrive.event_type,
-        ..v1::DeadLetterFilter::default()
-    };
-    let request = v1::RedriveDeadLettersRequest {
-        tenant_id: tenant.to_owned(),
-        filter: Some(filter),
-        as_operation: true,
-        rate_per_second: redrive.rate,
-        ..v1::RedriveDeadLettersRequest::default()
-    };
-    let answer = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
-    OperationView::from(there(answer.operation, "operation")?).show(form)
+pub(super) async fn cancel(one: OneDelivery, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let request = v1::CancelDeliveryRequest { id: one.delivery };
+    let answer = admin.deliveries().cancel_delivery(request).await?.into_inner();
+    DeliveryOutcome::new(there(answer.delivery, "delivery")?, answer.may_still_be_sent).show(form)
 }
 
 async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -277,7 +255,9 @@ async fn test(test: Test, admin: &Admin, tenant: &str, form: Form) -> Result<(),
         body: test.data.into(),
     };
     let answer = admin.endpoints().send_endpoint_test(request).await?.into_inner();
-    DeliveryOutcome::new(there(answer.delivery, "delivery")?, false).show(form)
+    let outcome = DeliveryOutcome::new(there(answer.delivery, "delivery")?, false);
+    outcome.show(form)?;
+    outcome.delivered()
 }
 
 async fn stats(

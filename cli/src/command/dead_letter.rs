@@ -6,6 +6,7 @@ use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::by_hand::operation::OperationView;
 use super::delivery::Which;
 use super::paging::{self, Listed, Paging};
 use super::{endpoint, name};
@@ -18,13 +19,23 @@ use crate::view::{DeadLetterView, EndpointView};
 pub enum DeadLetterCommand {
     /// List dead letters, newest event first
     List(Box<ListDeadLetters>),
-    /// Queue dead letters again, due at once and with a fresh budget of attempts
-    #[command(after_help = "Examples:
-  bowline dead-letter redrive evt_....ep_....0
-  bowline dead-letter redrive --endpoint shop --dry-run
-  bowline dead-letter redrive --all")]
+    /// Queue dead letters again, due at once and with a fresh budget of attempts; the same as `bowline redrive`
+    #[command(after_help = REDRIVE_EXAMPLES)]
     Redrive(Box<Redrive>),
+    /// Forget dead letters: their deliveries stay in the log; the same as `bowline purge`
+    #[command(after_help = PURGE_EXAMPLES)]
+    Purge(Box<Purge>),
 }
+
+pub(super) const REDRIVE_EXAMPLES: &str = "Examples:
+  bowline redrive evt_....ep_....0
+  bowline redrive --endpoint shop --dry-run
+  bowline redrive --all --rate 50";
+
+pub(super) const PURGE_EXAMPLES: &str = "Examples:
+  bowline purge evt_....ep_....0
+  bowline purge --endpoint shop --reason gone --dry-run
+  bowline purge --all";
 
 #[derive(Debug, Args)]
 pub struct ListDeadLetters {
@@ -37,8 +48,9 @@ pub struct ListDeadLetters {
     paging: Paging,
 }
 
+/// Which dead letters something is to be done to: exactly one of the three ways to say it.
 #[derive(Debug, Args)]
-pub struct Redrive {
+pub struct Chosen {
     /// Exactly these: ids of deliveries
     #[arg(value_name = "DELIVERY")]
     ids: Vec<String>,
@@ -50,6 +62,30 @@ pub struct Redrive {
     /// Every dead letter of the tenant
     #[arg(long)]
     all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Redrive {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Change nothing; only count
+    #[arg(long)]
+    dry_run: bool,
+    /// At most this many, oldest event first; default: 10000, and of an operation all
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    max_count: i32,
+    /// Go on after the call, as an operation (see `bowline operation`): for any number of them
+    #[arg(long, conflicts_with = "ids")]
+    as_operation: bool,
+    /// Queue at most this many a second, as an operation; default of one: 1000
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N", conflicts_with = "ids")]
+    rate: i32,
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    #[command(flatten)]
+    chosen: Chosen,
     /// Change nothing; only count
     #[arg(long)]
     dry_run: bool,
@@ -95,12 +131,15 @@ struct Redriven {
     dry_run: bool,
 }
 
+const MORE: &str = "yes: call again for the rest";
+
 /// # Errors
 /// What the admin API refuses, or a redrive that does not say which.
 pub async fn run(command: DeadLetterCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     match command {
         DeadLetterCommand::List(list) => show(*list, admin, tenant, form).await,
-        DeadLetterCommand::Redrive(redrive) => again(*redrive, admin, tenant, form).await,
+        DeadLetterCommand::Redrive(asked) => redrive(*asked, admin, tenant, form).await,
+        DeadLetterCommand::Purge(asked) => purge(*asked, admin, tenant, form).await,
     }
 }
 
@@ -126,7 +165,14 @@ async fn filter(
 async fn show(list: ListDeadLetters, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let window = list.which.window;
     let filter = filter(list.which, list.reason, admin, tenant).await?;
-    paging::show(form, "dead_letters", &find(admin, tenant, &filter, &list.paging).await?, Some(window))
+    let mut listed = find(admin, tenant, &filter, &list.paging).await?;
+    if form == Form::Table && !listed.items.is_empty() {
+        let names = endpoint::names(admin, tenant).await;
+        for letter in &mut listed.items {
+            letter.endpoint_name = names.get(&letter.endpoint_id).cloned().unwrap_or_default();
+        }
+    }
+    paging::show(form, "dead_letters", &listed, Some(window))
 }
 
 async fn find(
@@ -150,22 +196,57 @@ async fn find(
     .await
 }
 
-async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let filter = filter(redrive.which, redrive.reason, admin, tenant).await?;
-    let narrowed = filter != v1::DeadLetterFilter::default();
-    if [!redrive.ids.is_empty(), narrowed, redrive.all].into_iter().filter(|given| *given).count() != 1 {
-        return Err(Failure::Usage(
-            "say which dead letters: their ids, or filters such as --endpoint, or --all".to_owned(),
-        ));
+impl Chosen {
+    /// The ids, and the filter.
+    ///
+    /// # Errors
+    /// When it is not said which, or in two ways.
+    async fn read(self, admin: &Admin, tenant: &str) -> Result<(Vec<String>, v1::DeadLetterFilter), Failure> {
+        let filter = filter(self.which, self.reason, admin, tenant).await?;
+        let narrowed = filter != v1::DeadLetterFilter::default();
+        if [!self.ids.is_empty(), narrowed, self.all].into_iter().filter(|given| *given).count() != 1 {
+            return Err(Failure::Usage(
+                "say which dead letters: their ids, or filters such as --endpoint, or --all".to_owned(),
+            ));
+        }
+        Ok((self.ids, filter))
     }
+}
+
+pub(super) async fn purge(purge: Purge, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let (delivery_ids, filter) = purge.chosen.read(admin, tenant).await?;
+    let request = v1::PurgeDeadLettersRequest {
+        tenant_id: tenant.to_owned(),
+        filter: delivery_ids.is_empty().then_some(filter),
+        delivery_ids,
+        dry_run: purge.dry_run,
+        max_count: purge.max_count,
+    };
+    let answer = admin.dead_letters().purge_dead_letters(request).await?.into_inner();
+    let document =
+        serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": purge.dry_run });
+    let name = if purge.dry_run { "would be forgotten" } else { "forgotten" };
+    let more = if answer.more { MORE } else { "" };
+    output::one(form, &document, &[(name, answer.count.to_string()), ("more", more.to_owned())])
+}
+
+pub(super) async fn redrive(
+    redrive: Redrive,
+    admin: &Admin,
+    tenant: &str,
+    form: Form,
+) -> Result<(), Failure> {
+    let (ids, filter) = redrive.chosen.read(admin, tenant).await?;
     // Read before they are no dead letters any more.
-    let asleep = asleep(&redrive.ids, &filter, admin, tenant).await?;
+    let asleep = asleep(&ids, &filter, admin, tenant).await?;
     let request = v1::RedriveDeadLettersRequest {
         tenant_id: tenant.to_owned(),
-        filter: redrive.ids.is_empty().then_some(filter),
-        delivery_ids: redrive.ids,
+        filter: ids.is_empty().then_some(filter),
+        delivery_ids: ids,
         dry_run: redrive.dry_run,
         max_count: redrive.max_count,
+        as_operation: redrive.as_operation,
+        rate_per_second: redrive.rate,
         ..v1::RedriveDeadLettersRequest::default()
     };
     let response = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
@@ -175,6 +256,9 @@ async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Res
             name = endpoint.name,
             state = output::printable(&endpoint.state_and_why()),
         );
+    }
+    if let Some(operation) = response.operation {
+        return OperationView::from(operation).show(form);
     }
     let redriven = Redriven {
         count: response.count,
@@ -186,7 +270,7 @@ async fn again(redrive: Redrive, admin: &Admin, tenant: &str, form: Form) -> Res
     let lines = [
         (count, redriven.count.to_string()),
         ("left alone, body gone", redriven.body_gone_count.to_string()),
-        ("more", if redriven.more { "yes: call again for the rest" } else { "" }.to_owned()),
+        ("more", if redriven.more { MORE } else { "" }.to_owned()),
     ];
     output::one(form, &redriven, &lines)
 }

@@ -3,8 +3,9 @@
 use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::by_hand::OneDelivery;
 use super::paging::{self, Paging, Window};
-use super::{name, there};
+use super::{by_hand, endpoint, name, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -19,6 +20,11 @@ pub enum DeliveryCommand {
         /// Id of the delivery: `evt_....ep_....0`
         id: String,
     },
+    /// Try one again at once, with a fresh budget of attempts; the same as `bowline retry`
+    #[command(after_help = by_hand::RETRY_WAITS)]
+    Retry(OneDelivery),
+    /// End one that waits; the same as `bowline cancel`
+    Cancel(OneDelivery),
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +90,8 @@ pub async fn run(command: DeliveryCommand, admin: &Admin, tenant: &str, form: Fo
             let response = admin.deliveries().get_delivery(v1::GetDeliveryRequest { id }).await?.into_inner();
             detail(&there(response.delivery, "delivery")?.into(), form)
         }
+        DeliveryCommand::Retry(one) => by_hand::retry(one, admin, form).await,
+        DeliveryCommand::Cancel(one) => by_hand::cancel(one, admin, form).await,
     }
 }
 
@@ -99,7 +107,7 @@ async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> 
         start_time: list.which.window.start(),
         end_time: list.which.window.end(),
     };
-    let listed = paging::collect(&list.paging, |page_size, page_token| {
+    let mut listed = paging::collect(&list.paging, |page_size, page_token| {
         let request = v1::ListDeliveriesRequest {
             tenant_id: tenant.to_owned(),
             page_size,
@@ -113,6 +121,12 @@ async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> 
         }
     })
     .await?;
+    if form == Form::Table && !listed.items.is_empty() {
+        let names = endpoint::names(admin, tenant).await;
+        for delivery in &mut listed.items {
+            delivery.endpoint_name = names.get(&delivery.endpoint_id).cloned().unwrap_or_default();
+        }
+    }
     paging::show(form, "deliveries", &listed, Some(list.which.window))
 }
 

@@ -148,7 +148,9 @@ fn read_schema(path: &std::path::Path) -> Result<String, Failure> {
     read.map_err(|error| wrong(error.to_string()))?;
     // The API takes no text for no schema: a file that was not written yet would remove it.
     if text.trim().is_empty() {
-        return Err(wrong("is empty; `bowline event-type update TYPE --clear-schema` removes a schema".to_owned()));
+        return Err(wrong(
+            "is empty; `bowline event-type update TYPE --clear-schema` removes a schema".to_owned(),
+        ));
     }
     Ok(text)
 }

@@ -129,10 +129,12 @@ pub(crate) async fn tenant_id(admin: &Admin, which: &str) -> Result<String, Fail
     }
     match tenant(admin, which).await {
         Ok(tenant) => Ok(tenant.id),
-        Err(Failure::Api(status)) if status.code() == Code::PermissionDenied => Err(Failure::Answer(format!(
-            "--tenant {which:?}: this key belongs to one tenant and cannot look others up by name; leave \
+        Err(Failure::Api(status)) if status.code() == Code::PermissionDenied => {
+            Err(Failure::Answer(format!(
+                "--tenant {which:?}: this key belongs to one tenant and cannot look others up by name; leave \
              --tenant out to work in its own, or give the id (`ten_...`)"
-        ))),
+            )))
+        }
         Err(failure) => Err(failure),
     }
 }

@@ -25,6 +25,9 @@ pub struct DeliveryView {
     pub due_time: String,
     pub create_time: String,
     pub update_time: String,
+    /// Only for a table; empty where it is not known.
+    #[serde(skip)]
+    pub endpoint_name: String,
     /// Only from `delivery get`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
@@ -39,6 +42,7 @@ impl From<v1::Delivery> for DeliveryView {
             create_time: time(delivery.create_time.as_ref()),
             update_time: time(delivery.update_time.as_ref()),
             attempts: delivery.attempts.into_iter().map(Into::into).collect(),
+            endpoint_name: String::new(),
             id: delivery.id,
             tenant_id: delivery.tenant_id,
             event_id: delivery.event_id,
@@ -54,12 +58,14 @@ impl From<v1::Delivery> for DeliveryView {
 }
 
 impl Row for DeliveryView {
-    const HEADINGS: &'static [&'static str] = &["RECEIVED", "TYPE", "STATE", "ATTEMPTS", "LAST", "DUE", "ID"];
+    const HEADINGS: &'static [&'static str] =
+        &["RECEIVED", "TYPE", "ENDPOINT", "STATE", "ATTEMPTS", "LAST", "DUE", "ID"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.create_time.clone(),
             self.event_type.clone(),
+            endpoint(&self.endpoint_name, &self.endpoint_id),
             self.state.clone(),
             self.attempt_count.to_string(),
             answer(self.last_status_code, &self.last_error_kind),
@@ -174,6 +180,9 @@ pub struct DeadLetterView {
     pub last_status_code: i32,
     pub last_error_kind: String,
     pub create_time: String,
+    /// Only for a table; empty where it is not known.
+    #[serde(skip)]
+    pub endpoint_name: String,
 }
 
 impl From<v1::DeadLetter> for DeadLetterView {
@@ -181,6 +190,7 @@ impl From<v1::DeadLetter> for DeadLetterView {
         Self {
             reason: word(letter.reason().as_str_name(), "DEAD_REASON_"),
             create_time: time(letter.create_time.as_ref()),
+            endpoint_name: String::new(),
             delivery_id: letter.delivery_id,
             tenant_id: letter.tenant_id,
             event_id: letter.event_id,
@@ -196,18 +206,25 @@ impl From<v1::DeadLetter> for DeadLetterView {
 }
 
 impl Row for DeadLetterView {
-    const HEADINGS: &'static [&'static str] = &["DIED", "TYPE", "REASON", "ATTEMPTS", "LAST", "DELIVERY"];
+    const HEADINGS: &'static [&'static str] =
+        &["DIED", "TYPE", "ENDPOINT", "REASON", "ATTEMPTS", "LAST", "DELIVERY"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.create_time.clone(),
             self.event_type.clone(),
+            endpoint(&self.endpoint_name, &self.endpoint_id),
             self.reason.clone(),
             self.attempt_count.to_string(),
             answer(self.last_status_code, &self.last_error_kind),
             self.delivery_id.clone(),
         ]
     }
+}
+
+/// By its name where that is known, else by its id.
+fn endpoint(name: &str, id: &str) -> String {
+    if name.is_empty() { id } else { name }.to_owned()
 }
 
 /// The latest answer in one cell: its status, or why there was none.

@@ -32,7 +32,7 @@ pub enum OperationCommand {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct OperationView {
+pub(in crate::command) struct OperationView {
     id: String,
     work: &'static str,
     state: String,
@@ -63,7 +63,7 @@ impl From<v1::Operation> for OperationView {
 }
 
 impl OperationView {
-    pub(super) fn show(&self, form: Form) -> Result<(), Failure> {
+    pub(in crate::command) fn show(&self, form: Form) -> Result<(), Failure> {
         let lines = [
             ("id", self.id.clone()),
             ("work", self.work.to_owned()),
@@ -78,9 +78,14 @@ impl OperationView {
     }
 
     fn row(&self) -> String {
+        // The estimate counts what will be left alone too: once it has ended, it only reads as unfinished.
+        let of = match self.state.as_str() {
+            "pending" | "running" => format!(", of about {}", self.estimated_count),
+            _ => String::new(),
+        };
         format!(
-            "{}  {}  {}  {} of about {}\n",
-            self.id, self.work, self.state, self.done_count, self.estimated_count
+            "{}  {}  {}  {} queued, {} left alone{of}\n",
+            self.id, self.work, self.state, self.done_count, self.skipped_count
         )
     }
 }

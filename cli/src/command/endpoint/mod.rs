@@ -4,6 +4,8 @@ mod auth;
 mod fields;
 mod retry;
 
+use std::collections::BTreeMap;
+
 use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -243,6 +245,14 @@ pub(super) async fn find(
         }
     })
     .await
+}
+
+/// The names of the tenant's endpoints by their ids, for columns of a table: the first thousand, and none
+/// at all when they cannot be listed.
+pub(super) async fn names(admin: &Admin, tenant: &str) -> BTreeMap<String, String> {
+    let found = find(admin, tenant, v1::EndpointFilter::default(), &Paging::first(1_000)).await;
+    let endpoints = found.map(|listed| listed.items).unwrap_or_default();
+    endpoints.into_iter().map(|endpoint| (endpoint.id, endpoint.name)).collect()
 }
 
 async fn make(create: CreateEndpoint, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
