@@ -13,9 +13,12 @@ use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use crate::failure::Failure;
+use crate::output;
 
 /// A description of a signature takes a screen.
 const SCHEME_BYTES_MAX: u64 = 64 * 1024;
+/// A file may hold any number.
+const UNEXPECTED_NAMED_MAX: usize = 20;
 
 pub const HELP: &str =
     "The file is a JSON array of objects with `id`, `scheme` (the name of a preset), `request`
@@ -57,6 +60,27 @@ struct Tally {
     vectors: usize,
     errors: usize,
     unexpected: usize,
+    /// Ids of the first of those.
+    unexpected_ids: Vec<String>,
+}
+
+impl Tally {
+    fn note_unexpected(&mut self, id: &str) {
+        self.unexpected += 1;
+        if self.unexpected_ids.len() < UNEXPECTED_NAMED_MAX {
+            let place = format!("vector {} of the file", self.vectors);
+            self.unexpected_ids.push(if id.is_empty() { place } else { output::printable(id) });
+        }
+    }
+
+    /// `a, b and 7 more`
+    fn unexpected_named(&self) -> String {
+        let named = self.unexpected_ids.join(", ");
+        match self.unexpected - self.unexpected_ids.len() {
+            0 => named,
+            more => format!("{named} and {more} more"),
+        }
+    }
 }
 
 /// # Errors
@@ -82,7 +106,8 @@ pub fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
             Err(Failure::Answer(format!("{errors} of {} vectors could not be judged", tally.vectors)))
         }
         (_, unexpected) => {
-            Err(Failure::Answer(format!("{unexpected} of {} verdicts are not as expected", tally.vectors)))
+            let (of, named) = (tally.vectors, tally.unexpected_named());
+            Err(Failure::Answer(format!("{unexpected} of {of} verdicts are not as expected: {named}")))
         }
     }
 }
@@ -154,8 +179,9 @@ impl<'de, W: Write> Visitor<'de> for Vectors<'_, W> {
                 VectorVerdict::Error(problem) => ("error", problem.as_str()),
             };
             tally.errors += usize::from(verdict == "error");
-            tally.unexpected +=
-                usize::from(expected.is_some_and(|expected| expected != verdict && expected != "either"));
+            if expected.is_some_and(|expected| expected != verdict && expected != "either") {
+                tally.note_unexpected(&id);
+            }
             let line = serde_json::to_string(&Line { id: &id, verdict, reason })
                 .map_err(serde::de::Error::custom)?;
             writeln!(self.output, "{line}").map_err(serde::de::Error::custom)?;
@@ -199,6 +225,16 @@ mod tests {
         );
         let tally = tally.unwrap();
         assert_eq!((tally.vectors, tally.errors, tally.unexpected), (4, 2, 2));
+    }
+
+    #[test]
+    fn those_that_are_not_as_expected_are_named_up_to_a_bound() {
+        let other = GITHUB.replace("SGVsbG8sIFdvcmxkIQ==", "SGVsbG8=");
+        let nameless = other.replace("\"a\"", "\"\"");
+        let tally = lines(&format!("[{other},{GITHUB},{nameless}]")).1.unwrap();
+        assert_eq!(tally.unexpected_named(), "a, vector 3 of the file");
+        let many = vec![other.as_str(); UNEXPECTED_NAMED_MAX + 3].join(",");
+        assert!(lines(&format!("[{many}]")).1.unwrap().unexpected_named().ends_with(", a and 3 more"));
     }
 
     #[test]
