@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::flag_name;
 use crate::local::LocalError;
+use crate::nearest;
 
 /// Every error of the API lists its fields in a detail; the message would say them a second time.
 const FIELDS_REASON: &str = "INVALID_FIELDS";
@@ -162,8 +163,22 @@ fn in_words(status: &Status) -> String {
 fn violations(details: &ErrorDetails) -> Vec<String> {
     let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
     violations
-        .map(|violation| format!("{}: {}", flag_name::of(&violation.field), violation.description))
+        .map(|violation| {
+            let description = match violation.field.as_str() {
+                "source.preset" => nearest_preset(&violation.description),
+                _ => None,
+            };
+            let description = description.as_deref().unwrap_or(&violation.description);
+            format!("{}: {description}", flag_name::of(&violation.field))
+        })
         .collect()
+}
+
+/// The API names all of its presets, and there are a hundred; `None` where it says something else.
+fn nearest_preset(description: &str) -> Option<String> {
+    let (wanted, known) = description.strip_prefix('`')?.split_once("` is not one of ")?;
+    let question = nearest::question(wanted, known.split(", "));
+    Some(format!("there is no preset `{wanted}`{question} (`bowline preset list` shows all)"))
 }
 
 fn name(code: Code) -> &'static str {
@@ -204,6 +219,20 @@ mod tests {
         let status =
             Status::with_error_details(Code::InvalidArgument, "filter.end_time: must be later", details);
         assert_eq!(Failure::from(status).to_string(), "invalid argument: --until: must be later");
+    }
+
+    #[test]
+    fn a_preset_that_there_is_not_is_answered_with_the_nearest() {
+        let said = |description: &str| {
+            let details = ErrorDetails::with_bad_request_violation("source.preset", description);
+            Failure::from(Status::with_error_details(Code::InvalidArgument, "", details)).to_string()
+        };
+        assert_eq!(
+            said("`strype` is not one of slack, stripe, github"),
+            "invalid argument: --preset: there is no preset `strype`: did you mean stripe? \
+             (`bowline preset list` shows all)"
+        );
+        assert_eq!(said("is too long"), "invalid argument: --preset: is too long");
     }
 
     #[test]

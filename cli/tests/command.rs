@@ -63,6 +63,20 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_preset_that_cannot_be_triggered_is_answered_in_two_lines_at_most() {
+    for (preset, says) in [
+        ("strype", "did you mean stripe?"),
+        ("strype", "bowline preset list"),
+        ("custom", "docs/schemes.md"),
+        ("nobody-at-all", "docs/schemes.md"),
+    ] {
+        let (code, text) = said(&bowline(&["trigger", preset, "--secret-env", "BOWLINE_ADMIN_KEY"], &[KEY]));
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(says) && text.len() < 300, "{text}");
+    }
+}
+
+#[test]
 fn an_absent_api_ends_with_1_and_the_key_is_not_shown() {
     for arguments in
         [&["source", "list"][..], &["event", "list", "-o", "json"], &["endpoint", "pause", "shop"]]

@@ -13,10 +13,13 @@ use super::paging::Paging;
 use super::{key_value, name, source};
 use crate::client::{Admin, AdminArguments};
 use crate::failure::Failure;
+use crate::nearest;
 use crate::output::{self, Form};
 use crate::secret_input::SecretInput;
 use crate::view::SourceView;
 
+/// What it cannot do, and who can.
+const UNSIGNED: &str = "trigger signs only by presets: what a source with a scheme of its own takes is sent with curl, as docs/schemes.md shows";
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// More of an answer than this is nobody's answer to a webhook.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -68,11 +71,12 @@ pub async fn run(arguments: TriggerArguments, admin: &AdminArguments, form: Form
                 .to_owned(),
         )
     })?;
-    let (url, parameters) = if let Some(url) = arguments.url {
-        (url, arguments.parameters.into_iter().collect())
+    let (url, parameters, custom) = if let Some(url) = arguments.url {
+        (url, arguments.parameters.into_iter().collect(), false)
     } else {
         let found = choose(&Admin::new(admin)?, &admin.tenant, &arguments.source, preset.name()).await?;
-        (found.receive_url, found.parameters)
+        let custom = found.preset == preset::CUSTOM;
+        (found.receive_url, found.parameters, custom)
     };
     // Without any it is the preset's example values that are signed.
     let own = (!parameters.is_empty()).then(|| preset::configured(preset.name(), &parameters)).flatten();
@@ -89,7 +93,8 @@ pub async fn run(arguments: TriggerArguments, admin: &AdminArguments, form: Form
     if (200..300).contains(&answered.status) {
         return Ok(());
     }
-    Err(Failure::Answer(format!("the source refused it with status {}", answered.status)))
+    let hint = if custom { format!("; {UNSIGNED}") } else { String::new() };
+    Err(Failure::Answer(format!("the source refused it with status {}{hint}", answered.status)))
 }
 
 async fn send(preset: &Preset, secret: &Secret, url: String, id: String) -> Result<Answered, Failure> {
@@ -145,9 +150,15 @@ async fn choose(admin: &Admin, tenant: &str, which: &str, preset: &str) -> Resul
 }
 
 fn unknown(preset: &str) -> String {
-    let known: Vec<&str> =
-        preset::all().filter(|preset| preset.example().is_some()).map(Preset::name).collect();
-    format!("there is no example of {preset:?}; there are {}", known.join(", "))
+    if preset == preset::CUSTOM {
+        return UNSIGNED.to_owned();
+    }
+    let known = preset::all().filter(|preset| preset.example().is_some()).map(Preset::name);
+    let question = nearest::question(preset, known);
+    let otherwise = if question.is_empty() { format!("; {UNSIGNED}") } else { String::new() };
+    format!(
+        "there is no example of a preset {preset:?}{question}{otherwise} (`bowline preset list` shows all)"
+    )
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
