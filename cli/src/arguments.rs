@@ -180,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_and_every_argument_has_its_help() {
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                let standard = ["help", "version"].contains(&argument.get_id().as_str());
+                assert!(standard || argument.get_help().is_some(), "{} {argument}", command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
     fn only_one_place_for_a_secret() {
         let both = ["bowline", "source", "create", "a", "--secret-env", "B", "--secret-stdin"];
         assert!(Arguments::try_parse_from(both).is_err());
