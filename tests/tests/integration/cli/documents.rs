@@ -126,6 +126,17 @@ async fn a_scheme_of_ones_own_verifies_as_its_page_says() {
     assert_eq!(send(0, "another-secret").await.refused(401), "signature_mismatch");
     assert_eq!(send(400, secret).await.refused(401), "timestamp_too_old");
 
+    let said = shell(&tested_block("docs/schemes.md", "curl"), folder.path())
+        .env("ACME_URL", &url)
+        .output()
+        .await
+        .unwrap();
+    assert!(said.status.success(), "{}", text(&said));
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{}", text(&said)));
+    let event =
+        cli.json(&["event", "get", said["event_id"].as_str().unwrap_or_else(|| panic!("{said}"))]).await;
+    assert_eq!(event["body"], r#"{"id": 7}"#);
+
     let broken = tested_block("docs/schemes.md", "ours.toml")
         .replace("\"hex\"", "\"hax\"")
         .replace("hmac-sha256", "hmac-sha257")
