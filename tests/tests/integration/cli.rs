@@ -223,6 +223,8 @@ async fn why_an_endpoint_is_disabled_is_shown_and_redriving_to_it_warns() {
         );
     }
     assert_eq!(cli.json(&["delivery", "list", "--endpoint", "gone"]).await["deliveries"][0]["id"], id);
+    let table = cli.ok(&["delivery", "list"]).await.text();
+    assert!(table.lines().nth(1).unwrap().contains("  gone  "), "{table}");
     cli.ok(&["endpoint", "enable", "gone"]).await;
     assert_eq!(cli.ok(&["dead-letter", "redrive", "--all"]).await.err, "");
 }
@@ -235,6 +237,9 @@ async fn what_is_wrong_is_said_once_and_by_the_name_of_its_flag() {
         assert_eq!(text.matches(flag).count(), 1, "{text}");
     }
     assert_eq!(text.lines().count(), 1 + 3, "{text}");
+    let slip = cli.refused(1, &["source", "create", "a", "--preset", "strype"]).await;
+    assert!(slip.contains("--preset: there is no preset `strype`: did you mean stripe?"), "{slip}");
+    assert!(!slip.contains("paypal"), "{slip}");
     let window = cli.refused(1, &["delivery", "list", "--since", "1h", "--until", "2h"]).await;
     assert!(window.starts_with("bowline: invalid argument: --") && window.lines().count() == 1, "{window}");
     assert!(!window.contains("filter."), "{window}");

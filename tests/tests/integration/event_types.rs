@@ -250,6 +250,13 @@ async fn the_command_line_keeps_the_catalog() {
     let made = cli.json(&[&["event-type", "create", "order.created"], &schema[..]].concat()).await;
     assert_eq!(made["json_schema"]["required"][0], "total");
     assert_eq!(cli.json(&["event-type", "get", "order.created"]).await, made);
+    // A file that was not written yet takes no schema away.
+    for verb in [["create", "order.paid"], ["update", "order.created"]] {
+        let empty = [&["event-type"], &verb[..], &["--schema-file", "/dev/null"]].concat();
+        let refused = cli.refused(64, &empty).await;
+        assert!(refused.contains("/dev/null: is empty") && refused.contains("--clear-schema"), "{refused}");
+    }
+    assert_eq!(cli.json(&["event-type", "get", "order.created"]).await, made);
     let refused = cli.refused(1, &["publish", "--type", "order.created", "--data", "{}"]).await;
     assert!(refused.contains("--data") && refused.contains("total"), "{refused}");
     cli.ok(&["event-type", "update", "order.created", "--clear-schema", "--description", "An order"]).await;

@@ -16,6 +16,18 @@ async fn auth_and_certificates_are_given_by_files_and_never_shown() {
         cli.json(&[&create[..], &["--basic-user", "bowline", "--auth-secret-file", &secret]].concat()).await;
     assert_eq!(created["endpoint"]["auth"], json!({"method": "basic", "username": "bowline"}));
 
+    let bare = ["endpoint", "create", "bare", "--url", "https://crm.example/in"];
+    let oauth = ["--oauth2-token-url", "https://id.example/token", "--oauth2-client-id", "shop"];
+    for method in [&["--bearer"][..], &["--basic-user", "bowline"], &oauth] {
+        let said = cli.refused(2, &[&bare[..], method].concat()).await;
+        let expected = "give --auth-secret-file, --auth-secret-env or --auth-secret-stdin";
+        assert!(said.contains(method[0]) && said.contains(expected), "{said}");
+    }
+    // The secret it has is for the way it has.
+    cli.refused(2, &["endpoint", "update", "crm", "--bearer"]).await;
+    let renamed = cli.json(&["endpoint", "update", "crm", "--basic-user", "bowline2"]).await;
+    assert_eq!(renamed["auth"]["username"], "bowline2");
+
     let update = ["endpoint", "update", "crm"];
     let said =
         cli.run(&[&update[..], &["--bearer", "--auth-secret-stdin"]].concat(), b"bowline-test-t2\n").await;

@@ -39,8 +39,16 @@ async fn dead_letters_are_retried_redriven_and_forgotten() {
     assert_eq!(cli.json(&["retry", delivery]).await["id"], delivery);
     dead_letters(&cli, 2).await;
 
-    let counted = cli.json(&["purge", "--endpoint", &endpoint, "--dry-run"]).await;
-    assert_eq!((&counted["count"], &counted["dry_run"]), (&2.into(), &true.into()));
+    let table = cli.ok(&["dead-letter", "list"]).await.text();
+    assert!(table.lines().skip(1).all(|row| row.split_whitespace().nth(2) == Some("shop")), "{table}");
+    for purge in [&["purge"][..], &["dead-letter", "purge"]] {
+        for which in ["shop", &endpoint] {
+            let counted = cli.json(&[purge, &["--endpoint", which, "--dry-run"]].concat()).await;
+            assert_eq!((&counted["count"], &counted["dry_run"]), (&2.into(), &true.into()));
+        }
+        let none = cli.json(&[purge, &["--event-type", "order.created", "--dry-run"]].concat()).await;
+        assert_eq!(none["count"], 0);
+    }
     let counted = cli.ok(&["purge", "--all", "--dry-run"]).await.text();
     assert!(counted.contains("would be forgotten  2"), "{counted}");
     let id = dead_letters(&cli, 2).await[0]["delivery_id"].as_str().unwrap().to_owned();
@@ -49,11 +57,20 @@ async fn dead_letters_are_retried_redriven_and_forgotten() {
         cli.refused(2, none).await;
     }
 
-    let paid = ["redrive", "--endpoint", &endpoint, "--event-type", "order.created"];
-    assert_eq!(ended(&cli, &cli.json(&paid).await).await["done_count"], 0);
+    let of_shop = ["--endpoint", "shop", "--event-type"];
+    for redrive in [&["redrive"][..], &["dead-letter", "redrive"]] {
+        let created = [redrive, &of_shop, &["order.created", "--as-operation"]].concat();
+        assert_eq!(ended(&cli, &cli.json(&created).await).await["done_count"], 0);
+        let counted = cli.json(&[redrive, &of_shop, &["order.paid", "--dry-run"]].concat()).await;
+        assert_eq!((&counted["count"], &counted["dry_run"]), (&1.into(), &true.into()));
+        cli.refused(2, redrive).await;
+        cli.refused(2, &[redrive, &[delivery, "--rate", "7"]].concat()).await;
+    }
     let redriven = cli.json(&["redrive", "--event-type", "order.paid", "--rate", "7"]).await;
     assert_eq!((&redriven["work"], &redriven["rate_per_second"]), (&"redrive".into(), &7.into()));
     assert_eq!(ended(&cli, &redriven).await["done_count"], 1);
+    let table = cli.ok(&["operation", "list"]).await.text();
+    assert!(table.contains("done  1 queued, 0 left alone\n"), "{table}");
     dead_letters(&cli, 0).await;
     assert_eq!(receiver.await_count(5, BOUND).await.len(), 5);
 }
@@ -66,8 +83,7 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
         cli.ok(&["publish", "--type", event_type, "--channel", channel, "--data", "{}"]).await;
     }
     cli.ok(&["endpoint", "create", "late", "--url", &receiver.url()]).await;
-    let endpoint = cli.json(&["endpoint", "get", "late"]).await["id"].as_str().unwrap().to_owned();
-    let to = ["replay", "--to", &endpoint];
+    let to = ["replay", "--to", "late"];
     for (flags, count) in [
         (&["--event-type", "order.created"][..], 2),
         (&["--channel", "eu"], 2),
@@ -104,17 +120,55 @@ async fn an_endpoint_is_tested_told_of_and_shows_its_secret() {
     let receiver = Receiver::start().await;
     let made = ["endpoint", "create", "shop", "--url", &receiver.url(), "--format", "chimpbase"];
     cli.ok(&made).await;
-    let endpoint = cli.json(&["endpoint", "get", "shop"]).await["id"].as_str().unwrap().to_owned();
-    let tested =
-        cli.json(&["test", &endpoint, "--event-type", "order.created", "--data", "{\"id\": 7}"]).await;
+    let tested = cli.json(&["test", "shop", "--event-type", "order.created", "--data", "{\"id\": 7}"]).await;
     assert_eq!((&tested["state"], &tested["attempts"][0]["status_code"]), (&"delivered".into(), &200.into()));
     assert!(String::from_utf8_lossy(&receiver.requests()[0].body).contains("\"id\": 7"));
-    let stats = cli.json(&["stats", &endpoint, "--window", "1h"]).await;
+    let stats = cli.json(&["stats", "shop", "--window", "1h"]).await;
     assert_eq!((&stats["failed_count"], &stats["dead_letter_count"]), (&0.into(), &0.into()));
-    let shown = cli.json(&["reveal", &endpoint]).await;
+    let shown = cli.json(&["reveal", "shop"]).await;
     assert!(!shown["secrets"][0]["secret"].as_str().unwrap().is_empty());
-    cli.ok(&["endpoint", "create", "closed", "--url", &receiver.url()]).await;
-    let closed = cli.json(&["endpoint", "get", "closed"]).await["id"].as_str().unwrap().to_owned();
-    assert!(cli.refused(1, &["reveal", &closed]).await.contains("not secret_revealable"));
-    assert!(cli.refused(1, &["cancel", "evt_x"]).await.contains("the id"));
+    let closed = cli.json(&["endpoint", "create", "closed", "--url", &receiver.url()]).await;
+    assert!(cli.refused(1, &["reveal", "closed"]).await.contains("not secret_revealable"));
+    let opened = cli.json(&["endpoint", "update", "closed", "--secret-revealable"]).await;
+    assert_eq!(opened["secret_revealable"], true);
+    assert_eq!(cli.json(&["reveal", "closed"]).await["secrets"][0]["secret"], closed["secret"]);
+    let shut = cli.json(&["endpoint", "update", "closed", "--secret-revealable=false"]).await;
+    assert_eq!(shut["secret_revealable"], false);
+    for cancel in
+        [&["cancel", "evt_x"][..], &["delivery", "cancel", "evt_x"], &["delivery", "retry", "evt_x"]]
+    {
+        assert!(cli.refused(1, cancel).await.contains("the id"));
+    }
+}
+
+#[tokio::test]
+async fn a_test_that_was_not_delivered_fails_and_shows_the_answer() {
+    let (_stack, cli) = stack().await;
+    let broken = Reply::Json(500, "no such\n  table".to_owned());
+    let receiver = Receiver::scripted([broken.clone(), broken]).await;
+    cli.ok(&["endpoint", "create", "shop", "--url", &receiver.url()]).await;
+    let said = cli.run(&["test", "shop"], b"").await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text().contains("500 no such table\n"), "{said:?}");
+    assert!(said.err.contains("the test was not delivered: the receiver answered 500"), "{said:?}");
+    let said = cli.run(&["test", "shop", "--output", "json"], b"").await;
+    assert_eq!(
+        (said.code, &said.json()["attempts"][0]["response_body"]),
+        (Some(1), &"no such\n  table".into())
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_is_meant_by_its_name_or_its_id() {
+    let (_stack, cli) = stack().await;
+    let tenant = cli.json(&["--tenant", "acme", "tenant", "create", "acme"]).await;
+    let id = tenant["id"].as_str().unwrap();
+    cli.ok(&["--tenant", "acme", "source", "create", "pushes", "--preset", "github"]).await;
+    for which in ["acme", id] {
+        let listed = cli.json(&["source", "list", "--tenant", which]).await["sources"].clone();
+        assert_eq!((listed.as_array().unwrap().len(), &listed[0]["tenant_id"]), (1, &id.into()), "{which}");
+    }
+    assert_eq!(cli.json(&["source", "list", "--tenant", "default"]).await["sources"], serde_json::json!([]));
+    let none = cli.refused(1, &["--tenant", "nobody", "source", "list"]).await;
+    assert!(none.contains("there is no tenant \"nobody\""), "{none}");
 }
