@@ -4,8 +4,8 @@
 const DISTANCE_MAX: usize = 3;
 const SHOWN_MAX: usize = 3;
 
-/// The names nearest to `wanted`, the nearest first; none when all are far from it. A name that goes on as
-/// `wanted` does is near, whatever follows.
+/// The names nearest to `wanted`, all at the same distance; none when all are far from it. A name that begins
+/// with `wanted` is near, whatever follows.
 pub(crate) fn names<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = wanted.to_ascii_lowercase();
     // In a short word every other letter may be another word's.
@@ -18,7 +18,12 @@ pub(crate) fn names<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> V
         .filter(|(apart, _)| *apart <= apart_max)
         .collect();
     near.sort_unstable();
-    near.into_iter().take(SHOWN_MAX).map(|(_, name)| name).collect()
+    let nearest = near.first().map(|(apart, _)| *apart);
+    near.into_iter()
+        .take_while(|(apart, _)| Some(*apart) == nearest)
+        .take(SHOWN_MAX)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// `: did you mean stripe?`, or nothing.
@@ -33,11 +38,11 @@ mod tests {
 
     #[test]
     fn a_slip_finds_its_name_and_another_word_none() {
-        let known = ["stripe", "standard", "github", "gitlab", "wix", "slack", "paypal"];
+        let known = ["stripe", "strapi", "standard", "github", "gitlab", "wix", "slack", "paypal"];
         for (wanted, near) in [
             ("strype", &["stripe"][..]),
             ("Stripe", &["stripe"]),
-            ("gitbub", &["github", "gitlab"]),
+            ("gitbub", &["github"]),
             ("git", &["github", "gitlab"]),
             ("slakc", &["slack"]),
             ("nobody", &[]),

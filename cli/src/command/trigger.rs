@@ -157,7 +157,7 @@ fn unknown(preset: &str) -> String {
     let question = nearest::question(preset, known);
     let otherwise = if question.is_empty() { format!("; {UNSIGNED}") } else { String::new() };
     format!(
-        "there is no example of a preset {preset:?}{question}{otherwise} (`bowline preset list` shows all)"
+        "there is no example of a preset {preset:?}{question} (`bowline preset list` shows all){otherwise}"
     )
 }
 
