@@ -35,6 +35,12 @@ const RENAMED: &[(&str, &str)] = &[
     ("binding.projection", "--field"),
     ("binding.projection.fields", "--field"),
     ("binding.query", "the query"),
+    ("binding.query.aggregate.window", "--window"),
+    ("binding.query.aggregate.op", "--op"),
+    ("binding.query.aggregate.field", "--field"),
+    ("binding.query.list.limit", "--limit"),
+    ("binding.query.list.sort_by", "--sort-by"),
+    ("binding.query.list.order", "--order"),
     ("endpoint.labels", "--label"),
     ("endpoint.event_types", "--event-type"),
     ("endpoint.channels", "--channel"),
@@ -81,19 +87,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("rate_per_second", "--rate"),
 ];
 /// Beneath these a field and its flag have the same name, but for the dashes.
-const SAME: &[&str] = &[
-    "filter.",
-    "source.",
-    "endpoint.",
-    "binding.query.aggregate.",
-    "binding.query.list.",
-    "binding.",
-    "query.",
-    "event_type.",
-    "tenant.",
-    "api_key.",
-    "",
-];
+const SAME: &[&str] =
+    &["filter.", "source.", "endpoint.", "binding.", "query.", "event_type.", "tenant.", "api_key.", ""];
 const AUTH_SECRET: &str = "the auth secret (--auth-secret-file, --auth-secret-env or --auth-secret-stdin)";
 
 /// `--until`; `--retry-schedule [1]`; `--scheme key.decode`; the field itself where no flag gives it.
@@ -146,6 +141,12 @@ mod tests {
             ("binding.projection.fields[pct].source", "--field [pct].source"),
             ("binding.query.aggregate.window", "--window"),
             ("binding.query", "the query"),
+            ("binding.query.aggregate.window", "--window"),
+            ("binding.query.aggregate.op", "--op"),
+            ("binding.query.aggregate.field", "--field"),
+            ("binding.query.list.limit", "--limit"),
+            ("binding.query.list.sort_by", "--sort-by"),
+            ("binding.query.list.order", "--order"),
             ("query.sort_by", "--sort-by"),
             ("endpoint_ids[0]", "--to [0]"),
             ("rate_per_second", "--rate"),
