@@ -30,7 +30,7 @@ pub(super) struct EndpointFields {
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Vec<String>,
     /// CEL: only events for which it is true, such as has(event.data.total) && event.data.total > 100. One that
-    /// lacks what the filter reads is no `false`: without the has() its delivery becomes a dead letter
+    /// lacks what the filter reads is no `false`: without the `has()` its delivery becomes a dead letter
     #[arg(long, value_name = "CEL")]
     filter: Option<String>,
     /// CEL: a map to send in place of the event's data
