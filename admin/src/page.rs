@@ -12,6 +12,8 @@ use crate::fault::Fault;
 const PAGE_SIZE_DEFAULT: i64 = 50;
 const PAGE_SIZE_MAX: i64 = 1000;
 const TOKEN_VERSION: u8 = 1;
+/// A page ends early where the next resource would make it larger: a client takes 4 MiB by default.
+pub(crate) const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 const BINDING_BYTES: usize = 16;
 const TOKEN_TEXT_MAX: usize = 256;
 

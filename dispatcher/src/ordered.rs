@@ -78,6 +78,8 @@ pub(crate) struct Ordered {
     wake: Arc<Wake>,
     /// By which of its claims each is held.
     held: Mutex<HashMap<ChannelKey, i64>>,
+    /// Endpoints with more channels that may be due than there were places: one that is given back makes room.
+    crowded: Mutex<HashSet<EndpointId>>,
     places: Arc<Shared>,
     releases: mpsc::UnboundedSender<(ReplicaId, Release)>,
     back: tokio::sync::Mutex<mpsc::UnboundedReceiver<(ReplicaId, Release)>>,
@@ -106,6 +108,7 @@ impl Ordered {
             claims,
             wake,
             held: Mutex::default(),
+            crowded: Mutex::default(),
             places: Shared::new(HELD_MAX),
             releases,
             back: tokio::sync::Mutex::new(back),
@@ -139,10 +142,11 @@ impl Ordered {
     ) -> Result<(), store::Error> {
         let life = self.claims.replica.id();
         let (ids, limits, mut places) = self.limits(endpoints);
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let claimed = channels::claim(client, life, &ids, &limits).await?;
+        let claimed = match ids.as_slice() {
+            [] => Vec::new(),
+            ids => channels::claim(client, life, ids, &limits).await?,
+        };
+        self.note_crowded(endpoints, ids.iter().zip(&limits), &claimed);
         if claimed.is_empty() {
             return Ok(());
         }
@@ -172,6 +176,21 @@ impl Ordered {
             }
         }
         Ok(())
+    }
+
+    /// Of endpoints with channels that are due: where as many were taken as could be, more of them may wait.
+    fn note_crowded<'a>(
+        &self,
+        endpoints: &[EndpointId],
+        limits: impl Iterator<Item = (&'a EndpointId, &'a i64)>,
+        claimed: &[ClaimedChannel],
+    ) {
+        let mut left: HashMap<EndpointId, i64> = limits.map(|(id, limit)| (*id, *limit)).collect();
+        for one in claimed {
+            *left.entry(one.key.endpoint_id).or_default() -= 1;
+        }
+        let crowded = endpoints.iter().filter(|id| left.get(id).is_none_or(|left| *left <= 0));
+        *self.crowded.lock() = crowded.copied().collect();
     }
 
     /// How many channels of each endpoint may be taken, and their places among those in hand.
@@ -223,8 +242,8 @@ impl Ordered {
     fn others_wait(&self, hold: &Hold) -> bool {
         let id = hold.release.key.endpoint_id;
         let (in_hand, of_endpoint) = {
-            let held = self.held.lock();
-            (held.len(), held.keys().filter(|key| key.endpoint_id == id).count())
+            let channels = self.held.lock();
+            (channels.len(), channels.keys().filter(|key| key.endpoint_id == id).count())
         };
         let live = self.claims.matcher.snapshot.endpoint(id);
         let most = live.map_or(0, |live| live.endpoint.spec.concurrency as usize * HELD_PER_REQUEST);
@@ -309,7 +328,16 @@ impl Ordered {
                 let due_in = self.release_all(life, &releases).await;
                 self.forget(&releases);
                 // Whoever looks now finds their places free.
-                due_in.into_iter().for_each(|due_in| self.wake.due_in(due_in));
+                if let Some(wait) = due_in {
+                    self.wake.due_in(wait);
+                }
+                let more_wait = {
+                    let crowded = self.crowded.lock();
+                    releases.iter().any(|release| crowded.contains(&release.key.endpoint_id))
+                };
+                if more_wait {
+                    self.wake.now();
+                }
             }
         }
         Ok(())

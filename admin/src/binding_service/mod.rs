@@ -12,6 +12,7 @@ use bowline_core::store::sources;
 use bowline_proto::v1;
 use bowline_proto::v1::binding_service_server::BindingService;
 use chrono::Utc;
+use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -21,12 +22,14 @@ use crate::change::{Act, Repeat, audited, begin};
 use crate::etag;
 use crate::fault::{Fault, Kind};
 use crate::mask::Mask;
-use crate::page::{Listing, page_size};
+use crate::page::{Listing, PAGE_BYTES_MAX, page_size};
 use crate::present;
 use crate::quota::Quota;
 use crate::validate::binding::BindingDraft;
 use crate::validate::{self, Violations, excerpt};
 
+/// A binding may be a megabyte: a page is read in parts.
+const READ_AT_ONCE: i64 = 16;
 const BINDINGS_PER_TENANT_MAX: i64 = 20_000;
 
 pub(crate) struct Bindings {
@@ -116,18 +119,33 @@ impl Bindings {
         let source_id = validate::optional_id(&mut violations, "filter.source_id", &wire.source_id);
         violations.finish()?;
         let size = page_size(request.page_size)?;
-        let query = BindingQuery {
+        let mut query = BindingQuery {
             name: (!wire.name.is_empty()).then_some(wire.name),
             source_id,
             labels: wire.labels,
             after: listing.position(&request.page_token)?,
-            limit: size + 1,
+            limit: READ_AT_ONCE,
         };
         let client = context.client().await?;
-        let mut rows = bindings::list(&client, tenant, &query).await?;
-        let next_page_token = listing.cut(&mut rows, size, |binding| binding.id.0);
-        let shown = rows.iter().map(|binding| present::binding(binding, None)).collect::<Result<_, _>>()?;
-        Ok(v1::ListBindingsResponse { bindings: shown, next_page_token })
+        let mut response = v1::ListBindingsResponse::default();
+        let mut bytes = 0;
+        loop {
+            let rows = bindings::list(&client, tenant, &query).await?;
+            for binding in &rows {
+                let one = present::binding(binding, None)?;
+                bytes += one.encoded_len();
+                let full = response.bindings.len() as i64 == size || bytes > PAGE_BYTES_MAX;
+                if let Some(last) = query.after.filter(|_| full && !response.bindings.is_empty()) {
+                    response.next_page_token = listing.token(&last);
+                    return Ok(response);
+                }
+                query.after = Some(binding.id.0);
+                response.bindings.push(one);
+            }
+            if (rows.len() as i64) < READ_AT_ONCE {
+                return Ok(response);
+            }
+        }
     }
 
     async fn update(

@@ -24,7 +24,7 @@ use crate::AdminContext;
 use crate::call::Call;
 use crate::change::{Act, Repeat, audited, begin};
 use crate::fault::{Fault, Kind};
-use crate::page::{Listing, page_size};
+use crate::page::{Listing, PAGE_BYTES_MAX, page_size};
 use crate::present;
 use crate::quota::Quota;
 use crate::signing::{self, Use};
@@ -32,8 +32,6 @@ use crate::validate::endpoint::EndpointDraft;
 use crate::validate::{self, Violations, filter};
 
 const ENDPOINTS_PER_TENANT_MAX: i64 = 200_000;
-/// A page ends early where the next endpoint would make it larger: a client takes 4 MiB by default.
-const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 pub(crate) struct Endpoints {
     context: Arc<AdminContext>,

@@ -249,8 +249,11 @@ pub(crate) fn duration(
     value: &prost_types::Duration,
     range: Range,
 ) -> Option<Duration> {
-    let duration =
-        Duration::try_from(*value).ok().filter(|duration| (range.min..=range.max).contains(duration));
+    // Nanoseconds beyond a second, or of the other sign, would be taken for what they come to.
+    let well_formed = (0..1_000_000_000).contains(&value.nanos);
+    let duration = Duration::try_from(*value)
+        .ok()
+        .filter(|duration| well_formed && (range.min..=range.max).contains(duration));
     if duration.is_none() {
         violations.add(field, format!("must be {}", range.text));
     }

@@ -66,12 +66,15 @@ fn hint(status: u16) -> &'static str {
 }
 
 impl ProxyError {
-    /// Whether no other request would fare better.
+    /// Whether no other request would fare better. One that breaks off, or answers what is no HTTP, may do so for
+    /// this receiver alone: if it was for all, each endpoint's breaker would learn it.
     pub(super) fn is_of_all(&self) -> bool {
-        match self {
-            Self::Away(_) | Self::Broken(_) | Self::NoHttp | Self::Refused(405 | 407 | 501) => true,
-            Self::Refused(_) | Self::Receiver(_) => false,
-        }
+        matches!(self, Self::Away(_) | Self::Refused(405 | 407 | 501))
+    }
+
+    /// Whether it is there and does what a proxy does, though not for this receiver.
+    fn shows_that_it_works(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Receiver(_)) && !self.is_of_all()
     }
 }
 
@@ -101,13 +104,15 @@ impl ProxyHealth {
     pub(super) fn learn(&self, outcome: Result<(), &ProxyError>) {
         let until = match outcome {
             Err(error) if error.is_of_all() => Some(Instant::now() + AWAY_PAUSE),
-            Ok(()) => None,
-            Err(_) => return,
+            Err(error) if !error.shows_that_it_works() => return,
+            Ok(()) | Err(_) => None,
         };
         let before = std::mem::replace(&mut *self.0.lock(), until);
         match outcome {
-            Err(error) if before.is_none() => tracing::warn!(%error, "nothing can be sent: deliveries wait"),
-            Ok(()) if before.is_some() => tracing::info!("the forward proxy works again"),
+            Err(error) if until.is_some() && before.is_none() => {
+                tracing::warn!(%error, "nothing can be sent: deliveries wait");
+            }
+            _ if until.is_none() && before.is_some() => tracing::info!("the forward proxy works again"),
             _ => {}
         }
     }

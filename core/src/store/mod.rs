@@ -59,7 +59,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 72;
+pub const MIN_SCHEMA: i32 = 73;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 

@@ -1,7 +1,7 @@
 //! Processes that die at a chosen point, and claims whose reply is lost: each is asked what the
 //! invariants say.
 
-use bowline_proto::v1::DeliveryState;
+use bowline_proto::v1::{self, DeliveryState};
 use bowline_tests::proxy::{Cut, Proxy};
 use bowline_tests::service::Kind;
 use bowline_tests::{Provider, Receiver, Stack, admin, stores};

@@ -56,7 +56,7 @@ async fn a_proxy_that_fails_counts_against_nobody() {
     assert_eq!(waiting.attempt_count, 0);
 
     for (fault, kind, says) in [
-        (Tunnel::Close, "proxy", "broke off"),
+        (Tunnel::Close, "proxy_refused", "broke off"),
         (Tunnel::Refuse(501), "proxy", "501"),
         (Tunnel::Refuse(403), "proxy_refused", "its rules do not allow"),
         (Tunnel::Refuse(500), "proxy_refused", "500"),

@@ -133,8 +133,7 @@ async fn a_scheme_of_ones_own_verifies_as_its_page_says() {
         .unwrap();
     assert!(said.status.success(), "{}", text(&said));
     let said: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{}", text(&said)));
-    let event =
-        cli.json(&["event", "get", said["id"].as_str().unwrap_or_else(|| panic!("{said}"))]).await;
+    let event = cli.json(&["event", "get", said["id"].as_str().unwrap_or_else(|| panic!("{said}"))]).await;
     assert_eq!(event["body"], r#"{"id": 7}"#);
 
     let broken = tested_block("docs/schemes.md", "ours.toml")

@@ -78,6 +78,7 @@ pub(super) async fn lists_of_receipts(site: &mut Site) {
     site.check("receipts of a small tenant", 100, DAYS as usize);
 }
 
+#[allow(clippy::too_many_lines, reason = "a table of what can be asked")]
 pub(super) async fn lists_of_deliveries(site: &mut Site) {
     let client = site.pool.get().await.unwrap();
     let event = site.event_ids("n = 20003").await[0];
