@@ -37,6 +37,9 @@ const DUE_SCAN_MIN: Duration = Duration::from_millis(50);
 const DUE_SCAN_REST: u32 = 10;
 const DUE_ENDPOINTS: i64 = 10_000;
 const DUE_ROWS_PER_CLAIM: usize = 2048;
+/// Events that are loaded together before it is known how large they are; of small ones more and more.
+const EVENTS_AT_ONCE: usize = 16;
+const EVENTS_SMALL_BYTES: usize = 1024 * 1024;
 /// Bodies that are gone for now (their partition is being moved) are asked for again after this.
 const BODY_MISSING_RETRY: Duration = Duration::from_secs(60);
 /// A tenant whose deliveries fill its part of the memory gets the rest after this.
@@ -238,18 +241,47 @@ impl Claims {
             self.matcher.snapshot.refresh().await?;
         }
         let full = claimed.len() as i64 >= limits.iter().sum::<i64>() && !claimed.is_empty();
-        let event_ids: Vec<EventId> = claimed.iter().map(|row| row.key.event_id).collect();
+        let mut rest = claimed.as_slice();
+        let mut at_once = EVENTS_AT_ONCE;
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(at_once.min(rest.len()));
+            let loaded = self.take_due(client, life, some, at).await?;
+            if loaded.no_room {
+                // What is loaded now would only be thrown away.
+                for row in others {
+                    self.recorder.send(Entry::Release { key: row.key, life, due_in: NO_ROOM_RETRY }).await;
+                }
+                break;
+            }
+            at_once = if loaded.bytes < EVENTS_SMALL_BYTES { at_once * 4 } else { EVENTS_AT_ONCE };
+            rest = others;
+        }
+        Ok(full)
+    }
+
+    /// Loads the events of claimed rows and hands them to the lanes.
+    async fn take_due(
+        &self,
+        client: &store::Connection,
+        life: ReplicaId,
+        rows: &[queue::ClaimedDelivery],
+        at: std::time::Instant,
+    ) -> Result<Loaded, store::Error> {
+        let mut loaded = Loaded::default();
+        let event_ids: Vec<EventId> = rows.iter().map(|row| row.key.event_id).collect();
         let mut events = HashMap::new();
         for event in chunks::load(client, &event_ids).await? {
+            loaded.bytes += event.body.len();
             events.insert(event.id, self.matcher.hold(event, Duration::ZERO).await);
         }
-        for row in claimed {
+        for row in rows {
             let release = |due_in| Entry::Release { key: row.key, life, due_in };
             let Some(held) = events.get(&row.key.event_id) else {
                 self.recorder.send(release(BODY_MISSING_RETRY)).await;
                 continue;
             };
             let Some(load) = self.matcher.load(row.tenant_id, held.as_ref(), Duration::ZERO).await else {
+                loaded.no_room = true;
                 self.recorder.send(release(NO_ROOM_RETRY)).await;
                 continue;
             };
@@ -266,6 +298,14 @@ impl Claims {
             });
             self.lanes.submit(job).await;
         }
-        Ok(full)
+        Ok(loaded)
     }
+}
+
+/// What was loaded for some rows.
+#[derive(Default)]
+struct Loaded {
+    bytes: usize,
+    /// An event, or a delivery, was one too many.
+    no_room: bool,
 }

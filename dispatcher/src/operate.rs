@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 const SCAN: Duration = Duration::from_millis(500);
-/// Operations one dispatcher works on at a time.
-const AT_A_TIME: usize = 4;
+/// Operations one dispatcher works on at a time: most of the time each waits for its rate.
+const AT_A_TIME: usize = 32;
+const OF_A_TENANT_MAX: i64 = 4;
 /// Rows one step looks at.
 const STEP_ROWS_MAX: i64 = 500;
 /// Steps a second, where the rate allows.
@@ -55,7 +56,7 @@ impl Operator {
                 let life = self.replica.id();
                 let claimed = {
                     let client = self.pool.get().await?;
-                    operations::claim(&client, life, free as i64).await?
+                    operations::claim(&client, life, free as i64, OF_A_TENANT_MAX).await?
                 };
                 for id in claimed {
                     running.spawn(Arc::clone(&self).carry_out(id, life));

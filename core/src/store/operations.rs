@@ -86,22 +86,36 @@ pub async fn cancel(client: &impl GenericClient, id: OperationId) -> Result<bool
     Ok(client.execute(SQL, &[&id.0]).await? > 0)
 }
 
-/// Takes up to `limit` open operations that no live replica works on, oldest first.
+/// Takes up to `limit` open operations that no live replica works on: tenants take turns, the oldest of each
+/// first, and none has more than `of_tenant_max` with this owner.
 pub async fn claim(
     client: &impl GenericClient,
     owner: ReplicaId,
     limit: i64,
+    of_tenant_max: i64,
 ) -> Result<Vec<OperationId>, Error> {
     const SQL: &str = "
+        WITH open AS MATERIALIZED (
+            SELECT id, tenant_id, owner,
+                   owner IS NULL OR NOT EXISTS (
+                       SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL) AS is_free
+              FROM operations AS o WHERE state IN ('pending', 'running')
+        ),
+        ranked AS (
+            SELECT id, row_number() OVER (PARTITION BY tenant_id ORDER BY id)
+                       + (SELECT count(*) FROM open AS busy
+                           WHERE busy.tenant_id = open.tenant_id AND busy.owner = $1 AND NOT busy.is_free) AS place
+              FROM open WHERE is_free
+        )
         UPDATE operations AS o SET owner = $1, state = 'running', update_time = now()
          WHERE o.id = ANY(ARRAY(
-               SELECT id FROM operations AS open
-                WHERE state IN ('pending', 'running')
-                  AND (owner IS NULL OR NOT EXISTS (
-                       SELECT 1 FROM replicas AS r WHERE r.id = open.owner AND r.dead_at IS NULL))
-                ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))
+               SELECT o.id FROM operations AS o JOIN ranked USING (id)
+                WHERE ranked.place <= $3 AND o.state IN ('pending', 'running')
+                  AND (o.owner IS NULL OR NOT EXISTS (
+                       SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
+                ORDER BY ranked.place, o.id LIMIT $2 FOR UPDATE OF o SKIP LOCKED))
         RETURNING o.id";
-    let rows = client.query(SQL, &[&owner.0, &limit]).await?;
+    let rows = client.query(SQL, &[&owner.0, &limit, &of_tenant_max]).await?;
     rows.iter().map(|row| Ok(OperationId(row.try_get(0)?))).collect()
 }
 

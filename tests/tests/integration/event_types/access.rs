@@ -121,7 +121,7 @@ async fn roles_say_who_may_change_a_catalog() {
     assert_eq!(get(&publisher, &made.id).await.unwrap_err().code(), Code::PermissionDenied);
     // Every refusal by a role is in the audit log, beside what was done.
     let denied =
-        "SELECT count(*) FROM audit_log WHERE action LIKE '%EventType' AND outcome = 'PermissionDenied'";
+        "SELECT count(*) FROM audit_log WHERE action LIKE '%EventType' AND outcome = 'PERMISSION_DENIED'";
     eventually(BOUND, async || match stack.database.count(denied).await {
         count if count >= 6 => Ok(()),
         count => Err(count),
