@@ -217,12 +217,11 @@ async fn what_is_out_when_it_is_cancelled_counts_only_if_it_succeeds() {
         let out = out_and_parked(&stack, &receiver, &event, &endpoint).await;
         assert!(cancel(&admin, &out).await.unwrap().may_still_be_sent);
         receiver.release();
-        let ended = eventually(BOUND, async || {
+        eventually(BOUND, async || {
             let seen = admin.delivery(&event, &endpoint).await.unwrap();
             eventually::holds(seen.attempts.len() == 2 && seen.state() == state, seen)
         })
         .await;
-        assert_eq!(ended.attempts.len(), 2, "{ended:?}");
         stack.await_quiet().await;
         assert_eq!((receiver.count(), dead_letters(&stack).await), (1, 0));
     }
