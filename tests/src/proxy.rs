@@ -83,6 +83,11 @@ impl Proxy {
         *lock(&self.shared.rule) = Some(Rule { text: text.to_owned(), cut });
     }
 
+    /// How many connections were cut by [`cut_once`](Self::cut_once) so far.
+    pub fn cuts(&self) -> usize {
+        *self.shared.cuts.borrow()
+    }
+
     /// Until so many connections were cut by [`cut_once`](Self::cut_once).
     ///
     /// # Panics
@@ -90,7 +95,7 @@ impl Proxy {
     pub async fn await_cuts(&self, count: usize) {
         let mut cuts = self.shared.cuts.subscribe();
         let cut = tokio::time::timeout(crate::BOUND, cuts.wait_for(|cuts| *cuts >= count)).await;
-        assert!(cut.is_ok(), "no statement held the text to cut at");
+        assert!(cut.is_ok(), "no statement did what was to be cut at: {:?}", lock(&self.shared.rule));
     }
 
     /// Ends all connections and refuses new ones.

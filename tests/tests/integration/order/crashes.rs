@@ -127,15 +127,19 @@ async fn a_claim_or_release_whose_reply_is_lost_is_found_again() {
         stack.admin().endpoint(ordered(&receiver, EndpointOrdering::Strict)).await;
         // Once around, so that every statement is prepared.
         let mut ids = vec![publish(&stack.admin(), "a").await];
-        stack.await_quiet().await;
+        // Whoever still holds the channel would go on with what comes, without a claim.
+        at_rest(&stack, &receiver, 1).await;
         proxy.cut_once(statement, Cut::Answer);
-        for channel in ["b", "c", "d"] {
-            ids.push(publish(&stack.admin(), channel).await);
+        // One claim may find what another one has left, and do nothing that could be lost.
+        while proxy.cuts() == 0 && ids.len() < 50 {
+            ids.push(publish(&stack.admin(), "b").await);
+            receiver.await_count(ids.len(), BOUND).await;
         }
-        proxy.await_cuts(1).await;
+        assert_eq!(proxy.cuts(), 1, "{statement}");
+        ids.push(publish(&stack.admin(), "c").await);
         stack.await_quiet().await;
         assert_eq!(arrived(&receiver, &ids), ids, "{statement}");
-        assert_eq!(receiver.count(), 4, "{statement}");
+        assert_eq!(receiver.count(), ids.len(), "{statement}");
     }
 }
 
