@@ -103,7 +103,7 @@ impl Access {
 }
 
 /// Every method of the API and what it asks.
-const METHODS: [(&str, Access); 61] = [
+const METHODS: [(&str, Access); 63] = [
     ("/bowline.v1.SourceService/CreateSource", Access::Write),
     ("/bowline.v1.SourceService/GetSource", Access::Read),
     ("/bowline.v1.SourceService/ListSources", Access::Read),
@@ -125,6 +125,8 @@ const METHODS: [(&str, Access); 61] = [
     ("/bowline.v1.EventService/PublishEvent", Access::Publish),
     ("/bowline.v1.EventService/GetEvent", Access::Read),
     ("/bowline.v1.EventService/ListEvents", Access::Read),
+    ("/bowline.v1.EventService/WatchEvents", Access::Read),
+    ("/bowline.v1.DeliveryService/WatchDeliveries", Access::Read),
     ("/bowline.v1.DeliveryService/ListDeliveries", Access::Read),
     ("/bowline.v1.DeliveryService/GetDelivery", Access::Read),
     ("/bowline.v1.DeadLetterService/ListDeadLetters", Access::Read),

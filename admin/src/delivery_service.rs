@@ -1,5 +1,7 @@
 //! `DeliveryService`: what was sent, what came back, what is still to come, and what a person does about it.
 
+mod watch;
+
 use std::sync::Arc;
 
 use bowline_core::delivery::DeliveryKey;
@@ -17,6 +19,7 @@ use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
 use crate::validate::{self, Violations, filter};
+use crate::watch::{Stream, Watching};
 
 /// What is looked at step by step until a page is full: a filter that matches little ends a page early instead of
 /// reading the whole log. The first step is enough for one that matches much.
@@ -25,11 +28,12 @@ const STEPS: [i64; 10] = [1_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000,
 
 pub(crate) struct Deliveries {
     context: Arc<AdminContext>,
+    watching: Watching,
 }
 
 impl Deliveries {
-    pub(crate) fn new(context: Arc<AdminContext>) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Arc<AdminContext>, watching: Watching) -> Self {
+        Self { context, watching }
     }
 
     async fn list(
@@ -150,6 +154,16 @@ fn page(rows: &[DeliveryRow], next_page_token: String) -> v1::ListDeliveriesResp
 
 #[tonic::async_trait]
 impl DeliveryService for Deliveries {
+    type WatchDeliveriesStream = Stream<v1::WatchDeliveriesResponse>;
+
+    async fn watch_deliveries(
+        &self,
+        request: Request<v1::WatchDeliveriesRequest>,
+    ) -> Result<Response<Self::WatchDeliveriesStream>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.watch(&call, message).await)
+    }
+
     async fn list_deliveries(
         &self,
         request: Request<v1::ListDeliveriesRequest>,

@@ -1,6 +1,7 @@
 //! `EventService`: events an app publishes, and a look at what came in.
 
 mod bulk;
+mod watch;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
 use crate::validate::{self, Violations, filter};
+use crate::watch::{Stream, Watching};
 
 const JSON: &str = "application/json";
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
@@ -38,11 +40,12 @@ const STEPS: [i64; 6] = [1_000, 20_000, 20_000, 20_000, 20_000, 20_000];
 
 pub(crate) struct Events {
     context: Arc<AdminContext>,
+    watching: Watching,
 }
 
 impl Events {
-    pub(crate) fn new(context: Arc<AdminContext>) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Arc<AdminContext>, watching: Watching) -> Self {
+        Self { context, watching }
     }
 
     /// Permit first: what this process cannot hold is refused before anything else is done.
@@ -262,6 +265,16 @@ fn fingerprint(request: &v1::PublishEventRequest) -> [u8; 32] {
 
 #[tonic::async_trait]
 impl EventService for Events {
+    type WatchEventsStream = Stream<v1::WatchEventsResponse>;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let (call, message) = Call::open(request)?;
+        call.answer(self.watch(&call, message).await)
+    }
+
     async fn publish_event(
         &self,
         request: Request<v1::PublishEventRequest>,

@@ -117,6 +117,8 @@ pub(crate) enum Fault {
     RejectionRefused { id: String, why: String },
     #[error("this replica serves as many watches as it may: try again, or at another one")]
     WatchesFull,
+    #[error("what follows the cursor is no longer kept, or is of another database: begin anew")]
+    CursorExpired,
     #[error("this replica stops: go on at another one, with the last cursor")]
     Stopping,
     /// Stored data that this version cannot read.
@@ -260,6 +262,7 @@ pub(crate) fn outcome_of(code: Code) -> &'static str {
 fn classify(fault: &Fault) -> (Code, ErrorReason) {
     match fault {
         Fault::Invalid(_) => (Code::InvalidArgument, ErrorReason::InvalidFields),
+        Fault::CursorExpired => (Code::OutOfRange, ErrorReason::CursorExpired),
         Fault::PageToken => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
         Fault::KeyMissing => (Code::Unauthenticated, ErrorReason::KeyMissing),
         Fault::KeyInvalid => (Code::Unauthenticated, ErrorReason::KeyInvalid),
@@ -347,6 +350,7 @@ mod tests {
             (Fault::Journal(JournalError::KeyReused), Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED"),
             (Fault::EventBodyGone { events: vec![id()] }, Code::FailedPrecondition, "EVENT_BODY_GONE"),
             (Fault::PageToken, Code::InvalidArgument, "PAGE_TOKEN_INVALID"),
+            (Fault::CursorExpired, Code::OutOfRange, "CURSOR_EXPIRED"),
             (Fault::Timeout(Duration::from_secs(30)), Code::DeadlineExceeded, "TIMEOUT"),
             (Fault::StoreAway, Code::Unavailable, "STORE_UNAVAILABLE"),
         ];

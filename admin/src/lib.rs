@@ -15,7 +15,8 @@
 //! 4. A write goes through [`change`]: configuration version, request id and audit row in the same
 //!    transaction. An [`etag`] keeps it from undoing another one. Its secrets are made, checked and sealed in
 //!    [`signing`].
-//! 5. What may take long is done [`apart`]; [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages.
+//! 5. What may take long is done [`apart`]; [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages,
+//!    [`watch`] streams.
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
@@ -48,6 +49,7 @@ mod signing;
 mod source_service;
 mod tenant_service;
 mod validate;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;

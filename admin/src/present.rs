@@ -11,7 +11,7 @@ mod secret;
 mod source;
 
 pub(crate) use binding::binding;
-pub(crate) use delivery::{dead_letter, delivery, event};
+pub(crate) use delivery::{attempt, dead_letter, delivery, event};
 pub(crate) use endpoint::endpoint;
 pub(crate) use event_type::event_type;
 pub(crate) use operation::operation;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bowline_core::binding::{Refresher, Watches};
 use bowline_core::bootstrap::{Shutdown, supervise};
 use bowline_core::query::Queries;
+use bowline_core::store::watching::Log;
 use bowline_core::stored_payloads;
+use bowline_core::watch;
 use bowline_proto::FILE_DESCRIPTOR_SET;
 use bowline_proto::v1::api_key_service_server::ApiKeyServiceServer;
 use bowline_proto::v1::audit_service_server::AuditServiceServer;
@@ -48,6 +50,7 @@ use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
 use crate::tenant_service::Tenants;
+use crate::watch::Watching;
 
 const CONNECTIONS_MAX: usize = 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
@@ -135,6 +138,10 @@ fn services(
     }
     let queries = Arc::clone(&background.queries);
     let refresher = Arc::clone(&background.refresher);
+    let [events, attempts] = background
+        .logs
+        .each_ref()
+        .map(|watches| Watching { watches: Arc::clone(watches), stopping: stop.clone() });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -144,9 +151,9 @@ fn services(
     };
     Ok(Routes::new(limited!(SourceServiceServer, Sources))
         .add_service(limited!(EndpointServiceServer, Endpoints))
-        .add_service(limited!(EventServiceServer, Events))
+        .add_service(limited!(EventServiceServer, Events::new(Arc::clone(context), events)))
         .add_service(limited!(EventTypeServiceServer, EventTypes))
-        .add_service(limited!(DeliveryServiceServer, Deliveries))
+        .add_service(limited!(DeliveryServiceServer, Deliveries::new(Arc::clone(context), attempts)))
         .add_service(limited!(DeadLetterServiceServer, DeadLetters))
         .add_service(limited!(
             BindingServiceServer,
@@ -165,6 +172,8 @@ fn services(
 struct Background {
     queries: Arc<Queries>,
     refresher: Arc<Refresher>,
+    /// Events and attempts.
+    logs: [Arc<watch::Watches>; 2],
     end: Shutdown,
 }
 
@@ -191,6 +200,18 @@ impl Background {
             let (watches, token) = (Arc::clone(&watches), token.clone());
             async move { token.run_until_cancelled(watches.run()).await.map_or(Ok(()), |ended| ended.map(|_| ())) }
         });
+        let logs =
+            [("event watches", Log::Events), ("delivery watches", Log::Attempts)].map(|(name, log)| {
+                let watches = Arc::new(watch::Watches::new(context.pool.clone(), log));
+                let (work, token) = (Arc::clone(&watches), end.token());
+                supervise(name, &end, move || {
+                    let (work, token) = (Arc::clone(&work), token.clone());
+                    async move {
+                        token.run_until_cancelled(work.run()).await.map_or(Ok(()), |ended| ended.map(|_| ()))
+                    }
+                });
+                watches
+            });
         let (pool, token) = (context.pool.clone(), end.token());
         supervise("stored payloads", &end, move || {
             let (pool, token) = (pool.clone(), token.clone());
@@ -201,7 +222,7 @@ impl Background {
                     .map_or(Ok(()), |ended| ended.map(|_| ()))
             }
         });
-        Self { queries, refresher, end }
+        Self { queries, refresher, logs, end }
     }
 }
 

@@ -5,6 +5,7 @@
 const RENAMED: &[(&str, &str)] = &[
     ("filter.start_time", "--since"),
     ("filter.end_time", "--until"),
+    ("start_time", "--since"),
     ("filter.source_id", "--source"),
     ("filter.endpoint_id", "--endpoint"),
     ("filter.event_id", "--event"),
@@ -125,6 +126,7 @@ mod tests {
     fn fields_have_the_name_of_their_flag() {
         for (field, flag) in [
             ("filter.end_time", "--until"),
+            ("start_time", "--since"),
             ("filter.status_code", "--status-code"),
             ("endpoint.url", "--url"),
             ("endpoint.retry.schedule.waits[1]", "--retry-schedule [1]"),

@@ -11,7 +11,8 @@
 //!    [`replica`] is the life and death of a process as the others see it.
 //! 5. [`query`] answers questions about the payloads of a source, a [`binding`] keeps an answer fresh;
 //!    [`expression`] is CEL, by which events are named, verified, filtered and transformed.
-//!    [`stored_payloads`] lets bodies go that a source does not keep.
+//!    [`stored_payloads`] lets bodies go that a source does not keep. [`watch`] tells those who watch a log how far
+//!    it has come.
 //! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
 //!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
@@ -52,3 +53,4 @@ pub mod stored_payloads;
 pub mod streams;
 pub mod tenant;
 pub mod trace_context;
+pub mod watch;

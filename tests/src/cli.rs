@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::admin::KEY;
 use crate::binaries;
@@ -13,6 +14,36 @@ use crate::binaries;
 #[derive(Debug, Clone)]
 pub struct Cli {
     admin_url: String,
+}
+
+/// A command that goes on. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next line of its output.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(crate::BOUND, self.out.next_line()).await.expect("a line in time");
+        line.expect("its output").expect("a line before the end")
+    }
+
+    /// Ctrl-C; its exit code, and what it said on standard error.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn interrupt(self) -> (Option<i32>, String) {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("a process that runs");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGINT).expect("a signal");
+        let ended = tokio::time::timeout(crate::BOUND, self.child.wait_with_output()).await;
+        let output = ended.expect("it ends").expect("its output");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 /// What a command said.
@@ -41,16 +72,24 @@ impl Cli {
         Self { admin_url: admin_url.to_owned() }
     }
 
+    /// Starts one that goes on until it is stopped.
+    ///
     /// # Panics
     /// When the command cannot be run at all.
-    pub async fn run(&self, arguments: &[&str], input: &[u8]) -> Said {
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self.spawn(arguments);
+        let out = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        Running { child, out }
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new(binaries::find("bowline").expect("the command line is built"));
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BOWLINE_"))
         {
             command.env_remove(name);
         }
-        let mut child = command
+        command
             .args(arguments)
             .env("BOWLINE_ADMIN_URL", &self.admin_url)
             .env("BOWLINE_ADMIN_KEY", KEY)
@@ -59,7 +98,13 @@ impl Cli {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("a process");
+            .expect("a process")
+    }
+
+    /// # Panics
+    /// When the command cannot be run at all.
+    pub async fn run(&self, arguments: &[&str], input: &[u8]) -> Said {
+        let mut child = self.spawn(arguments);
         let mut stdin = child.stdin.take().expect("a pipe");
         // A command that reads nothing has closed it.
         let _ = stdin.write_all(input).await;

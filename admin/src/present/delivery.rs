@@ -81,7 +81,7 @@ pub(super) fn dead_reason(reason: DeadReason) -> v1::DeadReason {
     }
 }
 
-fn attempt(row: &AttemptRow) -> v1::Attempt {
+pub(crate) fn attempt(row: &AttemptRow) -> v1::Attempt {
     let kind = match row.kind {
         AttemptKind::Request => v1::AttemptKind::Request,
         AttemptKind::Refused => v1::AttemptKind::Refused,

@@ -36,6 +36,20 @@ pub(super) fn range(
     IdRange::between(start, end)
 }
 
+/// A watch has a beginning of its own, and no end.
+pub(crate) fn not_in_a_watch(
+    violations: &mut Violations,
+    start: Option<&Timestamp>,
+    end: Option<&Timestamp>,
+) {
+    for (field, given) in [("filter.start_time", start), ("filter.end_time", end)] {
+        if given.is_some() {
+            violations
+                .add(field, "must be absent in a watch: `start_time` beside the filter says where to begin");
+        }
+    }
+}
+
 pub(crate) fn events(violations: &mut Violations, filter: &v1::EventFilter) -> EventQuery {
     EventQuery {
         source_id: optional_id(violations, "filter.source_id", &filter.source_id),

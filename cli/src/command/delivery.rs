@@ -5,11 +5,11 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::by_hand::OneDelivery;
 use super::paging::{self, Paging, Window};
-use super::{by_hand, endpoint, name, there};
+use super::{by_hand, endpoint, name, there, watch};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::view::{AttemptView, DeliveryView, HeaderView};
+use crate::view::{AttemptView, DeliveryTold, DeliveryView, HeaderView};
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
@@ -25,6 +25,35 @@ pub enum DeliveryCommand {
     Retry(OneDelivery),
     /// End one that waits; the same as `bowline cancel`
     Cancel(OneDelivery),
+    /// Show each attempt and decision as it is recorded, a line each, until stopped
+    #[command(after_help = "Examples:
+  bowline delivery watch --endpoint shop
+  bowline delivery watch --state dead --since 1h")]
+    Watch(Box<WatchDeliveries>),
+}
+
+#[derive(Debug, Args)]
+pub struct WatchDeliveries {
+    /// Only for this endpoint: its name or id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ENDPOINT")]
+    endpoint: String,
+    /// Only of this event (`evt_...`)
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    event: String,
+    /// Only events of exactly this type
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]
+    event_type: String,
+    /// Only events of exactly this channel
+    #[arg(long, default_value = "", hide_default_value = true)]
+    channel: String,
+    /// Only what led to this state; `waiting`: it is tried again
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only attempts that were answered with this status
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "CODE")]
+    status_code: i32,
+    #[command(flatten)]
+    begin: watch::Begin,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +115,7 @@ impl From<State> for v1::DeliveryState {
 pub async fn run(command: DeliveryCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     match command {
         DeliveryCommand::List(list) => show(*list, admin, tenant, form).await,
+        DeliveryCommand::Watch(watch) => follow(*watch, admin, tenant, form).await,
         DeliveryCommand::Get { id } => {
             let response = admin.deliveries().get_delivery(v1::GetDeliveryRequest { id }).await?.into_inner();
             detail(&there(response.delivery, "delivery")?.into(), form)
@@ -128,6 +158,35 @@ async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> 
         }
     }
     paging::show(form, "deliveries", &listed, Some(list.which.window))
+}
+
+async fn follow(watched: WatchDeliveries, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let request = v1::WatchDeliveriesRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(v1::DeliveryFilter {
+            endpoint_id: name::endpoint_id(admin, tenant, &watched.endpoint).await?,
+            event_id: watched.event,
+            event_type: watched.event_type,
+            channel: watched.channel,
+            state: watched.state.map_or(v1::DeliveryState::Unspecified, Into::into).into(),
+            status_code: watched.status_code,
+            ..v1::DeliveryFilter::default()
+        }),
+        cursor: String::new(),
+        start_time: watched.begin.start_time(),
+    };
+    let open = |cursor| {
+        let request = v1::WatchDeliveriesRequest { cursor, ..request.clone() };
+        let mut deliveries = admin.deliveries();
+        async move { deliveries.watch_deliveries(request).await }
+    };
+    let view = |told: v1::WatchDeliveriesResponse| {
+        let news = told.delivery.zip(told.attempt);
+        let shown = news
+            .map(|(delivery, attempt)| DeliveryTold { delivery: delivery.into(), attempt: attempt.into() });
+        (shown, told.cursor)
+    };
+    watch::follow(form, &watched.begin, open, view).await
 }
 
 fn detail(delivery: &DeliveryView, form: Form) -> Result<(), Failure> {

@@ -4,11 +4,11 @@ use bowline_proto::v1;
 use clap::{Args, Subcommand};
 
 use super::paging::{self, Paging, Window};
-use super::{name, publish, there};
+use super::{name, publish, there, watch};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::view::EventView;
+use crate::view::{EventTold, EventView};
 
 #[derive(Debug, Subcommand)]
 pub enum EventCommand {
@@ -18,10 +18,26 @@ pub enum EventCommand {
     List(Box<ListEvents>),
     /// Show one event with its headers and its body
     Get(GetEvent),
+    /// Show each event as it is committed, a line each, until stopped
+    #[command(after_help = "Examples:
+  bowline event watch --source stripe
+  bowline event watch --since 1h --body --output json | jq .event.body")]
+    Watch(Box<WatchEvents>),
 }
 
 #[derive(Debug, Args)]
 pub struct ListEvents {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    window: Window,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Which events are meant.
+#[derive(Debug, Args)]
+struct Which {
     /// Only from this source: its name or id
     #[arg(long, default_value = "", hide_default_value = true, value_name = "SOURCE")]
     source: String,
@@ -31,10 +47,28 @@ pub struct ListEvents {
     /// Only of exactly this channel
     #[arg(long, default_value = "", hide_default_value = true)]
     channel: String,
+}
+
+impl Which {
+    async fn filter(self, admin: &Admin, tenant: &str) -> Result<v1::EventFilter, Failure> {
+        Ok(v1::EventFilter {
+            source_id: name::source_id(admin, tenant, &self.source).await?,
+            event_type: self.event_type,
+            channel: self.channel,
+            ..v1::EventFilter::default()
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct WatchEvents {
     #[command(flatten)]
-    window: Window,
+    which: Which,
     #[command(flatten)]
-    paging: Paging,
+    begin: watch::Begin,
+    /// With headers and bodies of at most 1 MiB; in `--output json`
+    #[arg(long)]
+    body: bool,
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +86,7 @@ pub async fn run(command: EventCommand, admin: &Admin, tenant: &str, form: Form)
     match command {
         EventCommand::Publish(publish) => publish::run(*publish, admin, tenant, form).await,
         EventCommand::List(list) => show(*list, admin, tenant, form).await,
+        EventCommand::Watch(watch) => follow(*watch, admin, tenant, form).await,
         EventCommand::Get(get) => {
             let request = v1::GetEventRequest { id: get.id };
             let response = admin.events().get_event(request).await?.into_inner();
@@ -63,11 +98,9 @@ pub async fn run(command: EventCommand, admin: &Admin, tenant: &str, form: Form)
 
 async fn show(list: ListEvents, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let filter = v1::EventFilter {
-        source_id: name::source_id(admin, tenant, &list.source).await?,
-        event_type: list.event_type,
-        channel: list.channel,
         start_time: list.window.start(),
         end_time: list.window.end(),
+        ..list.which.filter(admin, tenant).await?
     };
     let listed = paging::collect(&list.paging, |page_size, page_token| {
         let request = v1::ListEventsRequest {
@@ -84,6 +117,26 @@ async fn show(list: ListEvents, admin: &Admin, tenant: &str, form: Form) -> Resu
     })
     .await?;
     paging::show(form, "events", &listed, Some(list.window))
+}
+
+async fn follow(watched: WatchEvents, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let WatchEvents { which, begin, body } = watched;
+    let request = v1::WatchEventsRequest {
+        tenant_id: tenant.to_owned(),
+        filter: Some(which.filter(admin, tenant).await?),
+        cursor: String::new(),
+        start_time: begin.start_time(),
+        include_body: body,
+    };
+    let open = |cursor| {
+        let (mut events, request) = (admin.events(), v1::WatchEventsRequest { cursor, ..request.clone() });
+        async move { events.watch_events(request).await }
+    };
+    let view = |told: v1::WatchEventsResponse| {
+        let view = |event| if body { EventView::whole(event) } else { event.into() };
+        (told.event.map(|event| EventTold { event: view(event) }), told.cursor)
+    };
+    watch::follow(form, &begin, open, view).await
 }
 
 fn detail(event: v1::Event, form: Form) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ pub mod source;
 pub mod tenant;
 pub mod trigger;
 pub mod verify;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

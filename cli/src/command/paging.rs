@@ -58,18 +58,24 @@ pub struct Window {
 
 /// A point in time, and whether it was given as a while ago.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+pub(crate) struct Moment {
     at: DateTime<Utc>,
     ago: bool,
 }
 
+impl Moment {
+    pub(crate) fn timestamp(self) -> prost_types::Timestamp {
+        timestamp(self.at)
+    }
+}
+
 impl Window {
     pub(crate) fn start(self) -> Option<prost_types::Timestamp> {
-        self.since.map(|since| timestamp(since.at))
+        self.since.map(Moment::timestamp)
     }
 
     pub(crate) fn end(self) -> Option<prost_types::Timestamp> {
-        self.until.map(|until| timestamp(until.at))
+        self.until.map(Moment::timestamp)
     }
 
     /// A token belongs to its filter, and `2h` ago is another time at each call: what to give instead.
@@ -129,7 +135,7 @@ fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos() as i32 }
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(Moment { at: time.to_utc(), ago: false });
     }

@@ -166,6 +166,31 @@ impl Row for AttemptView {
     }
 }
 
+/// What a watch tells: what was recorded, and where its delivery stands now.
+#[derive(Debug, Serialize)]
+pub struct DeliveryTold {
+    pub delivery: DeliveryView,
+    pub attempt: AttemptView,
+}
+
+impl Row for DeliveryTold {
+    const HEADINGS: &'static [&'static str] =
+        &["STARTED", "TYPE", "NO", "DECISION", "ANSWER", "TOOK", "DELIVERY"];
+
+    fn cells(&self) -> Vec<String> {
+        let attempt = &self.attempt;
+        vec![
+            attempt.start_time.clone(),
+            self.delivery.event_type.clone(),
+            attempt.number.to_string(),
+            attempt.decision.clone(),
+            answer(attempt.status_code, &attempt.error_kind),
+            attempt.duration.clone(),
+            self.delivery.id.clone(),
+        ]
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub struct DeadLetterView {
     pub delivery_id: String,

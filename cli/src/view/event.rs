@@ -35,13 +35,13 @@ pub struct EventView {
     pub flag: String,
     /// When its body went before its time; empty where it is there.
     pub body_drop_time: String,
-    /// As received. Only from `event get`.
+    /// As received. Only from `event get`, and `event watch --body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Vec<HeaderView>>,
-    /// Only from `event get`, where the body is UTF-8.
+    /// Likewise, where the body is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// Only from `event get`, where it is not.
+    /// Likewise, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
 }
@@ -91,5 +91,19 @@ impl Row for EventView {
             self.id.clone(),
             source.to_owned(),
         ]
+    }
+}
+
+/// What a watch tells.
+#[derive(Debug, Serialize)]
+pub struct EventTold {
+    pub event: EventView,
+}
+
+impl Row for EventTold {
+    const HEADINGS: &'static [&'static str] = EventView::HEADINGS;
+
+    fn cells(&self) -> Vec<String> {
+        self.event.cells()
     }
 }

@@ -13,8 +13,8 @@ mod resource;
 
 pub use auth::{AuthView, TlsView};
 pub use binding::BindingView;
-pub use delivery::{AttemptView, DeadLetterView, DeliveryView};
-pub use event::{EventView, HeaderView};
+pub use delivery::{AttemptView, DeadLetterView, DeliveryTold, DeliveryView};
+pub use event::{EventTold, EventView, HeaderView};
 pub use event_type::EventTypeView;
 pub use payload::PayloadView;
 pub use policy::{DisableView, RetryView};

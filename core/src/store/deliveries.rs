@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod keys;
+mod spans;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::id::{AttemptId, EndpointId, EventId, TenantId};
 pub use by_hand::{Cancelled, Retried, cancel, retry};
 pub(super) use keys::read_key;
 pub use keys::{Bounds, Found, keys};
+pub use spans::{AttemptKey, in_span, read_all};
 
 /// Attempts that are shown of one delivery; a policy allows a hundred, a redrive as many again.
 const ATTEMPTS_SHOWN_MAX: i64 = 1_000;
@@ -325,11 +327,13 @@ pub async fn find(
     Ok(Some(row))
 }
 
+/// Those of one attempt.
+const COLUMNS: &str = "
+    attempt_id, attempt, kind, decision, started_at, duration_us, url, request_headers, status,
+    response_headers, response_body, error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us";
+
 /// The newest [`ATTEMPTS_SHOWN_MAX`] attempts of a delivery, oldest first.
 pub async fn attempts(client: &impl GenericClient, key: DeliveryKey) -> Result<Vec<AttemptRow>, Error> {
-    const COLUMNS: &str = "
-        attempt_id, attempt, kind, decision, started_at, duration_us, url, request_headers, status,
-        response_headers, response_body, error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us";
     let sql = format!(
         "SELECT {COLUMNS} FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
           UNION

@@ -1,5 +1,7 @@
 //! Reads events. They are written by the journal alone.
 
+mod spans;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
@@ -8,6 +10,8 @@ use uuid::Uuid;
 
 use super::Error;
 use crate::id::{EventId, SourceId, TenantId};
+
+pub use spans::{in_span, read_all};
 
 /// A span of ids: `from` is part of it, `until` is not. Ids begin with the milliseconds of their
 /// making, so a span of time is one of ids, and prunes partitions.
@@ -53,7 +57,7 @@ fn millis_rounded_up(time: DateTime<Utc>) -> i64 {
 }
 
 /// No id made at this millisecond or later is smaller.
-fn first_id_at(unix_ms: i64) -> Uuid {
+pub(super) fn first_id_at(unix_ms: i64) -> Uuid {
     const TIME_MAX: u128 = (1 << 48) - 1;
     Uuid::from_u128(u128::try_from(unix_ms).unwrap_or(0).min(TIME_MAX) << 80)
 }

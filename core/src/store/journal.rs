@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Error, connection_config, session_settings};
+use super::{Error, connection_config, session_settings, strays};
 use crate::event::Event;
 use crate::id::{ChunkId, EndpointId};
 use crate::journal::DedupKey;
@@ -25,6 +25,8 @@ use crate::streams::Class;
 /// takes a batch for ten rows and would compare each row with each.
 ///
 /// Nothing is written if the ordered endpoints have changed since the writer matched the batch to them.
+///
+/// `{clock}`, `{stray}`: see [`strays`].
 ///
 /// `{repeated}`: only rows that an earlier commit may have stored can be there already. To allow for
 /// that costs each row a look into its index before and a record of WAL after.
@@ -53,9 +55,10 @@ WITH input AS MATERIALIZED (
        SET event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
      WHERE d.expires_at < now() OR d.event_id = excluded.event_id
     RETURNING d.event_id
-), ev AS (
-    INSERT INTO events (id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time)
-    SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+), {clock}, ev AS (
+    INSERT INTO events (id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time,
+                        stray)
+    SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time, {stray}
       FROM fresh
      WHERE key_scope IS NULL OR id IN (SELECT event_id FROM claimed)
      ORDER BY id
@@ -363,6 +366,8 @@ fn statement(ordered: bool, repeated: bool) -> String {
         .replace("{ordered}", places)
         .replace("{ordered_column}", column)
         .replace("{ordered_pairs}", pairs)
+        .replace("{clock}", &strays::clock())
+        .replace("{stray}", &strays::is_stray("id"))
         .replace("{repeated}", if repeated { "ON CONFLICT DO NOTHING" } else { "" })
 }
 

@@ -45,10 +45,12 @@ pub mod snapshots;
 pub mod sources;
 pub mod stats;
 pub mod stored_secrets;
+pub mod strays;
 pub mod tenants;
 pub mod test_events;
 pub mod unmatched;
 pub mod unsealings;
+pub mod watching;
 
 pub use deadpool_postgres::Transaction;
 
@@ -59,7 +61,7 @@ pub type Connection = deadpool_postgres::ClientWrapper;
 /// No statement of ours runs longer.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The oldest schema this build can work with.
-pub const MIN_SCHEMA: i32 = 73;
+pub const MIN_SCHEMA: i32 = 74;
 /// Serialises migrations of one deployment.
 const MIGRATION_LOCK: i64 = 0x626f_776c_696e_6531;
 

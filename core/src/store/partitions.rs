@@ -36,6 +36,12 @@ pub fn day_of(id: Uuid) -> Option<NaiveDate> {
     DateTime::<Utc>::from_timestamp_millis(unix_ms).map(|time| time.date_naive())
 }
 
+/// When the day of a partition of this name begins.
+pub(super) fn day_of_partition(table: &str, name: &str) -> Option<DateTime<Utc>> {
+    let day = name.strip_prefix(table)?.strip_prefix("_p")?;
+    Some(NaiveDate::parse_from_str(day, "%Y%m%d").ok()?.and_time(chrono::NaiveTime::MIN).and_utc())
+}
+
 fn partition_name(table: &str, day: NaiveDate) -> String {
     format!("{table}_p{}", day.format("%Y%m%d"))
 }
@@ -119,6 +125,8 @@ mod tests {
         assert_eq!(day_of(Uuid::from_u128(5)), None);
         let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
         assert_eq!(partition_name("events", day), "events_p20261121");
+        let begins = day.and_time(chrono::NaiveTime::MIN).and_utc();
+        assert_eq!(day_of_partition("events", "events_p20261121"), Some(begins));
         assert_eq!(day_of(first_id_of(day)), None, "a bound is no id of its own");
     }
 }

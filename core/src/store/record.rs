@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Connection, Error};
+use super::{Connection, Error, strays};
 use crate::delivery::{Decision, DeliveryKey};
 use crate::id::{AttemptId, ChunkId, EndpointId, EventId, ReplicaId, TenantId};
 
@@ -125,15 +125,16 @@ judged AS MATERIALIZED (
       LEFT JOIN held AS h ON h.id = i.chunk
       LEFT JOIN waiting AS w USING (event_id, endpoint_id, run)
 ),
+{clock},
 logged AS (
     INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision,
                           started_at, duration_us, url, request_headers, status, response_headers,
                           response_body, error_kind, error_message, dns_us, connect_us, tls_us,
-                          first_byte_us)
+                          first_byte_us, stray)
     SELECT event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind,
            CASE WHEN verdict = 'delivered' OR from_queue OR from_chunk THEN verdict ELSE 'stale' END,
            started_at, duration_us, url, request_headers, status, response_headers, response_body,
-           error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us
+           error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us, {stray}
       FROM judged ORDER BY event_id, endpoint_id, run, attempt_id
     {repeated}
     RETURNING event_id, endpoint_id, run, attempt_id, decision
@@ -216,9 +217,15 @@ SELECT a.event_id, a.endpoint_id, a.run, a.decision
 
 /// Only what an earlier commit may have stored can be there already. To allow for that costs each row a
 /// look into its index before and a record of WAL after.
-static FIRST: LazyLock<String> = LazyLock::new(|| SQL.replace("{repeated}", "").replace("{stored}", ""));
-static AGAIN: LazyLock<String> =
-    LazyLock::new(|| SQL.replace("{repeated}", "ON CONFLICT DO NOTHING").replace("{stored}", STORED));
+static FIRST: LazyLock<String> = LazyLock::new(|| statement("", ""));
+static AGAIN: LazyLock<String> = LazyLock::new(|| statement("ON CONFLICT DO NOTHING", STORED));
+
+fn statement(repeated: &str, stored: &str) -> String {
+    SQL.replace("{repeated}", repeated)
+        .replace("{stored}", stored)
+        .replace("{clock}", &strays::clock())
+        .replace("{stray}", &strays::is_stray("event_id"))
+}
 
 /// Commits a batch; returns the decisions as they were written (some may have become `stale`).
 #[allow(

@@ -5,6 +5,7 @@ mod by_hand;
 mod documents;
 mod endpoints;
 mod payloads;
+mod watch;
 
 use bowline_tests::cli::Said;
 use bowline_tests::eventually::holds;

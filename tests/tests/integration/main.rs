@@ -65,3 +65,4 @@ mod stores;
 mod tenants;
 mod timings;
 mod waiting;
+mod watch;

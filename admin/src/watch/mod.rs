@@ -1,0 +1,320 @@
+//! The stream of what is committed to a log, from a cursor on.
+//!
+//! A row is read when the reader has room for it: who reads slowly holds a page, and goes on from where he
+//! is. What was committed since the last look is sent in the order of its transactions; more than a page
+//! of it is a backlog, and comes in the order it lies in.
+
+mod place;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline_core::id::TenantId;
+use bowline_core::store::Error;
+use bowline_core::store::watching::{self, Found, Log, Part, Reading};
+use bowline_core::watch::{self, Watch, Watches};
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
+use futures_util::stream::unfold;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::AdminContext;
+use crate::call::Call;
+use crate::fault::{Fault, to_status};
+use crate::page::Listing;
+
+pub(crate) use place::Key;
+use place::{Backlog, Place};
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Keys held at a time.
+const PAGE: usize = 1000;
+/// Rows read at a time, and about their bytes; at least one.
+const ROWS: usize = 64;
+const ROWS_BYTES: u64 = 256 * 1024;
+/// What is as young as this is kept, whatever the retention.
+const SURELY_KEPT: Duration = Duration::from_secs(600);
+
+pub(crate) type Stream<M> = Pin<Box<dyn futures_util::Stream<Item = Result<M, Status>> + Send>>;
+
+/// A log as one watch wants it.
+pub(crate) trait Feed: Send + Sync + 'static {
+    const LOG: Log;
+    type Key: Key;
+    type Row: Send + Sync;
+    type Message: Send;
+
+    fn find(
+        &self,
+        client: &Object,
+        reading: &Reading<Self::Key>,
+    ) -> impl Future<Output = Result<Vec<Found<Self::Key>>, Error>> + Send;
+
+    /// In their order; what is gone meanwhile is left out.
+    fn read(
+        &self,
+        client: &Object,
+        keys: &[Self::Key],
+    ) -> impl Future<Output = Result<Vec<(Self::Key, Self::Row)>, Error>> + Send;
+
+    /// Without a row: a heartbeat.
+    fn message(&self, row: Option<Self::Row>, cursor: String) -> Self::Message;
+}
+
+/// Where a watch is asked to begin.
+pub(crate) struct Begin<'a> {
+    pub(crate) cursor: &'a str,
+    /// Without a cursor; `None`: now.
+    pub(crate) time: Option<DateTime<Utc>>,
+}
+
+/// What the services need to be watched.
+#[derive(Clone)]
+pub(crate) struct Watching {
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) stopping: CancellationToken,
+}
+
+struct Watcher<F: Feed> {
+    context: Arc<AdminContext>,
+    call: Call,
+    tenant: TenantId,
+    feed: F,
+    listing: Listing,
+    watch: Watch,
+    stopping: CancellationToken,
+    /// After the last message.
+    place: Place<F::Key>,
+    /// To be read, and to be sent; both after `place`.
+    found: VecDeque<(u64, F::Key, u64)>,
+    rows: VecDeque<(u64, F::Key, F::Row)>,
+    /// Where it stands when those are sent.
+    then: Option<Place<F::Key>>,
+    /// The first message says where it begins.
+    greeted: bool,
+    ended: bool,
+}
+
+impl Watching {
+    pub(crate) async fn start<F: Feed>(
+        &self,
+        context: &Arc<AdminContext>,
+        call: &Call,
+        tenant: TenantId,
+        feed: F,
+        listing: Listing,
+        from: Begin<'_>,
+    ) -> Result<Stream<F::Message>, Fault> {
+        let given: Option<Place<F::Key>> = listing.position(from.cursor).map_err(|_| {
+            Fault::field("cursor", "is not one of this method, or belongs to another filter or tenant")
+        })?;
+        let watch = self.watches.watch(tenant).ok_or(Fault::WatchesFull)?;
+        let client = context.client().await?;
+        let begin = match given {
+            Some(_) => watching::look(&client).await?,
+            None => watch::begin(&client).await?,
+        };
+        let now = Place::at(begin.ended_below, begin.low);
+        let place = match (given, from.time) {
+            // Numbers that have not been given: the database is not the one it was.
+            (Some(given), _) if given.end() > begin.next => return Err(Fault::CursorExpired),
+            (Some(given), _) => given,
+            (None, None) => now,
+            (None, Some(time)) => Place {
+                backlog: Some(Backlog {
+                    until: now.from,
+                    high: begin.high,
+                    next_low: now.low,
+                    part: Part::Strays(None),
+                }),
+                ..Place::at(0, time)
+            },
+        };
+        let watcher = Watcher {
+            context: Arc::clone(context),
+            call: call.clone(),
+            tenant,
+            feed,
+            listing,
+            watch,
+            stopping: self.stopping.clone(),
+            place,
+            found: VecDeque::new(),
+            rows: VecDeque::new(),
+            then: None,
+            greeted: false,
+            ended: false,
+        };
+        if given.is_some() {
+            watcher.check_kept(&client, DateTime::<Utc>::MAX_UTC).await?;
+        }
+        drop(client);
+        Ok(Box::pin(unfold(watcher, |mut watcher| async move {
+            if watcher.ended {
+                return None;
+            }
+            let next = watcher.next().await.map_err(|fault| {
+                watcher.ended = true;
+                to_status(&fault, &watcher.call.id)
+            });
+            Some((next, watcher))
+        })))
+    }
+}
+
+impl<F: Feed> Watcher<F> {
+    async fn next(&mut self) -> Result<F::Message, Fault> {
+        if !self.greeted {
+            self.greeted = true;
+            return Ok(self.heartbeat());
+        }
+        let heartbeat = Instant::now() + HEARTBEAT;
+        loop {
+            if let Some((tx, key, row)) = self.rows.pop_front() {
+                self.place = self.place.after(tx, key);
+                self.settle();
+                return Ok(self.feed.message(Some(row), self.listing.token(&self.place)));
+            }
+            if self.stopping.is_cancelled() {
+                return Err(Fault::Stopping);
+            }
+            if Instant::now() >= heartbeat {
+                return Ok(self.heartbeat());
+            }
+            if !self.found.is_empty() {
+                self.read().await?;
+            } else if let Some(backlog) = self.place.backlog {
+                self.find_backlog(backlog).await?;
+            } else {
+                let mark = tokio::select! {
+                    mark = self.watch.mark() => mark,
+                    () = tokio::time::sleep_until(heartbeat) => continue,
+                    () = self.stopping.cancelled() => continue,
+                };
+                if let Some(mark) = mark {
+                    self.follow(&mark).await?;
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> F::Message {
+        self.feed.message(None, self.listing.token(&self.place))
+    }
+
+    /// Goes on from a page that is sent.
+    fn settle(&mut self) {
+        if self.found.is_empty()
+            && self.rows.is_empty()
+            && let Some(then) = self.then.take()
+        {
+            self.place = then;
+        }
+    }
+
+    /// What has ended since the last look.
+    async fn follow(&mut self, mark: &watch::Mark) -> Result<(), Fault> {
+        let until = mark.span.until;
+        if until <= self.place.from {
+            return Ok(());
+        }
+        let after = Place::at(until, mark.next_low);
+        if mark.is_quiet(self.tenant, self.place.from) {
+            self.place = after;
+            return Ok(());
+        }
+        let (span, skip) = (self.place.span(until, mark.span.high), self.place.skip);
+        let limit = PAGE as i64 + 1;
+        let mut found = Vec::new();
+        {
+            let _turn = self.watch.turn().await;
+            let client = self.context.client().await?;
+            self.check_kept(&client, Utc::now() - SURELY_KEPT).await?;
+            for part in [Part::Strays(None), Part::Others(None)] {
+                let reading = Reading { span, skip, part, limit };
+                found.extend(self.feed.find(&client, &reading).await?);
+                if found.len() > PAGE {
+                    break;
+                }
+            }
+        }
+        if found.len() > PAGE {
+            let (high, next_low) = (mark.span.high, mark.next_low);
+            self.place.backlog = Some(Backlog { until, high, next_low, part: Part::Strays(None) });
+            return Ok(());
+        }
+        found.sort_unstable_by_key(|found| (found.tx, found.key));
+        self.take(found, after);
+        Ok(())
+    }
+
+    /// The next page of a backlog.
+    async fn find_backlog(&mut self, backlog: Backlog<F::Key>) -> Result<(), Fault> {
+        let (span, skip) = (self.place.span(backlog.until, backlog.high), self.place.skip);
+        let reading = Reading { span, skip, part: backlog.part, limit: PAGE as i64 };
+        let found = {
+            let _turn = self.watch.turn().await;
+            let client = self.context.client().await?;
+            self.check_kept(&client, Utc::now() - SURELY_KEPT).await?;
+            self.feed.find(&client, &reading).await?
+        };
+        let then = match found.last() {
+            Some(last) if found.len() >= PAGE => self.place.after(last.tx, last.key),
+            _ => self.place.after_part(),
+        };
+        self.take(found, then);
+        Ok(())
+    }
+
+    fn take(&mut self, found: Vec<Found<F::Key>>, then: Place<F::Key>) {
+        let wanted = found.into_iter().filter(|found| found.wanted);
+        self.found = wanted.map(|found| (found.tx, found.key, found.bytes)).collect();
+        self.then = Some(then);
+        self.settle();
+    }
+
+    /// The rows of the next few keys.
+    async fn read(&mut self) -> Result<(), Fault> {
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        for (tx, key, size) in self.found.iter().take(ROWS) {
+            bytes += size;
+            if bytes > ROWS_BYTES && !keys.is_empty() {
+                break;
+            }
+            keys.push((*tx, *key));
+        }
+        let rows = {
+            let _turn = self.watch.turn().await;
+            let client = self.context.client().await?;
+            let wanted: Vec<F::Key> = keys.iter().map(|(_, key)| *key).collect();
+            self.feed.read(&client, &wanted).await?
+        };
+        self.found.drain(..keys.len());
+        let mut txs = keys.into_iter();
+        for (key, row) in rows {
+            // In the order of the keys, of which some may be gone.
+            if let Some((tx, _)) = txs.find(|(_, known)| *known == key) {
+                self.rows.push_back((tx, key, row));
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Whether nothing that is still to be sent can have been taken away.
+    async fn check_kept(&self, client: &Object, if_before: DateTime<Utc>) -> Result<(), Fault> {
+        // Who asks for a time gets what is left of it.
+        if self.place.from == 0 || self.place.low > if_before {
+            return Ok(());
+        }
+        if self.place.low < watching::kept_since(client, F::LOG, self.tenant).await? {
+            return Err(Fault::CursorExpired);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,202 @@
+//! Whoever watches a log (events, or attempts) of a tenant.
+//!
+//! 1. One poller a process and log looks how far the transactions of the database have come, and whose rows
+//!    are new ([`Watches::run`]); only while somebody watches. Commits of the hot path tell nobody.
+//! 2. It says so in a [`Mark`], which every [`Watch`] of the process sees. Most need nothing more than that: there
+//!    is nothing new for their tenant.
+//! 3. The others read by themselves, from their own cursor on, when their reader has room: who reads slowly
+//!    holds a page, and nobody up. A few read at a time ([`Watch::turn`]), so that calls find a connection.
+//!
+//! That no row is missed is shown in [`strays`](crate::store::strays).
+
+mod horizon;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+
+use crate::id::TenantId;
+use crate::store::watching::{self, Log, Look, Span};
+use crate::store::{Error, Pool};
+use horizon::Horizon;
+
+pub const WATCHES_MAX: usize = 512;
+pub const WATCHES_PER_TENANT_MAX: usize = 64;
+const POLL: Duration = Duration::from_millis(200);
+/// Of one process and log.
+const READS_MAX: usize = 2;
+/// How long a watch waits for its beginning to be exact.
+const BEGIN_MAX: Duration = Duration::from_secs(1);
+const BEGIN_POLL: Duration = Duration::from_millis(20);
+/// No transaction of Bowline is open for longer, unless a standby keeps its commit waiting.
+const OPEN_MAX: Duration = Duration::from_secs(60);
+
+/// How far the log has come.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// What has ended since the mark before.
+    pub span: Span,
+    /// For what ends after it, as [`Span::low`].
+    pub next_low: DateTime<Utc>,
+    /// Which tenants were looked at, and whether they have rows in the span.
+    looked: HashMap<TenantId, bool>,
+}
+
+impl Mark {
+    /// Nothing of this tenant is in the log from transaction `from` up to the end of the span.
+    pub fn is_quiet(&self, tenant: TenantId, from: u64) -> bool {
+        from >= self.span.from && self.looked.get(&tenant) == Some(&false)
+    }
+}
+
+/// Everybody who watches one log in this process.
+#[derive(Debug)]
+pub struct Watches {
+    pool: Pool,
+    log: Log,
+    by_tenant: Mutex<HashMap<TenantId, usize>>,
+    begun: Notify,
+    marks: watch::Sender<Option<Arc<Mark>>>,
+    reads: Semaphore,
+}
+
+/// One who watches, until dropped.
+#[derive(Debug)]
+pub struct Watch {
+    watches: Arc<Watches>,
+    tenant: TenantId,
+    marks: watch::Receiver<Option<Arc<Mark>>>,
+}
+
+impl Watch {
+    /// The latest mark, once there is one that was not seen.
+    pub async fn mark(&mut self) -> Option<Arc<Mark>> {
+        // The sender lives as long as a watcher does.
+        let _ = self.marks.changed().await;
+        self.marks.borrow_and_update().clone()
+    }
+
+    /// A place among the few that read.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.watches.reads.acquire().await.ok()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut by_tenant = self.watches.by_tenant.lock();
+        if let Some(watchers) = by_tenant.get_mut(&self.tenant) {
+            *watchers -= 1;
+            if *watchers == 0 {
+                by_tenant.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+impl Watches {
+    pub fn new(pool: Pool, log: Log) -> Self {
+        Self {
+            pool,
+            log,
+            by_tenant: Mutex::default(),
+            begun: Notify::new(),
+            marks: watch::Sender::new(None),
+            reads: Semaphore::new(READS_MAX),
+        }
+    }
+
+    /// `None` where the process, or the tenant, has as many watches as it may have.
+    pub fn watch(self: &Arc<Self>, tenant: TenantId) -> Option<Watch> {
+        let mut by_tenant = self.by_tenant.lock();
+        if by_tenant.values().sum::<usize>() >= WATCHES_MAX {
+            return None;
+        }
+        let watchers = by_tenant.entry(tenant).or_default();
+        if *watchers >= WATCHES_PER_TENANT_MAX {
+            return None;
+        }
+        *watchers += 1;
+        drop(by_tenant);
+        self.begun.notify_one();
+        Some(Watch { watches: Arc::clone(self), tenant, marks: self.marks.subscribe() })
+    }
+
+    /// Looks for the life of the process.
+    pub async fn run(&self) -> Result<Infallible, Error> {
+        loop {
+            let begun = self.begun.notified();
+            if self.by_tenant.lock().is_empty() {
+                begun.await;
+            }
+            self.poll().await?;
+        }
+    }
+
+    /// While somebody watches. What was not looked at meanwhile is in no mark: who watched nevertheless, with a
+    /// cursor from elsewhere, reads.
+    async fn poll(&self) -> Result<(), Error> {
+        let (mut horizon, mut last) = (Horizon::default(), None);
+        loop {
+            let tenants: Vec<TenantId> = self.by_tenant.lock().keys().copied().collect();
+            if tenants.is_empty() {
+                return Ok(());
+            }
+            let client = self.pool.get().await?;
+            let look = watching::look(&client).await?;
+            if let Some(low) = horizon.advance(&look)
+                && let Some(mark) = self.mark(&client, &tenants, last, low, &look).await?
+            {
+                last = Some((mark.span.until, mark.next_low));
+                self.marks.send_replace(Some(Arc::new(mark)));
+            }
+            drop(client);
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// What has ended since the last one; the first only says how far it is.
+    async fn mark(
+        &self,
+        client: &Object,
+        tenants: &[TenantId],
+        last: Option<(u64, DateTime<Utc>)>,
+        next_low: DateTime<Utc>,
+        look: &Look,
+    ) -> Result<Option<Mark>, Error> {
+        let (from, low) = last.unwrap_or((look.ended_below, next_low));
+        let span = Span { from, until: look.ended_below, low, high: look.high };
+        if last.is_some() && span.until <= span.from {
+            return Ok(None);
+        }
+        let mut looked = HashMap::new();
+        if last.is_some() {
+            let news = watching::news(client, self.log, tenants, &span).await?;
+            looked = tenants.iter().map(|tenant| (*tenant, news.contains(tenant))).collect();
+        }
+        Ok(Some(Mark { span, next_low, looked }))
+    }
+}
+
+/// Where a watch begins that begins now: what ends from here on is in it. For that the number of the first
+/// transaction and a time before which none from there on had its number must be known; while a transaction
+/// stays open, the time is a bound instead that holds for all of Bowline's own.
+pub async fn begin(client: &Object) -> Result<Look, Error> {
+    let began = tokio::time::Instant::now();
+    let first = watching::look(client).await?;
+    let mut look = first;
+    while look.ended_below < first.next {
+        if began.elapsed() > BEGIN_MAX {
+            return Ok(Look { low: first.low - OPEN_MAX, ..first });
+        }
+        tokio::time::sleep(BEGIN_POLL).await;
+        look = watching::look(client).await?;
+    }
+    Ok(Look { low: first.low, ..look })
+}
