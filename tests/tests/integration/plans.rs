@@ -17,6 +17,7 @@ mod channels;
 mod claims;
 mod lists;
 mod tap;
+mod watches;
 mod writes;
 
 const FILL: &str = include_str!("plans/fill.sql");
@@ -134,6 +135,7 @@ async fn nothing_hot_reads_a_large_table_from_end_to_end() {
     lists::lists_of_events(&mut site).await;
     lists::lists_of_receipts(&mut site).await;
     lists::lists_of_deliveries(&mut site).await;
+    watches::spans(&mut site).await;
     lists::lists_of_dead_letters(&mut site).await;
     channels::held(&mut site).await;
     claims::rest(&mut site).await;

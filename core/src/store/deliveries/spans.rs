@@ -178,5 +178,10 @@ pub async fn read_all(
             ],
         )
         .await?;
-    rows.iter().map(|row| Ok((read_attempt_key(row)?, read_attempt(row)?))).collect()
+    rows.iter()
+        .map(|row| {
+            let key = read_attempt_key(row)?;
+            Ok((key, read_attempt(row, key.delivery.event_id)?))
+        })
+        .collect()
 }

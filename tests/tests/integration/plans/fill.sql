@@ -49,14 +49,15 @@ SELECT n, event_of(n, start, apart), start + n * apart
        generate_series(1, {rows}) AS n;
 
 -- Side by side.
-INSERT INTO events (id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time)
+INSERT INTO events (id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time, stray)
 SELECT id, tenant_of(n), id_of(3, endpoint_of(n)), CASE WHEN n % 4000 = 0 THEN 'order.rare' ELSE 'order.created' END,
-       CASE WHEN n % 3 = 0 THEN 'bot-' || n % 100 END, 'application/json', 'x-kept: yes', convert_to('{"n":' || n || '}', 'UTF8'), at
+       CASE WHEN n % 3 = 0 THEN 'bot-' || n % 100 END, 'application/json', 'x-kept: yes', convert_to('{"n":' || n || '}', 'UTF8'), at,
+       nullif(n % 60 = 0, false)
   FROM filled;
-INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at, status, recorded_at)
+INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at, status, recorded_at, stray)
 SELECT id, id_of(2, endpoint_of(n)), 0, id_of(5, n), tenant_of(n), 1, 'request',
        CASE n % 100 WHEN 97 THEN 'stale' WHEN 98 THEN 'dead' WHEN 99 THEN 'retry' ELSE 'delivered' END, at,
-       CASE n % 100 WHEN 97 THEN 503 WHEN 98 THEN 410 WHEN 99 THEN 500 ELSE 200 END, at
+       CASE n % 100 WHEN 97 THEN 503 WHEN 98 THEN 410 WHEN 99 THEN 500 ELSE 200 END, at, nullif(n % 60 = 0, false)
   FROM filled;
 -- Some were replayed, to two endpoints of their tenant, and it took two attempts.
 INSERT INTO attempts (event_id, endpoint_id, run, attempt_id, tenant_id, attempt, kind, decision, started_at, status, recorded_at)
