@@ -77,7 +77,7 @@ impl Deliveries {
         filter::not_in_a_watch(&mut violations, filter.start_time.as_ref(), filter.end_time.as_ref());
         let time = validate::timestamp(&mut violations, "start_time", request.start_time.as_ref());
         violations.finish()?;
-        let from = Begin { cursor: &request.cursor, time };
-        self.watching.start(&self.context, call, tenant, AttemptFeed { tenant, query }, listing, from).await
+        let from = Begin { tenant, listing, cursor: &request.cursor, time };
+        self.watching.start(&self.context, call, AttemptFeed { tenant, query }, from).await
     }
 }

@@ -15,7 +15,7 @@ use crate::present;
 use crate::validate::{self, Violations, filter};
 use crate::watch::{Begin, Feed, Stream};
 
-/// Larger ones are left to GetEvent: the message must fit what clients take by default.
+/// Larger ones are left to `GetEvent`: the message must fit what clients take by default.
 const BODY_BYTES_MAX: i64 = 1024 * 1024;
 
 struct EventFeed {
@@ -33,7 +33,9 @@ impl Feed for EventFeed {
     async fn find(&self, client: &Object, reading: &Reading<EventId>) -> Result<Vec<Found<EventId>>, Error> {
         let mut found = events::in_span(client, self.tenant, &self.query, reading).await?;
         if self.body_bytes_max.is_none() {
-            found.iter_mut().for_each(|found| found.bytes = 0);
+            for found in &mut found {
+                found.bytes = 0;
+            }
         }
         Ok(found)
     }
@@ -64,7 +66,7 @@ impl Events {
         violations.finish()?;
         let feed =
             EventFeed { tenant, query, body_bytes_max: request.include_body.then_some(BODY_BYTES_MAX) };
-        let from = Begin { cursor: &request.cursor, time };
-        self.watching.start(&self.context, call, tenant, feed, listing, from).await
+        let from = Begin { tenant, listing, cursor: &request.cursor, time };
+        self.watching.start(&self.context, call, feed, from).await
     }
 }

@@ -40,10 +40,13 @@ const ROWS_BYTES: u64 = 256 * 1024;
 /// What is as young as this is kept, whatever the retention.
 const SURELY_KEPT: Duration = Duration::from_secs(600);
 
+/// In the order they were asked for; what is gone meanwhile is left out.
+pub(crate) type Rows<F> = Vec<(<F as Feed>::Key, <F as Feed>::Row)>;
+
 pub(crate) type Stream<M> = Pin<Box<dyn futures_util::Stream<Item = Result<M, Status>> + Send>>;
 
 /// A log as one watch wants it.
-pub(crate) trait Feed: Send + Sync + 'static {
+pub(crate) trait Feed: Sized + Send + Sync + 'static {
     const LOG: Log;
     type Key: Key;
     type Row: Send + Sync;
@@ -55,19 +58,21 @@ pub(crate) trait Feed: Send + Sync + 'static {
         reading: &Reading<Self::Key>,
     ) -> impl Future<Output = Result<Vec<Found<Self::Key>>, Error>> + Send;
 
-    /// In their order; what is gone meanwhile is left out.
     fn read(
         &self,
         client: &Object,
         keys: &[Self::Key],
-    ) -> impl Future<Output = Result<Vec<(Self::Key, Self::Row)>, Error>> + Send;
+    ) -> impl Future<Output = Result<Rows<Self>, Error>> + Send;
 
     /// Without a row: a heartbeat.
     fn message(&self, row: Option<Self::Row>, cursor: String) -> Self::Message;
 }
 
-/// Where a watch is asked to begin.
+/// Whose log a watch reads, and where it is asked to begin.
 pub(crate) struct Begin<'a> {
+    pub(crate) tenant: TenantId,
+    /// What its cursors are bound to.
+    pub(crate) listing: Listing,
     pub(crate) cursor: &'a str,
     /// Without a cursor; `None`: now.
     pub(crate) time: Option<DateTime<Utc>>,
@@ -105,12 +110,10 @@ impl Watching {
         &self,
         context: &Arc<AdminContext>,
         call: &Call,
-        tenant: TenantId,
         feed: F,
-        listing: Listing,
-        from: Begin<'_>,
+        Begin { tenant, listing, cursor, time }: Begin<'_>,
     ) -> Result<Stream<F::Message>, Fault> {
-        let given: Option<Place<F::Key>> = listing.position(from.cursor).map_err(|_| {
+        let given: Option<Place<F::Key>> = listing.position(cursor).map_err(|_| {
             Fault::field("cursor", "is not one of this method, or belongs to another filter or tenant")
         })?;
         let watch = self.watches.watch(tenant).ok_or(Fault::WatchesFull)?;
@@ -120,7 +123,7 @@ impl Watching {
             None => watch::begin(&client).await?,
         };
         let now = Place::at(begin.ended_below, begin.low);
-        let place = match (given, from.time) {
+        let place = match (given, time) {
             // Numbers that have not been given: the database is not the one it was.
             (Some(given), _) if given.end() > begin.next => return Err(Fault::CursorExpired),
             (Some(given), _) => given,

@@ -179,6 +179,7 @@ fn write_key<K: Key>(out: &mut Vec<u8>, key: Option<K>) {
     }
 }
 
+#[allow(clippy::option_option, reason = "the outer one is for bytes that are no key")]
 fn read_key<K: Key>(rest: &mut &[u8]) -> Option<Option<K>> {
     match rest.split_off_first()? {
         0 => Some(None),

@@ -81,7 +81,7 @@ impl<K: Copy> Reading<K> {
     /// Transaction and key that a row must be above; `least` is below every key.
     pub(super) fn above(&self, least: K) -> (String, K) {
         let (tx, key) = match self.part {
-            Part::Strays(Some(last)) => last,
+            Part::Strays(Some(after)) => after,
             Part::Strays(None) | Part::Others(_) => (self.span.from, self.skip.unwrap_or(least)),
         };
         (tx.to_string(), key)

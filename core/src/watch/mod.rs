@@ -150,37 +150,34 @@ impl Watches {
             }
             let client = self.pool.get().await?;
             let look = watching::look(&client).await?;
-            if let Some(low) = horizon.advance(&look)
-                && let Some(mark) = self.mark(&client, &tenants, last, low, &look).await?
-            {
-                last = Some((mark.span.until, mark.next_low));
-                self.marks.send_replace(Some(Arc::new(mark)));
+            if let Some(next_low) = horizon.advance(&look) {
+                // The first only says how far it is.
+                let (from, low) = last.unwrap_or((look.ended_below, next_low));
+                let span = Span { from, until: look.ended_below, low, high: look.high };
+                let looked = match last {
+                    Some(_) if span.until > span.from => Some(self.looked(&client, &tenants, &span).await?),
+                    Some(_) => None,
+                    None => Some(HashMap::new()),
+                };
+                if let Some(looked) = looked {
+                    last = Some((span.until, next_low));
+                    self.marks.send_replace(Some(Arc::new(Mark { span, next_low, looked })));
+                }
             }
             drop(client);
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// What has ended since the last one; the first only says how far it is.
-    async fn mark(
+    /// Whether each of these tenants has rows in the span.
+    async fn looked(
         &self,
         client: &Object,
         tenants: &[TenantId],
-        last: Option<(u64, DateTime<Utc>)>,
-        next_low: DateTime<Utc>,
-        look: &Look,
-    ) -> Result<Option<Mark>, Error> {
-        let (from, low) = last.unwrap_or((look.ended_below, next_low));
-        let span = Span { from, until: look.ended_below, low, high: look.high };
-        if last.is_some() && span.until <= span.from {
-            return Ok(None);
-        }
-        let mut looked = HashMap::new();
-        if last.is_some() {
-            let news = watching::news(client, self.log, tenants, &span).await?;
-            looked = tenants.iter().map(|tenant| (*tenant, news.contains(tenant))).collect();
-        }
-        Ok(Some(Mark { span, next_low, looked }))
+        span: &Span,
+    ) -> Result<HashMap<TenantId, bool>, Error> {
+        let news = watching::news(client, self.log, tenants, span).await?;
+        Ok(tenants.iter().map(|tenant| (*tenant, news.contains(tenant))).collect())
     }
 }
 

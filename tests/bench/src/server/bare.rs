@@ -45,6 +45,8 @@ struct Constant;
 
 #[tonic::async_trait]
 impl EventService for Constant {
+    type WatchEventsStream = futures_util::stream::Empty<Result<v1::WatchEventsResponse, Status>>;
+
     async fn publish_event(
         &self,
         _: tonic::Request<v1::PublishEventRequest>,
@@ -78,6 +80,13 @@ impl EventService for Constant {
         &self,
         _: tonic::Request<v1::ListEventsRequest>,
     ) -> Result<tonic::Response<v1::ListEventsResponse>, Status> {
+        Err(Status::unimplemented("only PublishEvent is measured"))
+    }
+
+    async fn watch_events(
+        &self,
+        _: tonic::Request<v1::WatchEventsRequest>,
+    ) -> Result<tonic::Response<Self::WatchEventsStream>, Status> {
         Err(Status::unimplemented("only PublishEvent is measured"))
     }
 }
