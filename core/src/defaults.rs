@@ -33,6 +33,9 @@ pub const RESPONSE_CAPTURE_BYTES: usize = 16 * 1024;
 pub const ENDPOINT_CONCURRENCY: u32 = 16;
 /// References a lane holds before it parks.
 pub const LANE_CAPACITY: usize = 2048;
+/// The same, of an endpoint that answers promptly and is merely behind for a moment: to park costs as much again as
+/// to deliver, and then it falls behind in earnest. Three quarters of what a tenant may have in memory alone.
+pub const PROMPT_LANE_CAPACITY: usize = 6144;
 
 pub const BREAKER_FAILURES: u32 = 5;
 pub const BREAKER_PAUSE_MIN: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowline_core::defaults::LANE_CAPACITY;
+use bowline_core::defaults::{LANE_CAPACITY, PROMPT_LANE_CAPACITY};
 use bowline_core::id::TenantId;
 
 use crate::breaker::{Breaker, Gate};
@@ -96,7 +96,11 @@ impl Lane {
             self.due.push_back(Arc::clone(job));
             return true;
         }
-        let room = if self.due.is_empty() { LANE_CAPACITY } else { LANE_CAPACITY / 2 };
+        let room = match self.pace() {
+            Pace::Prompt => PROMPT_LANE_CAPACITY,
+            Pace::Slow => LANE_CAPACITY,
+        };
+        let room = if self.due.is_empty() { room } else { room / 2 };
         let room = self.rated(1.0).map_or(room, |rated| room.min(rated));
         if self.fresh.len() >= room {
             return false;

@@ -1,4 +1,7 @@
 //! The way of one request: its head, route, receive, admit, verify, commit, answer.
+//!
+//! The future of a request is moved into its connection, and costs that as many bytes as its longest way. What
+//! few requests await (a look into Postgres, a stranger's keys, a handshake's deeds) is boxed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use bowline_core::snapshot::{LiveSource, Snapshot};
 use bowline_core::store::Pool;
 use bytes::Bytes;
 use chrono::Utc;
+use futures_util::FutureExt;
 use http::request::Parts;
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -125,7 +129,7 @@ impl Intake {
         seen: &mut Seen,
     ) -> Result<Taken, Refusal> {
         if let Some(endpoint) = public_keys::wanted(asked.head.uri.path()) {
-            let keys = public_keys::answer(&self.pool, endpoint, &asked.head.method);
+            let keys = Box::pin(public_keys::answer(&self.pool, endpoint, &asked.head.method));
             return Ok(("public_keys", self.in_time(keys).await?));
         }
         let route = Route::of(asked.head.uri.path()).ok_or_else(route::unknown_source)?;
@@ -163,7 +167,7 @@ impl Intake {
             let permit = self.admit(&live, &seen.body, &mut permit)?;
             let event = match self.judge(asked.with(&seen.body), &live, &fetched)? {
                 Verdict::Handshake(answer) => {
-                    self.deeds().done(&live, &answer).await?;
+                    Box::pin(self.deeds().done(&live, &answer)).await?;
                     return Ok(("handshake", answer::handshake(answer)));
                 }
                 Verdict::Event(event) => event,
@@ -180,7 +184,9 @@ impl Intake {
                 }
                 Err(Stale) => {
                     seen.live = None;
-                    self.snapshot.refresh().await.map_err(|error| route::unreadable_source(&error))?;
+                    Box::pin(self.snapshot.refresh())
+                        .await
+                        .map_err(|error| route::unreadable_source(&error))?;
                 }
                 Err(error) => return Err(refuse_journal(error)),
             }
@@ -221,7 +227,7 @@ impl Intake {
         let waiting = self.arrivals.enter(source.tenant_id, source.id, received.body.len());
         let mut waiting = waiting.map_err(|Full| receive::gave_way())?;
         let fetched = tokio::select! {
-            fetched = self.keys.keys(scheme, &fetch, judge.now) => fetched,
+            fetched = Box::pin(self.keys.keys(scheme, &fetch, judge.now)) => fetched,
             () = waiting.gives_way() => return Err(receive::gave_way()),
         };
         fetched.map_err(|fault| refuse_verification(&fault, scheme.www_authenticate()))
@@ -235,16 +241,19 @@ impl Intake {
         tokio::task::block_in_place(|| judge.judge(received, live))
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-        match tokio::time::timeout(self.request_timeout, work).await {
-            Ok(done) => done,
-            // The event may be committed all the same: the sender's next attempt is then a duplicate.
-            Err(_) => Err(Refusal::unavailable(
-                "request_timeout",
-                format!("no answer within {} s; send it again later", self.request_timeout.as_secs()),
-                RETRY_LATER,
-            )),
-        }
+    // Not an `async fn`: that would hold `work` twice.
+    fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> impl Future<Output = Result<T, Refusal>> {
+        let seconds = self.request_timeout.as_secs();
+        tokio::time::timeout(self.request_timeout, work).map(move |done| {
+            done.unwrap_or_else(|_| {
+                // The event may be committed all the same: the sender's next attempt is then a duplicate.
+                let text = format!("no answer within {seconds} s; send it again later");
+                Err(Refusal::unavailable("request_timeout", text, RETRY_LATER))
+            })
+        })
     }
 
     fn refuse(&self, refusal: &Refusal, asked: &Asked, seen: &Seen) -> Taken {

@@ -148,7 +148,7 @@ impl Rates {
         if let Some(taken) = known.tokens.lock().take(now) {
             return taken.map_err(over);
         }
-        let lease = self.ask(source, rate_per_s).await;
+        let lease = Box::pin(self.ask(source, rate_per_s)).await;
         let mut tokens = known.tokens.lock();
         let taken = match lease {
             Some(lease) => tokens.lease(lease, now),

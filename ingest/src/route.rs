@@ -43,8 +43,8 @@ impl Route {
         let mut found = self.look_up(snapshot);
         if found.is_none() {
             let looked = match self {
-                Self::Id(id) => snapshot.refresh_for_unknown(&id.to_string()).await,
-                Self::Path(path) => snapshot.refresh_for_unknown(path).await,
+                Self::Id(id) => Box::pin(snapshot.refresh_for_unknown(&id.to_string())).await,
+                Self::Path(path) => Box::pin(snapshot.refresh_for_unknown(path)).await,
             };
             looked.map_err(|error| unreadable_source(&error))?;
             found = self.look_up(snapshot);

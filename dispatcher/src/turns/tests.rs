@@ -1,18 +1,24 @@
+use bowline_core::defaults::{LANE_CAPACITY, PROMPT_LANE_CAPACITY};
 use bowline_core::delivery::DeliveryKey;
-use bowline_core::id::{EventId, ReplicaId};
+use bowline_core::id::{ChunkId, EventId, ReplicaId};
 
 use super::*;
-use crate::job::NewJob;
+use crate::job::{Chunk, NewJob};
 
 const PROMPT: Option<Answered> = Some(Answered { success: true, promptly: true });
 const TIMED_OUT: Option<Answered> = Some(Answered { success: false, promptly: false });
 
+/// Of the queue.
 fn job(tenant: TenantId, endpoint: EndpointId) -> Arc<Job> {
+    job_of(None, tenant, endpoint)
+}
+
+fn job_of(chunk: Option<&Arc<Chunk>>, tenant: TenantId, endpoint: EndpointId) -> Arc<Job> {
     Job::new(NewJob {
         key: DeliveryKey { event_id: EventId::new(), endpoint_id: endpoint, run: 0 },
         tenant_id: tenant,
         load: None,
-        chunk: None,
+        chunk: chunk.map(Arc::clone),
         life: ReplicaId::new(),
         attempt: 0,
         used: 0,
@@ -232,4 +238,26 @@ fn what_a_rate_keeps_waiting_stays_in_postgres() {
     let limits = Limits { rate: Some(10.0), ..Limits::from(4) };
     assert_eq!(site.turns.place(&job(tenant, endpoint), limits, site.now), Placed::InLane);
     assert_eq!(site.turns.room_for_due(endpoint, 0, site.now), Some(19), "what goes in two seconds");
+}
+
+#[test]
+fn a_prompt_endpoint_may_be_further_behind_before_it_parks() {
+    let mut site = Site::new(100);
+    let tenant = TenantId::new();
+    let (unknown, prompt) = (EndpointId::new(), EndpointId::new());
+    site.prove(tenant, prompt);
+    let chunk = Arc::new(Chunk::new(ChunkId::new(), ReplicaId::new(), usize::MAX));
+    let mut taken = |endpoint| {
+        let fresh = || job_of(Some(&chunk), tenant, endpoint);
+        (0..2 * PROMPT_LANE_CAPACITY)
+            .take_while(|_| site.turns.place(&fresh(), 16, site.now) == Placed::InLane)
+            .count()
+    };
+    assert_eq!((taken(unknown), taken(prompt)), (LANE_CAPACITY, PROMPT_LANE_CAPACITY));
+    // What was parked comes back beside what is fresh.
+    site.place(tenant, prompt, 1);
+    assert!(matches!(
+        site.turns.place(&job_of(Some(&chunk), tenant, prompt), 16, site.now),
+        Placed::Refused(Duration::ZERO)
+    ));
 }
