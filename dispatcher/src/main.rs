@@ -109,7 +109,7 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let Ok(replica) = wait_for(&target, &postgres, &shutdown, begin).await else { return Ok(()) };
     let journal = Journal::start(&config, streams.clone(), Arc::clone(&snapshot))?;
     let recorders = config.dispatcher.recorders;
-    let records = store::connect_planned_once(config.postgres.url_str(), recorders)?;
+    let records = store::connect_planned_ahead(config.postgres.url_str(), recorders)?;
     let recorder = Recorder::start(&records, &pool, &snapshot, recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT);
     let rates = Arc::new(rate::Rates::new(streams.clone()));

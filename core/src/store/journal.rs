@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Error, connection_config, session_settings, strays};
+use super::{BY_INDEX, Error, connection_config, session_settings, strays};
 use crate::event::Event;
 use crate::id::{ChunkId, EndpointId};
 use crate::journal::DedupKey;
@@ -207,6 +207,7 @@ impl Connection {
             }
         });
         client.batch_execute(&session_settings()).await?;
+        client.batch_execute(BY_INDEX).await?;
         let durability: String = client.query_one("SHOW synchronous_commit", &[]).await?.try_get(0)?;
         if !matches!(durability.as_str(), "on" | "remote_apply") {
             client.batch_execute("SET synchronous_commit = on").await?;

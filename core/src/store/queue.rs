@@ -59,12 +59,13 @@ pub async fn endpoints_with_due_work(
              WHERE waiting.n < $2::bigint
         )
         SELECT endpoint_id FROM waiting
-         WHERE EXISTS (SELECT 1 FROM queue AS q
-                        WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
-                          AND q.priority = 0 AND q.due_at <= now())
-            OR EXISTS (SELECT 1 FROM queue AS q
-                        WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
-                          AND q.priority = 1 AND q.due_at <= now())";
+         -- Not EXISTS: that may be answered by reading all that is due, once.
+         WHERE (SELECT true FROM queue AS q
+                 WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
+                   AND q.priority = 0 AND q.due_at <= now() LIMIT 1)
+            OR (SELECT true FROM queue AS q
+                 WHERE q.owner IS NULL AND q.endpoint_id = waiting.endpoint_id
+                   AND q.priority = 1 AND q.due_at <= now() LIMIT 1)";
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&after, &limit]).await?;
     rows.iter().map(|row| Ok(EndpointId(row.try_get(0)?))).collect()
 }

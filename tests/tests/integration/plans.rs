@@ -5,7 +5,8 @@
 //! ten million ([`plan_for_ten_millions`]).
 
 use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
-use bowline_core::store::{self, partitions};
+use bowline_core::store::claim_session::ClaimSession;
+use bowline_core::store::{self, journal, partitions};
 use bowline_tests::database::{self, Database};
 use bowline_tests::stores;
 use futures_util::future::try_join_all;
@@ -37,21 +38,45 @@ const fn id_of(kind: u128, number: u128) -> Uuid {
     Uuid::from_u128(kind << 96 | 0x7000_8000_0000_0000_0000 | number)
 }
 
+/// What is in [`FILL`], in its three parts.
+struct Fill {
+    before: String,
+    side_by_side: String,
+    after: String,
+}
+
+impl Fill {
+    fn new(events: u32) -> Self {
+        let fill = FILL.replace("{rows}", &events.to_string());
+        let (before, rest) = fill.split_once("-- Side by side.\n").unwrap();
+        let (side_by_side, after) = rest.split_once("-- At the end.\n").unwrap();
+        let [before, side_by_side, after] = [before, side_by_side, after].map(str::to_owned);
+        Self { before, side_by_side, after }
+    }
+
+    async fn begin(&self) -> Database {
+        let database = Database::create(&stores::shared().await.postgres_url).await.unwrap();
+        let first = chrono::Utc::now().date_naive() - chrono::Days::new(u64::from(DAYS) - 1);
+        partitions::ensure(database.sql(), first, DAYS).await.unwrap();
+        database.sql().batch_execute(&self.before).await.unwrap();
+        database
+    }
+
+    async fn rows(&self, database: &Database) {
+        let run = async |statement: &str| {
+            let client = database::connect(&database.url).await?;
+            client.batch_execute("SET synchronous_commit = off").await?;
+            anyhow::Ok(client.batch_execute(statement).await?)
+        };
+        try_join_all(self.side_by_side.split_inclusive(";\n").map(run)).await.unwrap();
+    }
+}
+
 async fn filled(events: u32) -> Database {
-    let database = Database::create(&stores::shared().await.postgres_url).await.unwrap();
-    let first = chrono::Utc::now().date_naive() - chrono::Days::new(u64::from(DAYS) - 1);
-    partitions::ensure(database.sql(), first, DAYS).await.unwrap();
-    let fill = FILL.replace("{rows}", &events.to_string());
-    let (before, rest) = fill.split_once("-- Side by side.\n").unwrap();
-    let (side_by_side, after) = rest.split_once("-- At the end.\n").unwrap();
-    database.sql().batch_execute(before).await.unwrap();
-    let run = async |statement: &str| {
-        let client = database::connect(&database.url).await?;
-        client.batch_execute("SET synchronous_commit = off").await?;
-        anyhow::Ok(client.batch_execute(statement).await?)
-    };
-    try_join_all(side_by_side.split_inclusive(";\n").map(run)).await.unwrap();
-    database.sql().batch_execute(after).await.unwrap();
+    let fill = Fill::new(events);
+    let database = fill.begin().await;
+    fill.rows(&database).await;
+    database.sql().batch_execute(&fill.after).await.unwrap();
     database
 }
 
@@ -83,6 +108,19 @@ fn day_of(relation: &str) -> Option<&str> {
 }
 
 impl Site {
+    async fn new(database: Database) -> Self {
+        let tap = Tap::start(&database).await;
+        let pool = store::connect(tap.url(), 2).unwrap();
+        Self { tap, database, pool, faults: Vec::new() }
+    }
+
+    /// Those that keep their plans for as long as they live.
+    async fn sessions(&self) -> (journal::Connection, store::Pool, ClaimSession) {
+        let url = self.tap.url();
+        let records = store::connect_planned_ahead(url, 1).unwrap();
+        (journal::Connection::open(url).await.unwrap(), records, ClaimSession::open(url).await.unwrap())
+    }
+
     /// What ran since the last look may look at so many rows of large tables, on so many days.
     fn check(&mut self, what: &str, rows_max: u32, days_max: usize) {
         let plans = self.tap.take();
@@ -127,10 +165,9 @@ fn judge(plan: &Plan, rows_max: u32, days_max: usize) -> Result<(), String> {
 async fn nothing_hot_reads_a_large_table_from_end_to_end() {
     let database = filled(EVENTS).await;
     plan_for_ten_millions(&database).await;
-    let tap = Tap::start(&database).await;
-    let pool = store::connect(tap.url(), 2).unwrap();
-    let mut site = Site { tap, database, pool, faults: Vec::new() };
-    claims::claims_of_chunks(&mut site).await;
+    let mut site = Site::new(database).await;
+    let (journal, records, claims) = site.sessions().await;
+    claims::claims_of_chunks(&mut site, &claims).await;
     claims::claims_of_deliveries(&mut site).await;
     lists::lists_of_events(&mut site).await;
     lists::lists_of_receipts(&mut site).await;
@@ -139,7 +176,26 @@ async fn nothing_hot_reads_a_large_table_from_end_to_end() {
     lists::lists_of_dead_letters(&mut site).await;
     channels::held(&mut site).await;
     claims::rest(&mut site).await;
-    writes::journal(&mut site).await;
-    writes::record(&mut site).await;
+    writes::journal(&mut site, &journal).await;
+    writes::record(&mut site, &records.get().await.unwrap()).await;
+    assert!(site.faults.is_empty(), "{} faults\n{}", site.faults.len(), site.faults.join("\n"));
+}
+
+/// A session may have settled for its plan in a quiet night, when Postgres knew every table to be empty.
+#[tokio::test]
+async fn what_was_planned_when_nothing_waited_holds_when_much_does() {
+    let fill = Fill::new(EVENTS);
+    let database = fill.begin().await;
+    database.sql().batch_execute("VACUUM ANALYZE").await.unwrap();
+    let mut site = Site::new(database).await;
+    let (journal, records, claims) = site.sessions().await;
+    writes::idle(&journal, &records.get().await.unwrap()).await;
+    claims::idle(&site.pool, &claims).await;
+    fill.rows(&site.database).await;
+    site.tap.take();
+    claims::claims_of_chunks(&mut site, &claims).await;
+    claims::claims_of_deliveries(&mut site).await;
+    writes::journal(&mut site, &journal).await;
+    writes::record(&mut site, &records.get().await.unwrap()).await;
     assert!(site.faults.is_empty(), "{} faults\n{}", site.faults.len(), site.faults.join("\n"));
 }

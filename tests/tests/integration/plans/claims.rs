@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use bowline_core::id::SourceId;
+use bowline_core::id::{ChunkId, EventId, SourceId};
 use bowline_core::store::claim_session::ClaimSession;
-use bowline_core::store::{chunks, health, queue, rejections, replicas};
+use bowline_core::store::{self, chunks, health, queue, rejections, replicas};
 use uuid::Uuid;
 
 use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, EVENTS, LIVE, ROUNDS, SMALL_ENDPOINT, SMALL_TENANT, Site, id_of};
 
-pub(super) async fn claims_of_chunks(site: &mut Site) {
+pub(super) async fn claims_of_chunks(site: &mut Site, session: &ClaimSession) {
     let client = site.pool.get().await.unwrap();
-    let session = ClaimSession::open(site.tap.url()).await.unwrap();
     let ids = site.event_ids(&format!("n % 40 = 0 AND n > {}", EVENTS - 2000)).await;
     assert_eq!(ids.len(), 50);
     for round in 0..ROUNDS {
@@ -36,6 +35,26 @@ pub(super) async fn claims_of_chunks(site: &mut Site) {
         site.check("what is settled", 300, 2);
         assert_eq!(chunks::load(&client, &ids).await.unwrap().len(), 50);
         site.check("bodies of a chunk", 100, 2);
+    }
+}
+
+/// What a dispatcher does that has next to nothing to do, until its sessions have settled for their plans.
+pub(super) async fn idle(pool: &store::Pool, session: &ClaimSession) {
+    let client = &pool.get().await.unwrap();
+    let (chunk, event) = (ChunkId::new(), EventId::new());
+    for _ in 0..ROUNDS {
+        session.claim(LIVE, &[chunk.0]).await.unwrap();
+        session.confirm(LIVE, &[chunk.0]).await.unwrap();
+        for class in [0, 1] {
+            chunks::claim_unowned(client, LIVE, class, Duration::from_secs(5), 64).await.unwrap();
+        }
+        chunks::claim_orphaned(client, LIVE, 64).await.unwrap();
+        chunks::settled(client, &[event]).await.unwrap();
+        chunks::load(client, &[event]).await.unwrap();
+        queue::endpoints_with_due_work(client, Uuid::nil(), 10_000).await.unwrap();
+        queue::claim_due(client, LIVE, &[SMALL_ENDPOINT], &[16]).await.unwrap();
+        queue::enqueue(client, LIVE, chunk, SMALL_TENANT, &[(event, SMALL_ENDPOINT)]).await.unwrap();
+        queue::free_orphaned(client).await.unwrap();
     }
 }
 

@@ -14,8 +14,7 @@ use bytes::Bytes;
 
 use super::{BUSY_ENDPOINT, DAYS, LIVE, ROUNDS, SMALL_ENDPOINT, SMALL_TENANT, Site, id_of};
 
-pub(super) async fn journal(site: &mut Site) {
-    let connection = Connection::open(site.tap.url()).await.unwrap();
+pub(super) async fn journal(site: &mut Site, connection: &Connection) {
     site.tap.take();
     let orders = journal::Orders { version: i64::MAX, places: Vec::new() };
     for round in 0..ROUNDS {
@@ -71,9 +70,26 @@ fn key(round: u128, number: u128) -> DedupKey {
     DedupKey { scope: id_of(3, scope), hash, ttl: Duration::from_secs(3600), fingerprint: None }
 }
 
-pub(super) async fn record(site: &mut Site) {
+/// What a dispatcher does that has next to nothing to do, until its sessions have settled for their plans.
+pub(super) async fn idle(connection: &Connection, records: &store::Connection) {
+    let orders = journal::Orders { version: i64::MAX, places: Vec::new() };
+    for _ in 0..ROUNDS {
+        let (event, chunk) = (new_event(0), ChunkId::new());
+        let row =
+            journal::Row { event: &event, generation: 1, key: None, chunk, shard: 0, class: Class::Events };
+        connection.insert(&[row], &orders, false).await.unwrap().unwrap();
+        let key = DeliveryKey { event_id: event.id, endpoint_id: SMALL_ENDPOINT, run: 0 };
+        let one = Batch {
+            outcomes: vec![outcome(key, Decision::Delivered, Some(chunk))],
+            settled: vec![(chunk, LIVE)],
+            ..Batch::default()
+        };
+        record::commit(records, &one).await.unwrap();
+    }
+}
+
+pub(super) async fn record(site: &mut Site, records: &store::Connection) {
     let client = site.pool.get().await.unwrap();
-    let records = store::connect_planned_once(site.tap.url(), 1).unwrap().get().await.unwrap();
     let mut chunks = chunks::owned(&client, LIVE).await.unwrap().into_iter();
     for round in 0..ROUNDS {
         let claimed = queue::claim_due(&client, LIVE, &[BUSY_ENDPOINT], &[1024]).await.unwrap();
@@ -110,13 +126,13 @@ pub(super) async fn record(site: &mut Site) {
             }
             batch.settled.push((chunk.id, LIVE));
         }
-        let effects = record::commit(&records, &batch).await.unwrap();
+        let effects = record::commit(records, &batch).await.unwrap();
         assert_eq!(effects.len(), batch.outcomes.len());
         assert_eq!(batch.settled.len(), 20, "there are chunks for each round");
         site.check("record a full batch", 10_000, DAYS as usize);
         let one =
             Batch { outcomes: vec![outcome(held[0].key, Decision::Delivered, None)], ..Batch::default() };
-        record::commit(&records, &one).await.unwrap();
+        record::commit(records, &one).await.unwrap();
         site.check("record a single outcome", 100, 1);
     }
 }
