@@ -256,19 +256,32 @@ fn by_attempts(log: Log, query: &DeliveryQuery) -> String {
     )
 }
 
+/// The newest events of this kind that have such a delivery, as many as are asked for, then the deliveries of each. An
+/// index gives the events in order: where the kind is common, few are looked at.
 fn by_events(query: &DeliveryQuery, and_queued: bool) -> String {
     let attempted = attempted(query);
-    let queued = "UNION SELECT endpoint_id, run FROM queue WHERE event_id = candidate.id AND";
-    let queued = if and_queued { format!("{queued} {SPAN}") } else { String::new() };
+    let queued = |select: &str| {
+        if and_queued {
+            format!("{select} FROM queue WHERE event_id = candidate.id AND {SPAN}")
+        } else {
+            String::new()
+        }
+    };
+    let (or_is_queued, and_queued) = (queued("UNION ALL SELECT 1"), queued("UNION SELECT endpoint_id, run"));
     format!(
         "SELECT candidate.id AS event_id, found.endpoint_id, found.run
-           FROM events AS candidate
+           FROM (SELECT candidate.id FROM events AS candidate
+                  CROSS JOIN LATERAL (
+                        (SELECT 1 FROM attempts WHERE event_id = candidate.id AND {SPAN} AND {attempted})
+                        {or_is_queued}
+                        LIMIT 1) AS has_one
+                  WHERE candidate.tenant_id = $1 AND candidate.id >= $2 AND candidate.id < $3 AND candidate.id <= $4
+                    AND {OF_KIND}
+                  ORDER BY candidate.id DESC LIMIT $9) AS candidate
           CROSS JOIN LATERAL (
                 SELECT DISTINCT endpoint_id, run FROM attempts
                  WHERE event_id = candidate.id AND {SPAN} AND {attempted}
-                {queued}) AS found
-          WHERE candidate.tenant_id = $1 AND candidate.id >= $2 AND candidate.id < $3 AND candidate.id <= $4
-            AND {OF_KIND}
+                {and_queued}) AS found
           {ORDER}"
     )
 }

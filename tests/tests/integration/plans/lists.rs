@@ -88,8 +88,8 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
     let cancelled = Some(StateFilter::Decided(Decision::Cancelled));
     let days = DAYS as usize;
     for (what, tenant, query, rows, days) in [
-        ("newest", DEFAULT_TENANT, all(), 2000, 2),
-        ("newest of a small tenant", SMALL_TENANT, all(), 2000, days),
+        ("newest", DEFAULT_TENANT, all(), 1000, 2),
+        ("newest of a small tenant", SMALL_TENANT, all(), 1000, days),
         ("of an endpoint", DEFAULT_TENANT, DeliveryQuery { endpoint_id: Some(ENDPOINT), ..all() }, 2000, 5),
         (
             "of the busy endpoint",
@@ -144,6 +144,21 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
             DeliveryQuery { channel: Some("bot-98".into()), state: dead, ..all() },
             4000,
             days,
+        ),
+        // No more than how far one looks, and of each event that is shown its deliveries.
+        (
+            "of a common type",
+            DEFAULT_TENANT,
+            DeliveryQuery { event_type: Some("order.created".into()), ..all() },
+            1000,
+            2,
+        ),
+        (
+            "of a common type, delivered",
+            DEFAULT_TENANT,
+            DeliveryQuery { event_type: Some("order.created".into()), state: delivered, ..all() },
+            1000,
+            2,
         ),
         (
             "of a rare type",
