@@ -73,11 +73,10 @@ impl Deliveries {
         request: v1::GetDeliveryRequest,
     ) -> Result<v1::GetDeliveryResponse, Fault> {
         let key: DeliveryKey = validate::id("id", &request.id)?;
-        let client = self.context.client().await?;
-        let row = deliveries::find(&client, call.scope(), key)
+        let mut client = self.context.client().await?;
+        let (row, attempts) = deliveries::find_whole(&mut client, call.scope(), key)
             .await?
             .ok_or_else(|| Fault::not_found(Kind::Delivery, key.to_string()))?;
-        let attempts = deliveries::attempts(&client, key).await?;
         Ok(v1::GetDeliveryResponse { delivery: Some(present::delivery(&row, &attempts)) })
     }
 

@@ -3,6 +3,8 @@
 //! It passes bytes on until it is told to refuse, or until a client sends a Postgres statement that
 //! holds a given text. Then it cuts that connection either before the statement reaches the server
 //! (it never happened) or once the server has answered (it happened, and nobody knows).
+//!
+//! It can also have another session do something between any two statements, and it knows how long answers were.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_postgres::Client;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// On which side of the statement the connection is cut.
@@ -39,6 +42,9 @@ struct Shared {
     /// Cancelled, then replaced, to end all connections.
     connections: Mutex<CancellationToken>,
     refusing: watch::Sender<bool>,
+    /// What another session does before anything that a client sends is passed on.
+    between: Mutex<Option<Arc<(Client, String)>>>,
+    answer_bytes_max: AtomicU64,
 }
 
 /// Stops, with all its connections, when it is dropped.
@@ -62,6 +68,8 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             connections: Mutex::new(stop.child_token()),
             refusing: watch::Sender::new(false),
+            between: Mutex::new(None),
+            answer_bytes_max: AtomicU64::new(0),
         });
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, shared.clone())));
         Self { shared, address, _stop: stop.drop_guard() }
@@ -109,6 +117,21 @@ impl Proxy {
     pub fn admit(&self) {
         self.shared.refusing.send_replace(false);
     }
+
+    /// Has `other` execute `sql` before anything that a client sends is passed on, until
+    /// [`leave_alone`](Self::leave_alone): what stands in Postgres is another thing at each statement.
+    pub fn disturb(&self, other: Client, sql: &str) {
+        *lock(&self.shared.between) = Some(Arc::new((other, sql.to_owned())));
+    }
+
+    pub fn leave_alone(&self) {
+        lock(&self.shared.between).take();
+    }
+
+    /// The longest answer to one statement so far.
+    pub fn answer_bytes_max(&self) -> u64 {
+        self.shared.answer_bytes_max.load(Ordering::SeqCst)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -150,6 +173,11 @@ async fn pass(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 }
                 Some(Cut::Answer) => held.store(statements.answer, Ordering::SeqCst),
             }
+            let between = lock(&shared.between).clone();
+            if let Some(between) = between {
+                let (other, sql) = &*between;
+                other.batch_execute(sql).await.expect("what is done between two statements");
+            }
             to_server.write_all(&arrived).await?;
         }
         Ok(())
@@ -174,18 +202,22 @@ async fn answer(
     // The first is the one to the startup message.
     let mut number = 1;
     let mut did_something = false;
+    let mut bytes = 0;
     while from_server.read_buf(&mut partial).await? > 0 {
         while let Some(message) = next_message(&mut partial, 1) {
             kept.extend_from_slice(&message);
             // `UPDATE 0` found nothing; `COMMIT` has no number.
             did_something |= message[0] == b'C' && !message.ends_with(b" 0\0");
             let is_held = held.load(Ordering::SeqCst) == number;
+            bytes += message.len() as u64;
             if message[0] == b'Z' {
                 if is_held && did_something && lock(&shared.rule).take().is_some() {
                     shared.cuts.send_modify(|cuts| *cuts += 1);
                     return Ok(());
                 }
+                shared.answer_bytes_max.fetch_max(bytes, Ordering::SeqCst);
                 number += 1;
+                bytes = 0;
                 did_something = false;
             }
             if message[0] == b'Z' || !is_held {

@@ -66,11 +66,10 @@ impl Endpoints {
         work.commit(context, call, &act).await?;
         drop(client);
         self.await_test(key, endpoint.spec.timeout).await?;
-        let client = context.client().await?;
-        let row = deliveries::find(&client, Some(endpoint.tenant_id), key)
+        let mut client = context.client().await?;
+        let (row, attempts) = deliveries::find_whole(&mut client, Some(endpoint.tenant_id), key)
             .await?
             .ok_or_else(|| Fault::not_found(Kind::Delivery, key.to_string()))?;
-        let attempts = deliveries::attempts(&client, key).await?;
         Ok(v1::SendEndpointTestResponse { delivery: Some(present::delivery(&row, &attempts)) })
     }
 

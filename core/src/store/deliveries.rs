@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::GenericClient;
-use tokio_postgres::Row;
+use deadpool_postgres::{GenericClient, Object};
+use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::Error;
@@ -327,13 +327,31 @@ pub async fn find(
     Ok(Some(row))
 }
 
+/// One delivery and its attempts, both as they were at one moment; with a scope, only of that tenant.
+pub async fn find_whole(
+    client: &mut Object,
+    scope: Option<TenantId>,
+    key: DeliveryKey,
+) -> Result<Option<(DeliveryRow, Vec<AttemptRow>)>, Error> {
+    let snapshot = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let Some(row) = find(&snapshot, scope, key).await? else { return Ok(None) };
+    let attempts = attempts(&snapshot, key).await?;
+    snapshot.commit().await?;
+    Ok(Some((row, attempts)))
+}
+
 /// Those of one attempt.
 const COLUMNS: &str = "
     attempt_id, attempt, kind, decision, started_at, duration_us, url, request_headers, status,
     response_headers, response_body, error_kind, error_message, dns_us, connect_us, tls_us, first_byte_us";
 
 /// The newest [`ATTEMPTS_SHOWN_MAX`] attempts of a delivery, oldest first.
-pub async fn attempts(client: &impl GenericClient, key: DeliveryKey) -> Result<Vec<AttemptRow>, Error> {
+async fn attempts(client: &impl GenericClient, key: DeliveryKey) -> Result<Vec<AttemptRow>, Error> {
     let sql = format!(
         "SELECT {COLUMNS} FROM attempts WHERE event_id = $1 AND endpoint_id = $2 AND run = $3
           UNION

@@ -21,6 +21,7 @@ mod config;
 mod crash;
 mod credentials;
 mod delivery;
+mod delivery_reads;
 mod edge;
 mod egress;
 mod endpoint_rates;

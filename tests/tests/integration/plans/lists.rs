@@ -201,7 +201,7 @@ pub(super) async fn lists_of_deliveries(site: &mut Site) {
 }
 
 async fn deliveries_one_by_one(site: &mut Site) {
-    let client = site.pool.get().await.unwrap();
+    let mut client = site.pool.get().await.unwrap();
     // What matches little is asked for in steps of a thousand.
     let waiting = DeliveryQuery { state: Some(StateFilter::Waiting), ..DeliveryQuery::default() };
     let bounds = Bounds { keys: 1000, looks: 10_000 };
@@ -209,14 +209,12 @@ async fn deliveries_one_by_one(site: &mut Site) {
     site.check("deliveries, a thousand", 20_000, 2);
     deliveries::describe(&client, DEFAULT_TENANT, &waiting, &keys).await.unwrap();
     site.check("deliveries, a thousand, described", 10_000, 2);
-    deliveries::find(&client, None, keys[0]).await.unwrap().unwrap();
-    site.check("one delivery", 100, 1);
+    deliveries::find_whole(&mut client, None, keys[0]).await.unwrap().unwrap();
+    site.check("one delivery with its attempts", 100, 1);
     // One of which nothing is recorded: whether its event is settled is in the outbox.
     let unmatched = DeliveryKey { endpoint_id: ENDPOINT, ..keys[0] };
     deliveries::find(&client, None, unmatched).await.unwrap();
     site.check("a delivery that is not recorded", 500, 1);
-    deliveries::attempts(&client, keys[0]).await.unwrap();
-    site.check("attempts of a delivery", 10, 1);
     endpoints::make_due(&client, ENDPOINT, 1000).await.unwrap();
     site.check("an endpoint's backlog is made due", 5000, 0);
 }
