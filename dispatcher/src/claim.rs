@@ -1,7 +1,7 @@
 //! Claims work straight from Postgres: chunks that nobody took or whose owner died, and deliveries
 //! that are due. This is the truth behind the streams' hints (invariant 2).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::bodies::Part;
 use crate::confirm::Session;
 use crate::holdings::Holdings;
 use crate::job::{Age, Job, NewJob};
@@ -37,9 +38,6 @@ const DUE_SCAN_MIN: Duration = Duration::from_millis(50);
 const DUE_SCAN_REST: u32 = 10;
 const DUE_ENDPOINTS: i64 = 10_000;
 const DUE_ROWS_PER_CLAIM: usize = 2048;
-/// Events that are loaded together before it is known how large they are; of small ones more and more.
-const EVENTS_AT_ONCE: usize = 16;
-const EVENTS_SMALL_BYTES: usize = 1024 * 1024;
 /// Bodies that are gone for now (their partition is being moved) are asked for again after this.
 const BODY_MISSING_RETRY: Duration = Duration::from_secs(60);
 /// A tenant whose deliveries fill its part of the memory gets the rest after this.
@@ -242,46 +240,43 @@ impl Claims {
         }
         let full = claimed.len() as i64 >= limits.iter().sum::<i64>() && !claimed.is_empty();
         let mut rest = claimed.as_slice();
-        let mut at_once = EVENTS_AT_ONCE;
         while !rest.is_empty() {
-            let (some, others) = rest.split_at(at_once.min(rest.len()));
-            let loaded = self.take_due(client, life, some, at).await?;
-            if loaded.no_room {
+            let taken = self.take_due(client, life, rest, at).await?;
+            rest = &rest[taken.rows..];
+            if taken.no_room {
                 // What is loaded now would only be thrown away.
-                for row in others {
+                for row in rest {
                     self.recorder.send(Entry::Release { key: row.key, life, due_in: NO_ROOM_RETRY }).await;
                 }
                 break;
             }
-            at_once = if loaded.bytes < EVENTS_SMALL_BYTES { at_once * 4 } else { EVENTS_AT_ONCE };
-            rest = others;
         }
         Ok(full)
     }
 
-    /// Loads the events of claimed rows and hands them to the lanes.
+    /// Loads the events of claimed rows, as many as are loaded at a time, and hands those to the lanes.
     async fn take_due(
         &self,
         client: &store::Connection,
         life: ReplicaId,
         rows: &[queue::ClaimedDelivery],
         at: std::time::Instant,
-    ) -> Result<Loaded, store::Error> {
-        let mut loaded = Loaded::default();
-        let event_ids: Vec<EventId> = rows.iter().map(|row| row.key.event_id).collect();
-        let mut events = HashMap::new();
-        for event in chunks::load(client, &event_ids).await? {
-            loaded.bytes += event.body.len();
-            events.insert(event.id, self.matcher.hold(event, Duration::ZERO).await);
-        }
-        for row in rows {
+    ) -> Result<DueTaken, store::Error> {
+        let mut seen = HashSet::new();
+        let event_ids: Vec<EventId> =
+            rows.iter().map(|row| row.key.event_id).filter(|id| seen.insert(*id)).collect();
+        let part = Part::load(&self.matcher, client, &event_ids).await?;
+        let later: HashSet<&EventId> = event_ids[part.looked_at..].iter().collect();
+        let now = rows.iter().position(|row| later.contains(&row.key.event_id)).unwrap_or(rows.len());
+        let mut taken = DueTaken { rows: now, no_room: false };
+        for row in &rows[..now] {
             let release = |due_in| Entry::Release { key: row.key, life, due_in };
-            let Some(held) = events.get(&row.key.event_id) else {
+            let Some(held) = part.events.get(&row.key.event_id) else {
                 self.recorder.send(release(BODY_MISSING_RETRY)).await;
                 continue;
             };
             let Some(load) = self.matcher.load(row.tenant_id, held.as_ref(), Duration::ZERO).await else {
-                loaded.no_room = true;
+                taken.no_room = true;
                 self.recorder.send(release(NO_ROOM_RETRY)).await;
                 continue;
             };
@@ -298,14 +293,14 @@ impl Claims {
             });
             self.lanes.submit(job).await;
         }
-        Ok(loaded)
+        Ok(taken)
     }
 }
 
-/// What was loaded for some rows.
-#[derive(Default)]
-struct Loaded {
-    bytes: usize,
+/// How far claimed rows were handed on.
+struct DueTaken {
+    /// So many, from the first on.
+    rows: usize,
     /// An event, or a delivery, was one too many.
     no_room: bool,
 }

@@ -17,6 +17,7 @@
 //! hands over Bowline's own events, and [`janitor`] takes away what is older than the retention.
 
 mod attempt;
+mod bodies;
 mod breaker;
 mod claim;
 mod confirm;

@@ -157,20 +157,47 @@ pub async fn load(client: &Connection, events: &[EventId]) -> Result<Vec<Event>,
     let mut seen = HashSet::new();
     let Some((ids, least, most)) = bounds(events) else { return Ok(Vec::new()) };
     let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most]).await?;
-    rows.iter()
-        .filter(|row| row.try_get::<_, Uuid>(0).map_or(true, |id| seen.insert(id)))
-        .map(|row| {
-            Ok(Event {
-                id: EventId(row.try_get(0)?),
-                tenant_id: TenantId(row.try_get(1)?),
-                source_id: row.try_get::<_, Option<Uuid>>(2)?.map(SourceId),
-                event_type: row.try_get(3)?,
-                channel: row.try_get(4)?,
-                content_type: row.try_get(5)?,
-                headers: Bytes::from(row.try_get::<_, Vec<u8>>(6)?),
-                body: Bytes::from(row.try_get::<_, Vec<u8>>(7)?),
-                time: row.try_get(8)?,
-            })
-        })
-        .collect()
+    let is_new = |row: &&Row| row.try_get::<_, Uuid>(0).map_or(true, |id| seen.insert(id));
+    rows.iter().filter(is_new).map(read_event).collect()
+}
+
+/// As [`load`], from the first of them on up to the one with which their bodies come to `bytes_max`; in the order of
+/// `events`, each of which stands there once. How large a body is Postgres knows without reading it.
+pub async fn load_first(
+    client: &Connection,
+    events: &[EventId],
+    bytes_max: usize,
+) -> Result<Vec<Event>, Error> {
+    const SQL: &str = "
+        SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+          FROM (SELECT found.*, at, sum(octet_length(body)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS bytes
+                  FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (wanted_id, at)
+                 CROSS JOIN LATERAL (
+                       (SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+                          FROM events WHERE id = wanted_id AND id BETWEEN $2 AND $3 LIMIT 1)
+                        UNION ALL
+                       (SELECT id, tenant_id, source_id, event_type, channel, content_type, headers, body, create_time
+                          FROM events_kept WHERE id = wanted_id)
+                        LIMIT 1) AS found) AS measured
+         WHERE bytes - octet_length(body) < $4::bigint
+         ORDER BY at";
+    let Some((_, least, most)) = bounds(events) else { return Ok(Vec::new()) };
+    let ids: Vec<Uuid> = events.iter().map(|id| id.0).collect();
+    let bytes_max = bytes_max as i64;
+    let rows = client.query(&client.prepare_cached(SQL).await?, &[&ids, &least, &most, &bytes_max]).await?;
+    rows.iter().map(read_event).collect()
+}
+
+fn read_event(row: &Row) -> Result<Event, Error> {
+    Ok(Event {
+        id: EventId(row.try_get(0)?),
+        tenant_id: TenantId(row.try_get(1)?),
+        source_id: row.try_get::<_, Option<Uuid>>(2)?.map(SourceId),
+        event_type: row.try_get(3)?,
+        channel: row.try_get(4)?,
+        content_type: row.try_get(5)?,
+        headers: Bytes::from(row.try_get::<_, Vec<u8>>(6)?),
+        body: Bytes::from(row.try_get::<_, Vec<u8>>(7)?),
+        time: row.try_get(8)?,
+    })
 }

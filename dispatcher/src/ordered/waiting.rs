@@ -1,14 +1,15 @@
 //! What waits in a channel, as far as it can be sent now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_core::id::EventId;
+use bowline_core::store;
 use bowline_core::store::channels::{self, ClaimedChannel, Placed};
-use bowline_core::store::{self, chunks};
 
 use super::UNSENT_WAIT;
+use crate::bodies::Part;
 use crate::job::HeldEvent;
 use crate::match_endpoints::Matcher;
 
@@ -16,6 +17,8 @@ use crate::match_endpoints::Matcher;
 const SENT_PER_HOLD: usize = 32;
 /// As for every delivery whose body is on its way to the kept ones.
 const BODY_MISSING_WAIT: Duration = Duration::from_secs(60);
+
+type Events = HashMap<EventId, Option<Arc<HeldEvent>>>;
 
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -25,6 +28,8 @@ pub(super) struct Waiting {
     pub(super) at: Instant,
     /// Where there are none: when to look again.
     pub(super) wait: Duration,
+    /// That is as much as is read at a time: behind it more may wait.
+    pub(super) is_cut: bool,
 }
 
 impl Waiting {
@@ -35,33 +40,60 @@ impl Waiting {
         claimed: &[ClaimedChannel],
     ) -> Result<Vec<Self>, store::Error> {
         let at = Instant::now();
-        let waiting = channels::next(client, claimed, SENT_PER_HOLD as i64).await?;
-        let ids: Vec<EventId> = waiting.iter().flatten().map(|placed| placed.delivery.key.event_id).collect();
-        let mut events = HashMap::new();
-        for event in chunks::load(client, &ids).await? {
-            events.insert(event.id, matcher.hold(event, Duration::ZERO).await);
+        let mut waiting = channels::next(client, claimed, SENT_PER_HOLD as i64).await?;
+        for placed in &mut waiting {
+            let due = placed.iter().take_while(|placed| placed.is_due).count();
+            placed.truncate(due);
         }
+        let events = load(matcher, client, &waiting).await?;
         Ok(waiting.into_iter().map(|placed| Self::of(placed, &events, at)).collect())
     }
 
-    fn of(waiting: Vec<Placed>, events: &HashMap<EventId, Option<Arc<HeldEvent>>>, at: Instant) -> Self {
-        let mut ready = Self { deliveries: Vec::with_capacity(waiting.len()), at, wait: Duration::ZERO };
-        for placed in waiting.into_iter().take_while(|placed| placed.is_due) {
+    fn of(waiting: Vec<Placed>, events: &Events, at: Instant) -> Self {
+        let mut is_cut = waiting.len() == SENT_PER_HOLD;
+        let mut deliveries = Vec::with_capacity(waiting.len());
+        let mut wait = Duration::ZERO;
+        for placed in waiting {
             match events.get(&placed.delivery.key.event_id) {
-                Some(Some(event)) => ready.deliveries.push((placed, Arc::clone(event))),
+                Some(Some(event)) => deliveries.push((placed, Arc::clone(event))),
                 missing => {
-                    if ready.deliveries.is_empty() {
-                        ready.wait = if missing.is_some() { UNSENT_WAIT } else { BODY_MISSING_WAIT };
+                    let no_room = missing.is_some();
+                    // One that was not loaded yet is read when those before it are sent.
+                    is_cut = !no_room && !deliveries.is_empty();
+                    if deliveries.is_empty() {
+                        wait = if no_room { UNSENT_WAIT } else { BODY_MISSING_WAIT };
                     }
                     break;
                 }
             }
         }
-        ready
+        Self { deliveries, at, wait, is_cut }
     }
+}
 
-    /// As much as is read at a time: behind it more may wait.
-    pub(super) fn is_cut(&self) -> bool {
-        self.deliveries.len() == SENT_PER_HOLD
+/// The event of the first delivery of each channel; and of those behind it, which have to wait for it, what is no more
+/// than a part.
+async fn load(
+    matcher: &Matcher,
+    client: &store::Connection,
+    waiting: &[Vec<Placed>],
+) -> Result<Events, store::Error> {
+    let mut seen = HashSet::new();
+    let in_turn = |turn: usize| waiting.iter().filter_map(move |placed| placed.get(turn));
+    let mut ids: Vec<EventId> = Vec::new();
+    let mut firsts = 0;
+    for turn in 0..SENT_PER_HOLD {
+        ids.extend(in_turn(turn).map(|placed| placed.delivery.key.event_id).filter(|id| seen.insert(*id)));
+        if turn == 0 {
+            firsts = ids.len();
+        }
     }
+    let mut events = Events::with_capacity(ids.len());
+    let mut looked_at = 0;
+    while looked_at < firsts {
+        let part = Part::load(matcher, client, &ids[looked_at..]).await?;
+        looked_at += part.looked_at;
+        events.extend(part.events);
+    }
+    Ok(events)
 }

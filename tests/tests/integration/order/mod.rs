@@ -2,6 +2,7 @@
 
 mod changes;
 mod crashes;
+mod memory;
 mod queue;
 
 use std::collections::HashMap;

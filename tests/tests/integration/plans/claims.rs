@@ -81,6 +81,12 @@ pub(super) async fn claims_of_deliveries(site: &mut Site) {
         site.check("give back", 25_000, 0);
         assert_eq!(chunks::load(&client, &of_all_days).await.unwrap().len(), of_all_days.len());
         site.check("bodies of what was claimed", 4000, days);
+        let all = chunks::load_first(&client, &of_all_days, 1 << 20).await.unwrap();
+        assert!(all.iter().map(|event| event.id).eq(of_all_days.iter().copied()), "in this order");
+        site.check("bodies of what was claimed, a part that is all", 4000, days);
+        let bytes = all.iter().take(99).map(|event| event.body.len()).sum::<usize>() + 1;
+        assert_eq!(chunks::load_first(&client, &of_all_days, bytes).await.unwrap().len(), 100);
+        site.check("bodies of what was claimed, a part", 4000, days);
         queue::owned(&client, LIVE).await.unwrap();
         site.check("deliveries of a replica", 25_000, 0);
         let freed = queue::free_orphaned(&client).await.unwrap();
