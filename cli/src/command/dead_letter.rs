@@ -48,7 +48,7 @@ pub struct ListDeadLetters {
     paging: Paging,
 }
 
-/// Which dead letters something is to be done to: exactly one of the three ways to say it.
+/// Which dead letters something is to be done to, by exactly one of the three ways to say it; and how many at a time.
 #[derive(Debug, Args)]
 pub struct Chosen {
     /// Exactly these: ids of deliveries
@@ -62,19 +62,19 @@ pub struct Chosen {
     /// Every dead letter of the tenant
     #[arg(long)]
     all: bool,
+    /// Change nothing; only count
+    #[arg(long)]
+    dry_run: bool,
+    /// At most this many, oldest event first; default: 10000
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    max_count: i32,
 }
 
 #[derive(Debug, Args)]
 pub struct Redrive {
     #[command(flatten)]
     chosen: Chosen,
-    /// Change nothing; only count
-    #[arg(long)]
-    dry_run: bool,
-    /// At most this many, oldest event first; default: 10000, and of an operation all
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    max_count: i32,
-    /// Go on after the call, as an operation (see `bowline operation`): for any number of them
+    /// Go on after the call, as an operation (see `bowline operation`): for any number of them, by default all
     #[arg(long, conflicts_with = "ids")]
     as_operation: bool,
     /// Queue at most this many a second, as an operation; default of one: 1000
@@ -86,12 +86,6 @@ pub struct Redrive {
 pub struct Purge {
     #[command(flatten)]
     chosen: Chosen,
-    /// Change nothing; only count
-    #[arg(long)]
-    dry_run: bool,
-    /// At most this many, oldest event first; default: 10000
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    max_count: i32,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -214,18 +208,18 @@ impl Chosen {
 }
 
 pub(super) async fn purge(purge: Purge, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    let Chosen { dry_run, max_count, .. } = purge.chosen;
     let (delivery_ids, filter) = purge.chosen.read(admin, tenant).await?;
     let request = v1::PurgeDeadLettersRequest {
         tenant_id: tenant.to_owned(),
         filter: delivery_ids.is_empty().then_some(filter),
         delivery_ids,
-        dry_run: purge.dry_run,
-        max_count: purge.max_count,
+        dry_run,
+        max_count,
     };
     let answer = admin.dead_letters().purge_dead_letters(request).await?.into_inner();
-    let document =
-        serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": purge.dry_run });
-    let name = if purge.dry_run { "would be forgotten" } else { "forgotten" };
+    let document = serde_json::json!({ "count": answer.count, "more": answer.more, "dry_run": dry_run });
+    let name = if dry_run { "would be forgotten" } else { "forgotten" };
     let more = if answer.more { MORE } else { "" };
     output::one(form, &document, &[(name, answer.count.to_string()), ("more", more.to_owned())])
 }
@@ -236,6 +230,7 @@ pub(super) async fn redrive(
     tenant: &str,
     form: Form,
 ) -> Result<(), Failure> {
+    let Chosen { dry_run, max_count, .. } = redrive.chosen;
     let (ids, filter) = redrive.chosen.read(admin, tenant).await?;
     // Read before they are no dead letters any more.
     let asleep = asleep(&ids, &filter, admin, tenant).await?;
@@ -243,8 +238,8 @@ pub(super) async fn redrive(
         tenant_id: tenant.to_owned(),
         filter: ids.is_empty().then_some(filter),
         delivery_ids: ids,
-        dry_run: redrive.dry_run,
-        max_count: redrive.max_count,
+        dry_run,
+        max_count,
         as_operation: redrive.as_operation,
         rate_per_second: redrive.rate,
         ..v1::RedriveDeadLettersRequest::default()
@@ -264,9 +259,9 @@ pub(super) async fn redrive(
         count: response.count,
         body_gone_count: response.body_gone_count,
         more: response.more,
-        dry_run: redrive.dry_run,
+        dry_run,
     };
-    let count = if redrive.dry_run { "would be queued again" } else { "queued again" };
+    let count = if dry_run { "would be queued again" } else { "queued again" };
     let lines = [
         (count, redriven.count.to_string()),
         ("left alone, body gone", redriven.body_gone_count.to_string()),
