@@ -120,44 +120,80 @@ fn joined(flag: &str, rest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use bowline_proto::FILE_DESCRIPTOR_SET;
+    use clap::CommandFactory;
+    use prost::Message;
+    use prost_types::{DescriptorProto, FileDescriptorSet};
+
     use super::*;
+    use crate::arguments::Arguments;
 
     #[test]
     fn fields_have_the_name_of_their_flag() {
         for (field, flag) in [
+            // Of the table, with what stands behind it.
             ("filter.end_time", "--until"),
-            ("start_time", "--since"),
-            ("filter.status_code", "--status-code"),
-            ("endpoint.url", "--url"),
+            ("secret", "the secret"),
             ("endpoint.retry.schedule.waits[1]", "--retry-schedule [1]"),
             ("endpoint.headers[Host]", "--header [Host]"),
-            ("endpoint.disable.after", "--disable-after"),
-            ("source.scheme.signature.encoding", "--scheme signature.encoding"),
             ("endpoint.retry.overrides[0].statuses", "--on-status [0].statuses"),
             ("endpoint.custom_format.scheme.signature.encoding", "--custom-scheme signature.encoding"),
-            ("source.dedup_ttl", "--dedup-ttl"),
+            // The longer name, wherever it stands; and no word that only begins alike.
+            ("endpoint.disable.after", "--disable-after"),
+            ("endpoint.retry.fixed.wait", "--retry-fixed"),
             ("idempotency_key", "--idempotency-key"),
-            ("page_token", "--page-token"),
-            ("secret", "the secret"),
-            ("id", "the id"),
-            ("binding.projection.fields[pct].source", "--field [pct].source"),
-            ("binding.query.aggregate.window", "--window"),
-            ("binding.query", "the query"),
-            ("binding.query.aggregate.window", "--window"),
-            ("binding.query.aggregate.op", "--op"),
-            ("binding.query.aggregate.field", "--field"),
-            ("binding.query.list.limit", "--limit"),
-            ("binding.query.list.sort_by", "--sort-by"),
-            ("binding.query.list.order", "--order"),
+            // Of the same name.
+            ("filter.status_code", "--status-code"),
             ("query.sort_by", "--sort-by"),
-            ("endpoint_ids[0]", "--to [0]"),
-            ("rate_per_second", "--rate"),
-            ("tenant.display_name", "--display-name"),
-            ("endpoint.auth.client_credentials.scopes[1]", "--oauth2-scope [1]"),
-            ("endpoint.auth.bearer.token", AUTH_SECRET),
+            ("source.scheme.signature.encoding", "--scheme signature.encoding"),
+            ("page_token", "--page-token"),
+            // Of none.
             ("Weird Field", "Weird Field"),
         ] {
             assert_eq!(of(field), flag, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_field_is_one_that_a_request_has() {
+        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let named = |message: DescriptorProto| (message.name().to_owned(), message);
+        let files = set.file.into_iter().filter(|file| file.package() == "bowline.v1");
+        let messages: HashMap<_, _> = files.flat_map(|file| file.message_type).map(named).collect();
+        let requests: Vec<&DescriptorProto> =
+            messages.values().filter(|message| message.name().ends_with("Request")).collect();
+        let mut seen = BTreeSet::new();
+        for (field, _) in RENAMED {
+            let known = requests.iter().any(|request| has(&messages, request, field));
+            assert!(known, "no request has `{field}`");
+            assert!(seen.insert(field), "`{field}` stands twice");
+        }
+    }
+
+    fn has(messages: &HashMap<String, DescriptorProto>, message: &DescriptorProto, path: &str) -> bool {
+        let (name, behind) = path.split_once('.').map_or((path, None), |(name, behind)| (name, Some(behind)));
+        let Some(field) = message.field.iter().find(|field| field.name() == name) else { return false };
+        let Some(behind) = behind else { return true };
+        // `.bowline.v1.Endpoint`
+        let inner = field.type_name().rsplit('.').next().and_then(|name| messages.get(name));
+        inner.is_some_and(|inner| has(messages, inner, behind))
+    }
+
+    #[test]
+    fn a_flag_that_is_named_can_be_given() {
+        let mut flags = BTreeSet::new();
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            flags.extend(command.get_arguments().filter_map(|flag| flag.get_long()).map(str::to_owned));
+            commands.extend(command.get_subcommands().cloned());
+        }
+        for (field, text) in RENAMED {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            for flag in words.filter_map(|word| word.strip_prefix("--")) {
+                assert!(flags.contains(flag), "`{field}`: no command takes --{flag}");
+            }
         }
     }
 }
