@@ -2,10 +2,11 @@
 //!
 //! 1. The journal notes which sources have received something ([`Touched`]).
 //! 2. [`refresh`] evaluates their bindings, at most every 250 ms each and always once after the last
-//!    payload; Postgres tells it what it did not hear of.
+//!    payload, in turns of their tenants ([`agenda`]); Postgres tells it what it did not hear of.
 //! 3. [`project`] makes the data, `store::bindings` keeps it.
 //! 4. [`watch`] wakes those who watch, in every replica: over Redis, and by polling.
 
+mod agenda;
 mod project;
 mod refresh;
 mod touched;

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::agenda::Agenda;
 use super::{DATA_BYTES_MAX, Touched, Watches, evaluate};
-use crate::id::{BindingId, SourceId};
+use crate::id::{BindingId, SourceId, TenantId};
 use crate::query::Queries;
 use crate::store::{Error, Pool, bindings, payloads, replicas};
 
@@ -27,8 +28,6 @@ pub(crate) const PACE: Duration = Duration::from_millis(250);
 const DEATHS_POLL: Duration = Duration::from_secs(2);
 /// Whether or not one has died.
 const LOOK_AT_LEAST_EACH: Duration = Duration::from_secs(30);
-/// Each holds a connection of the pool.
-const AT_ONCE: usize = 2;
 
 /// What became of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +55,7 @@ pub struct Refresher {
 struct Known {
     version: i64,
     sources: HashMap<BindingId, SourceId>,
-    bindings: HashMap<SourceId, HashSet<BindingId>>,
+    bindings: HashMap<SourceId, HashSet<(TenantId, BindingId)>>,
 }
 
 impl Known {
@@ -65,52 +64,14 @@ impl Known {
         if let Some(source) = self.sources.remove(&row.id)
             && let Some(bindings) = self.bindings.get_mut(&source)
         {
-            bindings.remove(&row.id);
+            bindings.remove(&(row.tenant_id, row.id));
             if bindings.is_empty() {
                 self.bindings.remove(&source);
             }
         }
         if !row.deleted {
             self.sources.insert(row.id, row.source_id);
-            self.bindings.entry(row.source_id).or_default().insert(row.id);
-        }
-    }
-}
-
-/// When each binding is due, and which are being refreshed.
-#[derive(Debug, Default)]
-struct Agenda {
-    due: HashMap<BindingId, Instant>,
-    begun: HashMap<BindingId, Instant>,
-    running: HashSet<BindingId>,
-}
-
-impl Agenda {
-    /// What is due already stays so.
-    fn want(&mut self, id: BindingId, now: Instant) {
-        let at = self.begun.get(&id).map_or(now, |begun| (*begun + PACE).max(now));
-        self.due.entry(id).or_insert(at);
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.due.iter().filter(|(id, _)| !self.running.contains(id)).map(|(_, at)| *at).min()
-    }
-
-    /// Takes one that is due and not being refreshed.
-    fn begin(&mut self, now: Instant) -> Option<BindingId> {
-        let due = self.due.iter().filter(|(id, at)| **at <= now && !self.running.contains(id));
-        let id = due.min_by_key(|(_, at)| **at).map(|(id, _)| *id)?;
-        self.due.remove(&id);
-        self.running.insert(id);
-        self.begun.retain(|_, begun| *begun + PACE > now);
-        self.begun.insert(id, now);
-        Some(id)
-    }
-
-    fn end(&mut self, id: BindingId, again: Option<Instant>) {
-        self.running.remove(&id);
-        if let Some(at) = again {
-            self.due.entry(id).or_insert(at);
+            self.bindings.entry(row.source_id).or_default().insert((row.tenant_id, row.id));
         }
     }
 }
@@ -152,31 +113,37 @@ impl Refresher {
     /// For the life of the process.
     pub async fn run(self: Arc<Self>) -> Result<Infallible, Error> {
         let (mut agenda, mut running) = (Agenda::default(), JoinSet::new());
+        let mut tasks = HashMap::new();
         let (mut versions, mut deaths) = (self.versions.clone(), Deaths::default());
         versions.mark_changed();
         let mut poll = tokio::time::interval(DEATHS_POLL);
         loop {
             let now = Instant::now();
-            while running.len() < AT_ONCE
-                && let Some(id) = agenda.begin(now)
-            {
+            while let Some(id) = agenda.begin(now) {
                 let refresher = Arc::clone(&self);
-                running.spawn(async move { (id, refresher.refresh(id).await) });
+                let task = running.spawn(async move { refresher.refresh(id).await });
+                tasks.insert(task.id(), id);
             }
-            let next = agenda.next().filter(|_| running.len() < AT_ONCE);
+            let next = agenda.next();
             tokio::select! {
                 sources = self.touched.taken() => {
                     let known = self.known.lock();
-                    for id in sources.iter().filter_map(|source| known.bindings.get(source)).flatten() {
-                        agenda.want(*id, Instant::now());
+                    let bindings = sources.iter().filter_map(|source| known.bindings.get(source)).flatten();
+                    for (tenant, id) in bindings {
+                        agenda.want(*tenant, *id, Instant::now());
                     }
                 }
-                Some(ended) = running.join_next() => {
-                    let Ok((id, outcome)) = ended else { continue };
+                Some(ended) = running.join_next_with_id() => {
+                    let (task, outcome) = match ended {
+                        Ok((task, outcome)) => (task, Some(outcome)),
+                        // The panic has been logged; only its own binding is the worse for it.
+                        Err(failed) => (failed.id(), None),
+                    };
+                    let Some(id) = tasks.remove(&task) else { continue };
                     let again = match outcome {
-                        Ok(Refreshed::TooSoon) => true,
-                        Ok(Refreshed::Done | Refreshed::Nothing) => false,
-                        Err(error) => {
+                        Some(Ok(Refreshed::TooSoon)) => true,
+                        Some(Ok(Refreshed::Done | Refreshed::Nothing)) | None => false,
+                        Some(Err(error)) => {
                             tracing::warn!(%error, binding = %id, "a binding was not refreshed");
                             true
                         }
@@ -190,8 +157,8 @@ impl Refresher {
                     }
                 }
                 _ = poll.tick() => {
-                    for id in self.behind(&mut deaths).await? {
-                        agenda.want(id, Instant::now());
+                    for (tenant, id) in self.behind(&mut deaths).await? {
+                        agenda.want(tenant, id, Instant::now());
                     }
                 }
             }
@@ -216,7 +183,7 @@ impl Refresher {
     }
 
     /// Whose source has received something that the data does not show, because who took it in is no more.
-    async fn behind(&self, deaths: &mut Deaths) -> Result<Vec<BindingId>, Error> {
+    async fn behind(&self, deaths: &mut Deaths) -> Result<Vec<(TenantId, BindingId)>, Error> {
         if self.known.lock().sources.is_empty() {
             return Ok(Vec::new());
         }
@@ -281,27 +248,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_one_refresh_each_pace_and_one_at_the_end() {
-        let (mut agenda, id, start) = (Agenda::default(), BindingId::new(), Instant::now());
-        let (mut refreshes, mut last) = (Vec::new(), start);
-        for step in 0..1000u64 {
-            let now = start + Duration::from_millis(step);
-            if step < 600 {
-                agenda.want(id, now);
-                last = now;
-            }
-            while agenda.begin(now).is_some() {
-                refreshes.push(now);
-                agenda.end(id, None);
-            }
-        }
-        let after: Vec<_> = refreshes.iter().map(|at| (*at - start).as_millis()).collect();
-        assert_eq!(after, [0, 250, 500, 750]);
-        assert!(refreshes.last().is_some_and(|at| *at > last));
-        assert_eq!(agenda.next(), None);
-    }
-
-    #[test]
     fn a_look_is_taken_at_first_after_a_death_and_now_and_then() {
         let (mut deaths, start) = (Deaths::default(), Instant::now());
         let at = |s: u64| start + Duration::from_secs(s);
@@ -321,18 +267,5 @@ mod tests {
         }
         deaths.look_again();
         assert!(deaths.ask_for_a_look(died(7), at(42)));
-    }
-
-    #[test]
-    fn what_comes_during_a_refresh_is_refreshed_after_it() {
-        let (mut agenda, id, start) = (Agenda::default(), BindingId::new(), Instant::now());
-        agenda.want(id, start);
-        assert_eq!(agenda.begin(start), Some(id));
-        agenda.want(id, start);
-        assert_eq!((agenda.begin(start + 2 * PACE), agenda.next()), (None, None));
-        agenda.end(id, None);
-        assert_eq!(agenda.begin(start + 2 * PACE), Some(id));
-        agenda.end(id, Some(start + 3 * PACE));
-        assert_eq!(agenda.next(), Some(start + 3 * PACE));
     }
 }

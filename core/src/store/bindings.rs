@@ -52,6 +52,7 @@ pub struct State {
 #[derive(Debug, Clone)]
 pub struct Change {
     pub id: BindingId,
+    pub tenant_id: TenantId,
     pub source_id: SourceId,
     pub config_version: i64,
     pub deleted: bool,
@@ -218,7 +219,7 @@ pub async fn states(
 /// What was written after that version, in the order of versions.
 pub async fn changed(client: &Connection, after: i64) -> Result<Vec<Change>, Error> {
     const SQL: &str = "
-        SELECT id, source_id, config_version, deleted_at IS NOT NULL FROM bindings
+        SELECT id, tenant_id, source_id, config_version, deleted_at IS NOT NULL FROM bindings
          WHERE config_version > $1 ORDER BY config_version";
     let statement = client.prepare_cached(SQL).await?;
     let rows = client.query(&statement, &[&after]).await?;
@@ -226,18 +227,19 @@ pub async fn changed(client: &Connection, after: i64) -> Result<Vec<Change>, Err
         .map(|row| {
             Ok(Change {
                 id: BindingId(row.try_get(0)?),
-                source_id: SourceId(row.try_get(1)?),
-                config_version: row.try_get(2)?,
-                deleted: row.try_get(3)?,
+                tenant_id: TenantId(row.try_get(1)?),
+                source_id: SourceId(row.try_get(2)?),
+                config_version: row.try_get(3)?,
+                deleted: row.try_get(4)?,
             })
         })
         .collect()
 }
 
 /// Those whose source has a payload that their data may not show.
-pub async fn behind(client: &Connection) -> Result<Vec<BindingId>, Error> {
+pub async fn behind(client: &Connection) -> Result<Vec<(TenantId, BindingId)>, Error> {
     let sql = format!(
-        "SELECT b.id FROM bindings b
+        "SELECT b.tenant_id, b.id FROM bindings b
            JOIN sources s ON s.id = b.source_id AND s.deleted_at IS NULL
            JOIN binding_results r ON r.binding_id = b.id
           WHERE b.deleted_at IS NULL
@@ -247,7 +249,7 @@ pub async fn behind(client: &Connection) -> Result<Vec<BindingId>, Error> {
     );
     let statement = client.prepare_cached(&sql).await?;
     let rows = client.query(&statement, &[]).await?;
-    rows.iter().map(|row| Ok(BindingId(row.try_get(0)?))).collect()
+    rows.iter().map(|row| Ok((TenantId(row.try_get(0)?), BindingId(row.try_get(1)?)))).collect()
 }
 
 /// Takes the turn to refresh, unless one was taken less than `pace` ago.

@@ -1,5 +1,7 @@
 //! Bindings, as a caller of the admin API and whoever watches meets them.
 
+mod turns;
+
 use std::time::{Duration, Instant};
 
 use bowline_proto::v1::binding_query::Query;
