@@ -20,6 +20,8 @@ pub enum Tunnel {
 
 #[derive(Debug)]
 struct Shared {
+    /// Where each tunnel leads, if not to where it was asked for.
+    to: Option<SocketAddr>,
     tunnel: Mutex<Tunnel>,
     asked: Mutex<Vec<String>>,
 }
@@ -39,9 +41,21 @@ impl ConnectProxy {
     /// # Panics
     /// When no port is free.
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// One whose tunnels all lead to `address`, whoever was asked for.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start_to(address: SocketAddr) -> Self {
+        Self::listen(Some(address)).await
+    }
+
+    async fn listen(to: Option<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let address = listener.local_addr().expect("the address of a bound socket");
-        let shared = Arc::new(Shared { tunnel: Mutex::new(Tunnel::Open), asked: Mutex::default() });
+        let shared = Arc::new(Shared { to, tunnel: Mutex::new(Tunnel::Open), asked: Mutex::default() });
         let stop = CancellationToken::new();
         let (own, child) = (Arc::clone(&shared), stop.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -86,7 +100,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
         Tunnel::Close => return,
         Tunnel::Refuse(status) => status,
         Tunnel::Open if !head.contains(CREDENTIALS) => 407,
-        Tunnel::Open => match TcpStream::connect(&target).await {
+        Tunnel::Open => match connect(&shared, &target).await {
             Ok(mut receiver) => {
                 let answered = stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await;
                 if answered.is_ok() {
@@ -101,4 +115,11 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n");
     // The client may be gone.
     let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+async fn connect(shared: &Shared, target: &str) -> std::io::Result<TcpStream> {
+    match shared.to {
+        Some(address) => TcpStream::connect(address).await,
+        None => TcpStream::connect(target).await,
+    }
 }

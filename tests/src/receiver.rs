@@ -47,6 +47,7 @@ pub enum Reply {
 pub struct Recorded {
     pub at: Instant,
     pub path: String,
+    pub query: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -232,6 +233,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
     lock(&shared.requests).push(Recorded {
         at: Instant::now(),
         path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: body.to_bytes(),
     });

@@ -1,10 +1,13 @@
 //! The requests by which providers ask whose URL it is: each is answered as its provider expects, over a socket,
 //! and makes no event. Those of Slack, Meta, Okta, X, Trello, Asana and `CloudEvents` are in [`super::presets`].
 
+mod sns;
+
 use bowline_proto::v1;
 use bowline_tests::http::{self, Answer};
 use bowline_tests::{Stack, sign};
 use hyper::Method;
+use rcgen::{KeyPair, PKCS_ED25519, SigningKey};
 use serde_json::json;
 
 use super::sources_over_http::headers;
@@ -121,4 +124,33 @@ async fn notion_brings_its_secret_while_there_is_none() {
     send("secret_bowline-test-first").await.accepted();
     assert_eq!(send("secret_bowline-test-second").await.refused(401), "signature_mismatch");
     assert_eq!(stack.database.count("SELECT count(*) FROM events").await, 1);
+}
+
+#[tokio::test]
+async fn discord_is_answered_its_ping_and_nobody_else_is() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let (key, stranger) =
+        (KeyPair::generate_for(&PKCS_ED25519).unwrap(), KeyPair::generate_for(&PKCS_ED25519).unwrap());
+    let source = stack.admin().source("discord", &hex::encode(key.public_key_raw())).await;
+    let at = sign::unix_now(0).to_string();
+    let send = async |key: &KeyPair, at: &str, signed: &str, body: &str| {
+        let signature = hex::encode(key.sign(format!("{at}{signed}").as_bytes()).unwrap());
+        let headers = headers([("x-signature-ed25519", &signature), ("x-signature-timestamp", at)]);
+        http::post(&stack.inbound(&source), &headers, body.to_owned()).await.unwrap()
+    };
+    let ping = r#"{"id":"1","application_id":"2","type":1,"version":1}"#;
+    let answer = send(&key, &at, ping, ping).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"type": 1})));
+    assert_eq!(answer.header("content-type"), "application/json");
+
+    // Discord itself tries with signatures that are wrong, and takes nothing but a 401.
+    assert_eq!(send(&stranger, &at, ping, ping).await.refused(401), "signature_mismatch");
+    assert_eq!(send(&key, &at, "{}", ping).await.refused(401), "signature_mismatch");
+    let unsigned = http::post(&stack.inbound(&source), &Vec::new(), ping).await.unwrap();
+    assert_eq!(unsigned.refused(400), "missing_header");
+    assert_eq!(stack.database.count("SELECT count(*) FROM events").await, 0);
+
+    let command = r#"{"id":"3","application_id":"2","type":2,"data":{"name":"test"}}"#;
+    assert_eq!(send(&stranger, &at, command, command).await.refused(401), "signature_mismatch");
+    send(&key, &at, command, command).await.accepted();
 }
