@@ -152,21 +152,30 @@ pub struct ListBindings {
     paging: Paging,
 }
 
+const FORMATS: [(&str, v1::FieldFormat); 5] = [
+    ("text", v1::FieldFormat::Text),
+    ("number", v1::FieldFormat::Number),
+    ("integer", v1::FieldFormat::Integer),
+    ("percent", v1::FieldFormat::Percent),
+    ("datetime", v1::FieldFormat::Datetime),
+];
+
 fn projected(text: &str) -> Result<(String, v1::ProjectedField), String> {
     let (name, rest) = key_value(text)?;
-    let formats = [
-        ("text", v1::FieldFormat::Text),
-        ("number", v1::FieldFormat::Number),
-        ("integer", v1::FieldFormat::Integer),
-        ("percent", v1::FieldFormat::Percent),
-        ("datetime", v1::FieldFormat::Datetime),
-    ];
-    // A JSONPath may hold colons itself.
-    let formatted = rest.rsplit_once(':').and_then(|(path, word)| {
-        formats.iter().find(|(name, _)| *name == word).map(|(_, format)| (path.to_owned(), *format))
-    });
-    let (path, format) = formatted.unwrap_or((rest, v1::FieldFormat::Unspecified));
+    let (path, format) = match rest.rsplit_once(':') {
+        // A JSONPath may hold colons itself, and ends with a bracket then.
+        Some((path, word)) if !word.contains([']', ')', '\'', '"']) => (path.to_owned(), format_of(word)?),
+        _ => (rest, v1::FieldFormat::Unspecified),
+    };
     Ok((name, v1::ProjectedField { origin: Some(Origin::Source(path)), format: format.into() }))
+}
+
+fn format_of(word: &str) -> Result<v1::FieldFormat, String> {
+    let known = FORMATS.iter().find(|(name, _)| *name == word).map(|(_, format)| *format);
+    known.ok_or_else(|| {
+        let names = FORMATS.map(|(name, _)| name).join(", ");
+        format!("`{word}` is no format: use {names}; a name with a colon is written as a JSONPath: $['a:b']")
+    })
 }
 
 /// # Errors
@@ -285,5 +294,15 @@ mod tests {
             assert_eq!(field.origin, Some(Origin::Source(path.into())));
         }
         assert!(projected("a").is_err());
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused_by_those_there_are() {
+        for bad in ["a=n:integerr", "a=[0].n:Number", "a=$.n:", "a=xml:lang"] {
+            let refused = projected(bad).unwrap_err();
+            assert!(refused.contains("text, number, integer, percent, datetime"), "{bad}: {refused}");
+        }
+        assert!(projected("a=xml:lang").unwrap_err().ends_with("$['a:b']"));
+        assert!(projected("a=$['xml:lang']").is_ok());
     }
 }

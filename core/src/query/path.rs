@@ -1,5 +1,5 @@
-//! Where in a payload a query looks: a dotted path (`order.total`, `items[0].price`) or a JSONPath
-//! (RFC 9535, beginning with `$`).
+//! Where in a payload a query looks: a dotted path (`order.total`, `items[0].price`, `[0].price`) or a
+//! JSONPath (RFC 9535, beginning with `$`).
 //!
 //! A path of names and indices reads the body as a stream and makes nothing of what it passes; only a
 //! JSONPath with wildcards, filters and the like has the whole body parsed.
@@ -32,7 +32,7 @@ pub enum PathError {
     #[error("must have at most {STEPS_MAX} parts")]
     TooDeep,
     #[error(
-        "has a part that is empty or has brackets without a number: `a.b[0].c`, or a JSONPath: `$['a b']`"
+        "has a part that is empty or has brackets without a number: write `a.b[0].c`, `[0].c`, or a JSONPath: `$['a b']`"
     )]
     Part,
     #[error("is no JSONPath: {0}")]
@@ -146,12 +146,16 @@ impl<'de> serde::Deserialize<'de> for FieldPath {
 
 fn dotted(text: &str) -> Result<Vec<Step>, PathError> {
     let mut steps = Vec::new();
-    for part in text.split('.') {
+    for (at, part) in text.split('.').enumerate() {
         let (name, mut brackets) = part.split_at(part.find('[').unwrap_or(part.len()));
-        if name.is_empty() || name.contains(']') {
+        // Of an array the first part may be a place alone.
+        let is_place = name.is_empty() && at == 0 && !brackets.is_empty();
+        if (name.is_empty() && !is_place) || name.contains(']') {
             return Err(PathError::Part);
         }
-        steps.push(Step { place: place(name), name: Some(name.to_owned()) });
+        if !is_place {
+            steps.push(Step { place: place(name), name: Some(name.to_owned()) });
+        }
         while let Some(rest) = brackets.strip_prefix('[') {
             let (digits, rest) = rest.split_once(']').ok_or(PathError::Part)?;
             steps.push(Step { name: None, place: Some(place(digits).ok_or(PathError::Part)?) });

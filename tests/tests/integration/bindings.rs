@@ -109,10 +109,12 @@ async fn a_binding_projects_its_query_and_follows_its_source() {
     assert_eq!(texts, ["2023-11-14T22:13:20Z", "25.6%", "0", "[1]", ""]);
     assert_eq!(datum(&latest, "plain"), &Kind::NumberValue(2.0));
     let list = Query::List(v1::ListQuery { limit: 2, ..Default::default() });
-    let list =
-        create(&admin, binding(&source_id, list, &[("second", field("$[1].errors", FieldFormat::Text))]))
-            .await;
-    assert_eq!(text(&list, "second"), "");
+    let fields = [
+        ("first", field("[0].errors", FieldFormat::Integer)),
+        ("second", field("$[1].errors", FieldFormat::Text)),
+    ];
+    let list = create(&admin, binding(&source_id, list, &fields)).await;
+    assert_eq!((text(&list, "first"), text(&list, "second")), ("2".into(), String::new()));
 
     // Every accepted payload refreshes all three; either service shows it.
     send(&url, "{\"errors\": 40}").await;

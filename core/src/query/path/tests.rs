@@ -29,6 +29,16 @@ fn dotted_paths_and_jsonpaths_lead_to_the_same() {
     ] {
         assert_eq!(first(path, body), Some(value), "{path}");
     }
+    let list = r#"[{"x": 1, "y": ["z"]}, [2, 3]]"#;
+    for (path, value) in [
+        ("[0].x", json!(1.0)),
+        ("$[0].x", json!(1.0)),
+        ("[0].y[0]", json!("z")),
+        ("[1][1]", json!(3.0)),
+        ("1.0", json!(2.0)),
+    ] {
+        assert_eq!(first(path, list), Some(value), "{path}");
+    }
     for path in ["a.b.2.c", "a.c", "$.a.b.c", "a.b.c", "$[0]", "b", "a.b[0].c.d", "$..d", "$['a'].b['0']"] {
         assert_eq!(first(path, body), None, "{path}");
     }
@@ -75,9 +85,14 @@ fn as_javascript_reads_it() {
 
 #[test]
 fn what_is_wrong_with_a_path_is_said() {
-    for bad in ["a..b", ".a", "a.", "a[", "a[x]", "a[0", "a[0]b", "[0]", "a[-1]", "a[01]", "a]"] {
+    for bad in [
+        "a..b", ".a", "a.", "a[", "a[x]", "a[0", "a[0]b", "[0]b", "[]", "[x].a", ".[0]", "a.[0]", "a[-1]",
+        "a[01]", "a]",
+    ] {
         assert_eq!(FieldPath::parse(bad), Err(PathError::Part), "{bad}");
     }
+    let part = PathError::Part.to_string();
+    assert!(part.contains("`[0].c`") && part.contains("`$['a b']`"), "{part}");
     assert_eq!(FieldPath::parse(""), Err(PathError::Empty));
     assert_eq!(FieldPath::parse(&"a".repeat(257)), Err(PathError::TooLong));
     assert_eq!(FieldPath::parse(&["a"; 33].join(".")), Err(PathError::TooDeep));

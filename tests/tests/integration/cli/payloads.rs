@@ -52,6 +52,12 @@ async fn payloads_are_queried_and_bindings_are_kept_by_their_names() {
     .await;
     assert_eq!(cli.json(&["binding", "evaluate", "max"]).await["data"], json!({"most": 41}));
 
+    let update = ["binding", "update", "max", "--field"];
+    let refused = cli.refused(2, &[&update[..], &["most=value:integerr"]].concat()).await;
+    assert!(refused.contains("`integerr` is no format: use text, number, integer"), "{refused}");
+    let listed = cli.json(&[&update[..], &["first=[0].n:integer", "list", "--limit", "1"]].concat()).await;
+    assert_eq!(listed["data"], json!({"first": "41"}));
+
     let stale = ["binding", "delete", "max", "--etag", made["etag"].as_str().unwrap()];
     assert!(cli.refused(1, &stale).await.contains("ETAG_MISMATCH"));
     assert_eq!(cli.json(&["binding", "delete", "max"]).await["id"], made["id"]);
