@@ -124,7 +124,8 @@ impl Events {
         let schema = match demand {
             Demand::Nothing => return Ok(()),
             Demand::KnownType => {
-                return Err(Fault::field("event_type", validate::event_type::NOT_IN_CATALOG));
+                let problem = validate::event_type::not_in_catalog(&request.event_type);
+                return Err(Fault::field("event_type", problem));
             }
             Demand::Schema(schema) => schema,
         };

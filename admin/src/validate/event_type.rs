@@ -15,7 +15,15 @@ const NAME_BYTES_MAX: usize = 256;
 const DESCRIPTION_CHARS_MAX: usize = 1_000;
 
 /// What to do about a type that a strict catalog does not have.
-pub(crate) const NOT_IN_CATALOG: &str = "is not in the catalog of this tenant, which is strict: add it by CreateEventType, or use one that is there";
+pub(crate) fn not_in_catalog(name: &str) -> String {
+    let shown = excerpt(name);
+    // What was cut would be another type.
+    let given = if shown == name { name } else { "NAME" };
+    format!(
+        "`{shown}` is not in the catalog of this tenant, which is strict: add it (`bowline event-type create {given}`, \
+         or CreateEventType), or use one that is there"
+    )
+}
 
 /// As events have it, also those of providers (`orders/create`).
 pub(crate) fn name(violations: &mut Violations, field: &str, name: &str) {
@@ -72,10 +80,7 @@ fn compile(text: &str) -> Result<(), String> {
 pub(crate) fn subscribed(violations: &mut Violations, catalog: &Catalog, event_types: &[String]) {
     for (index, name) in event_types.iter().enumerate().filter(|(_, name)| !name.ends_with('*')) {
         if catalog.lacks(name) {
-            violations.add(
-                format!("endpoint.event_types[{index}]"),
-                format!("`{}` {NOT_IN_CATALOG}", excerpt(name)),
-            );
+            violations.add(format!("endpoint.event_types[{index}]"), not_in_catalog(name));
         }
     }
 }
@@ -126,5 +131,7 @@ mod tests {
         assert_eq!(faults(|it| subscribed(it, &catalog, &asked)), [""; 0]);
         catalog.strict = true;
         assert_eq!(faults(|it| subscribed(it, &catalog, &asked)), ["endpoint.event_types[0]"]);
+        assert!(not_in_catalog("order.lost").contains("`bowline event-type create order.lost`"));
+        assert!(not_in_catalog(&"a".repeat(200)).contains("create NAME`"));
     }
 }

@@ -264,9 +264,12 @@ async fn the_command_line_keeps_the_catalog() {
     assert_eq!(cli.json(&["tenant", "get", "default"]).await["strict_event_catalog"], false);
     cli.ok(&["tenant", "update", "default", "--strict-event-catalog", "true"]).await;
     let refused = cli.refused(1, &["publish", "--type", "order.lost", "--data", "{}"]).await;
-    assert!(refused.contains("which is strict"), "{refused}");
+    // What is refused says how it would be accepted.
+    let add = "`bowline event-type create order.lost`";
+    assert!(refused.contains("which is strict") && refused.contains(add), "{refused}");
     let endpoint = ["endpoint", "create", "e", "--url", "http://127.0.0.1:9/", "--event-type", "order.lost"];
-    assert!(cli.refused(1, &endpoint).await.contains("--event-type"));
+    let refused = cli.refused(1, &endpoint).await;
+    assert!(refused.contains("--event-type") && refused.contains(add), "{refused}");
     // What else is changed leaves it so, and it can be taken back.
     let changed = cli.json(&["tenant", "update", "default", "--display-name", "All"]).await;
     assert_eq!(changed["strict_event_catalog"], true);
