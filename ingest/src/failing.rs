@@ -71,8 +71,11 @@ impl Teller {
                 news = queue.recv() => news,
                 () = stop.cancelled() => return Ok(()),
             };
-            // Without a stop: whoever hands in is gone.
-            let Some(news) = news else { return Ok(()) };
+            let Some(news) = news else {
+                // Whoever hands in is gone, and the stop follows.
+                stop.cancelled().await;
+                return Ok(());
+            };
             self.tell(&news).await;
         }
     }

@@ -130,8 +130,9 @@ impl RejectionWriter {
             while stopping && let Ok(waiting) = queue.try_recv() {
                 batch.push(waiting);
             }
-            // Empty without a stop: whoever hands in is gone.
             if batch.is_empty() {
+                // Without a stop: whoever hands in is gone, and the stop follows.
+                stop.cancelled().await;
                 return Ok(());
             }
             let lost = batch.len() as u64;

@@ -141,3 +141,18 @@ async fn what_an_ingest_acknowledged_under_load_arrives_exactly_once() {
     stack.await_quiet().await;
     assert_eq!(receiver.count(), receiver.ids().len(), "none was sent twice");
 }
+
+#[tokio::test]
+async fn an_orderly_end_is_no_error() {
+    let mut stack = Stack::start().await;
+    let provider = Provider::create(&stack).await;
+    provider.push("one").await.accepted();
+    let stranger = Provider { secret: "not-the-secret".to_owned(), ..provider };
+    stranger.push("two").await.refused(401);
+    for service in stack.ingests.iter_mut().chain(&mut stack.dispatchers) {
+        service.terminate(ATTEMPT_TIMEOUT_MAX).await;
+        let log = service.log();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
+}
