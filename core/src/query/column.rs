@@ -1,20 +1,21 @@
 //! What one field has in each payload of a window, kept between calls.
 //!
 //! Payloads never change, so what was read of one is true for good; which of them are in the window is
-//! asked of Postgres each time. A column remembers how far it has seen, and only what may have come
-//! since is read with its body. What does not fit the memory is read anew.
+//! asked of Postgres each time, and most often the answer is the same as before: then nothing else is read.
+//! What is new is read with its body. What does not fit the memory is read anew.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::SourceWindow;
+use super::order::{Order, SortKey, sort};
 use super::path::FieldPath;
+use super::{PAGE_BYTES_MAX, SourceWindow};
 use crate::id::SourceId;
-use crate::store::payloads::{self, Horizon};
+use crate::store::payloads;
 use crate::store::{Connection, Error};
 
 /// What all columns of one kind may take.
@@ -28,6 +29,12 @@ struct Key {
     path: Arc<str>,
 }
 
+impl Key {
+    fn of(window: SourceWindow, path: &FieldPath) -> Self {
+        Self { source_id: window.source_id, payloads: window.payloads, path: path.as_str().into() }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) id: Uuid,
@@ -38,9 +45,39 @@ pub(super) struct Entry<T> {
 /// The window, newest first.
 #[derive(Debug)]
 pub(super) struct Column<T> {
-    known: Horizon,
     bytes: usize,
     pub(super) entries: Vec<Arc<Entry<T>>>,
+    /// The places of the entries in each order, once it was asked for.
+    sorted: [OnceLock<Box<[u32]>>; 2],
+}
+
+impl<T> Column<T> {
+    fn new(entries: Vec<Arc<Entry<T>>>, reading: &Reading<T>) -> Self {
+        let each = size_of::<Entry<T>>()
+            + 2 * size_of::<usize>()
+            + size_of::<Arc<Entry<T>>>()
+            + 2 * size_of::<u32>();
+        let bytes = entries.iter().map(|entry| each + (reading.heap_bytes)(&entry.value)).sum();
+        Self { bytes, entries, sorted: Default::default() }
+    }
+
+    /// Whether these are its payloads, in its order.
+    fn is_of(&self, ids: &[Uuid]) -> bool {
+        self.entries.iter().map(|entry| &entry.id).eq(ids)
+    }
+}
+
+impl Column<Option<SortKey>> {
+    /// Its payloads in that order.
+    pub(super) fn in_order(&self, order: Order) -> impl Iterator<Item = Uuid> {
+        let places = self.sorted[usize::from(order == Order::Desc)].get_or_init(|| {
+            let keys = self.entries.iter().map(|entry| entry.value.as_ref());
+            let mut placed: Vec<(u32, Option<&SortKey>)> = (0..).zip(keys).collect();
+            sort(&mut placed, order, |(_, key)| *key);
+            placed.into_iter().map(|(place, _)| place).collect()
+        });
+        places.iter().map(|place| self.entries[*place as usize].id)
+    }
 }
 
 /// How a field is read from a body, and what that takes beside itself.
@@ -64,6 +101,11 @@ impl<T: Send + Sync + 'static> Columns<T> {
         Self { kept }
     }
 
+    /// The column as it was when it was asked for last, if it is remembered.
+    pub(super) fn kept(&self, window: SourceWindow, path: &FieldPath) -> Option<Arc<Column<T>>> {
+        self.kept.get(&Key::of(window, path))
+    }
+
     /// The column as it is now.
     pub(super) async fn of(
         &self,
@@ -72,52 +114,65 @@ impl<T: Send + Sync + 'static> Columns<T> {
         path: &FieldPath,
         reading: &Reading<T>,
     ) -> Result<Arc<Column<T>>, Error> {
-        let key = Key { source_id: window.source_id, payloads: window.payloads, path: path.as_str().into() };
-        let kept = self.kept.get(&key);
-        let none = Horizon::none();
-        let known = kept.as_ref().map_or(&none, |column| &column.known);
-        let entry =
-            |id, received, body: &[u8]| Arc::new(Entry { id, received, value: (reading.read)(path, body) });
+        match self.kept(window, path) {
+            None => self.read(client, window, path, reading).await,
+            Some(kept) => {
+                let ids = payloads::ids(client, window).await?;
+                self.follow(client, (window, path), kept, &ids, reading).await
+            }
+        }
+    }
 
-        // In an unchanged window each row is where it was: no lookup by id.
-        let before: &[_] = kept.as_ref().map_or(&[], |column| &column.entries);
-        let mut by_id: Option<HashMap<Uuid, &Arc<Entry<T>>>> = None;
-        let mut place = 0;
-        let mut entries = Vec::with_capacity(before.len() + 1);
-        let mut missing = Vec::new();
-        let now_known = payloads::scan(client, window, known, |id, fresh| {
-            let was = match before.get(place) {
-                Some(next) if next.id == id => Some(next),
-                _ => {
-                    let by_id =
-                        by_id.get_or_insert_with(|| before.iter().map(|entry| (entry.id, entry)).collect());
-                    by_id.get(&id).copied()
-                }
-            };
-            if was.is_some() {
-                place += 1;
-            }
-            match (was, fresh) {
-                (Some(was), _) => entries.push(Some(Arc::clone(was))),
-                (None, Some((received, body))) => entries.push(Some(entry(id, received, body))),
-                // Into a window that shrank and grew again, for one.
-                (None, None) => {
-                    missing.push((entries.len(), id));
-                    entries.push(None);
-                }
-            }
+    async fn read(
+        &self,
+        client: &Connection,
+        window: SourceWindow,
+        path: &FieldPath,
+        reading: &Reading<T>,
+    ) -> Result<Arc<Column<T>>, Error> {
+        let mut entries = Vec::new();
+        payloads::scan(client, window, |id, received, body| {
+            entries.push(Arc::new(Entry { id, received, value: (reading.read)(path, body) }));
         })
         .await?;
-        for (at, id) in missing {
-            // One by one: bodies may be large, and this is rare.
-            let found = payloads::named(client, &[id], i64::MAX).await?;
-            entries[at] = found.first().map(|payload| entry(id, payload.received, &payload.body));
+        Ok(self.keep(window, path, Column::new(entries, reading)))
+    }
+
+    /// The column of the payloads that are in the window now; of most the value is known.
+    #[allow(clippy::too_many_arguments, reason = "what is known, and what of it is asked")]
+    pub(super) async fn follow(
+        &self,
+        client: &Connection,
+        (window, path): (SourceWindow, &FieldPath),
+        kept: Arc<Column<T>>,
+        ids: &[Uuid],
+        reading: &Reading<T>,
+    ) -> Result<Arc<Column<T>>, Error> {
+        if kept.is_of(ids) {
+            return Ok(kept);
         }
-        let entries: Vec<_> = entries.into_iter().flatten().collect();
-        let each = size_of::<Entry<T>>() + 2 * size_of::<usize>() + size_of::<Arc<Entry<T>>>();
-        let bytes = entries.iter().map(|entry| each + (reading.heap_bytes)(&entry.value)).sum();
-        let column = Arc::new(Column { known: now_known, bytes, entries });
-        self.kept.insert(key, Arc::clone(&column));
-        Ok(column)
+        let mut known: HashMap<Uuid, Arc<Entry<T>>> =
+            kept.entries.iter().map(|entry| (entry.id, Arc::clone(entry))).collect();
+        let unknown: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
+        let mut rest = &unknown[..];
+        while !rest.is_empty() {
+            let found = payloads::named(client, rest, PAGE_BYTES_MAX).await?;
+            // What comes before the last one and was not found is not stored any more.
+            let last = found.last().and_then(|last| rest.iter().position(|id| *id == last.event_id.0));
+            rest = last.map_or(&[], |last| &rest[last + 1..]);
+            known.extend(found.into_iter().map(|payload| {
+                let value = (reading.read)(path, &payload.body);
+                let id = payload.event_id.0;
+                (id, Arc::new(Entry { id, received: payload.received, value }))
+            }));
+        }
+        let entries = ids.iter().filter_map(|id| known.remove(id)).collect();
+        Ok(self.keep(window, path, Column::new(entries, reading)))
+    }
+
+    fn keep(&self, window: SourceWindow, path: &FieldPath, column: Column<T>) -> Arc<Column<T>> {
+        let column = Arc::new(column);
+        self.kept.insert(Key::of(window, path), Arc::clone(&column));
+        column
     }
 }

@@ -11,6 +11,7 @@ mod order;
 mod path;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ use crate::source::SourceSpec;
 use crate::store::payloads::{self, Payload};
 use crate::store::{Connection, Error};
 use aggregate::{Numbers, fold};
-use column::{Columns, Reading};
+use column::{Column, Columns, Reading};
 
 pub const LIST_LIMIT_DEFAULT: u32 = 10;
 pub const LIST_LIMIT_MAX: u32 = 1000;
@@ -194,14 +195,35 @@ impl Queries {
         from: Option<ListPosition>,
         (done, left): (u32, u32),
     ) -> Result<Page, Error> {
-        let column = self.sort_keys.of(client, window, path, &SORT_KEYS).await?;
-        let newest = column.entries.first().map_or(Uuid::max(), |entry| entry.id);
-        let until = from.map_or(newest, |position| position.until);
-        let mut entries: Vec<_> = column.entries.iter().filter(|entry| entry.id <= until).collect();
-        sort(&mut entries, order, |entry| entry.value.as_ref());
-        let asked: Vec<Uuid> =
-            entries.iter().skip(done as usize).take(left as usize).map(|entry| entry.id).collect();
-        let payloads = payloads::named(client, &asked, PAGE_BYTES_MAX).await?;
+        let select = |column: &Column<Option<SortKey>>| {
+            let newest = column.entries.first().map_or(Uuid::max(), |entry| entry.id);
+            let until = from.map_or(newest, |position| position.until);
+            let seen = column.in_order(order).filter(|id| *id <= until);
+            (until, seen.skip(done as usize).take(left as usize).collect::<Vec<_>>())
+        };
+        // Most often the window is as it was: then what is asked for is what it was, and comes along.
+        let (until, asked, payloads) = match self.sort_keys.kept(window, path) {
+            None => {
+                let column = self.sort_keys.of(client, window, path, &SORT_KEYS).await?;
+                let (until, asked) = select(&column);
+                let payloads = payloads::named(client, &asked, PAGE_BYTES_MAX).await?;
+                (until, asked, payloads)
+            }
+            Some(kept) => {
+                let (_, likely) = select(&kept);
+                let (ids, payloads) =
+                    try_join(payloads::ids(client, window), payloads::named(client, &likely, PAGE_BYTES_MAX))
+                        .await?;
+                let column = self.sort_keys.follow(client, (window, path), kept, &ids, &SORT_KEYS).await?;
+                let (until, asked) = select(&column);
+                let payloads = if asked == likely {
+                    payloads
+                } else {
+                    payloads::named(client, &asked, PAGE_BYTES_MAX).await?
+                };
+                (until, asked, payloads)
+            }
+        };
         let taken = payloads.len() as u32;
         let more = taken > 0 && (taken as usize) < asked.len();
         let next = more.then_some(ListPosition { until, done: done + taken });

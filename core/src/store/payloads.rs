@@ -8,9 +8,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use futures_util::future::try_join;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{Connection, Error};
@@ -35,11 +33,6 @@ const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
 pub struct Horizon(String);
 
 impl Horizon {
-    /// Before every transaction there was.
-    pub fn none() -> Self {
-        Self("0".into())
-    }
-
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -87,27 +80,33 @@ pub async fn horizon(client: &Connection) -> Result<Horizon, Error> {
     Ok(Horizon(client.query_one(&statement, &[]).await?.try_get(0)?))
 }
 
-/// Hands over the window, newest first: ids, and of what may have come since `known` the time and the
-/// body. Returns what will be known then.
+/// Hands over the window, newest first.
 pub async fn scan(
     client: &Connection,
     window: SourceWindow,
-    known: &Horizon,
-    mut take: impl FnMut(Uuid, Option<(DateTime<Utc>, &[u8])>),
-) -> Result<Horizon, Error> {
-    let columns = "id, CASE WHEN tx >= $2::text::xid8 THEN create_time END AS create_time,
-                   CASE WHEN tx >= $2::text::xid8 THEN body END AS body";
-    let sql = visible(window, columns, "");
-    let (horizon, rows) = try_join(client.prepare_cached(HORIZON), client.prepare_cached(&sql)).await?;
-    let values: [&(dyn ToSql + Sync); 2] = [&window.source_id.0, &known.0];
-    // One after the other on one connection: the horizon is never newer than the rows.
-    let (horizon, rows) = try_join(client.query_one(&horizon, &[]), client.query_raw(&rows, values)).await?;
-    let mut rows = pin!(rows);
+    mut take: impl FnMut(Uuid, DateTime<Utc>, &[u8]),
+) -> Result<(), Error> {
+    let sql = visible(window, "id, create_time, body", "");
+    let statement = client.prepare_cached(&sql).await?;
+    let mut rows = pin!(client.query_raw(&statement, [&window.source_id.0]).await?);
     while let Some(row) = rows.try_next().await? {
-        let (received, body): (Option<DateTime<Utc>>, Option<&[u8]>) = (row.try_get(1)?, row.try_get(2)?);
-        take(row.try_get(0)?, received.zip(body));
+        take(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     }
-    Ok(Horizon(horizon.try_get(0)?))
+    Ok(())
+}
+
+/// The ids of the window, newest first. In one value: a thousand rows cost as much as finding them.
+pub async fn ids(client: &Connection, window: SourceWindow) -> Result<Vec<Uuid>, Error> {
+    let statement = client.prepare_cached(&visible(window, "string_agg(uuid_send(id), '')", "")).await?;
+    let row = client.query_one(&statement, &[&window.source_id.0]).await?;
+    let joined: Option<&[u8]> = row.try_get(0)?;
+    let (ids, _) = joined.unwrap_or_default().as_chunks::<16>();
+    let mut ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_bytes(*id)).collect();
+    // An aggregate promises no order; it has that of the rows it is given.
+    if !ids.is_sorted_by(|newer, older| newer > older) {
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+    }
+    Ok(ids)
 }
 
 /// The newest id of the window.
@@ -145,12 +144,14 @@ pub async fn page(
         Order::Desc => "DESC",
     };
     let window_rows = visible(window, "*", "AND id <= $2");
+    // Limits that the planner cannot see: else it takes a plan for each for cheaper than one for all, and plans
+    // each time, which takes longer than the rows do.
     let sql = format!(
         "SELECT id, create_time, event_type, content_type, body FROM
             (SELECT *, sum(octet_length(body)) OVER (ORDER BY id {direction}) AS bytes,
                     row_number() OVER (ORDER BY id {direction}) AS place
                FROM (SELECT * FROM ({window_rows}) AS seen ORDER BY id {direction}
-                     OFFSET $3::bigint LIMIT $4::bigint) AS asked) AS summed
+                     OFFSET (SELECT $3::bigint) LIMIT (SELECT $4::bigint)) AS asked) AS summed
           WHERE bytes <= $5::bigint OR place = 1 ORDER BY place"
     );
     let statement = client.prepare_cached(&sql).await?;

@@ -17,6 +17,7 @@ use self::tap::{Plan, Tap};
 mod channels;
 mod claims;
 mod lists;
+mod payloads;
 mod tap;
 mod watches;
 mod writes;
@@ -172,6 +173,7 @@ async fn nothing_hot_reads_a_large_table_from_end_to_end() {
     lists::lists_of_events(&mut site).await;
     lists::lists_of_receipts(&mut site).await;
     lists::lists_of_deliveries(&mut site).await;
+    payloads::queries(&mut site).await;
     watches::spans(&mut site).await;
     lists::lists_of_dead_letters(&mut site).await;
     channels::held(&mut site).await;

@@ -102,3 +102,39 @@ async fn what_is_committed_late_is_seen_all_the_same() {
     send(&stack, &source_id, &["{\"n\": 1000}"]).await;
     assert_eq!(aggregate(&admin, &source_id, sum()).await, (1111.0, 4));
 }
+
+/// What is remembered of one call is not what the next one is answered.
+#[tokio::test]
+async fn what_is_gone_is_seen_no_longer_and_what_is_new_at_once() {
+    let stack = ingest_only().await;
+    let admin = stack.admin();
+    let like = v1::Source { body_limit_bytes: 8 << 20, query_window_payloads: 6, ..Default::default() };
+    let source_id = source(&stack, like).await;
+    let ids = send(&stack, &source_id, &["{\"n\": 1}", "{\"n\": 2}", "{\"n\": 3}", "{\"n\": 4}"]).await;
+    let sum = || fold(Window::AggregateWindow1h, Op::Sum, "n");
+    let ascending = || sorted("n", SortOrder::Asc, 100);
+    for _ in 0..2 {
+        assert_eq!(aggregate(&admin, &source_id, sum()).await, (10.0, 4));
+        assert_eq!(bodies(&list(&admin, &source_id, ascending(), "").await).len(), 4);
+    }
+
+    // As retention takes an event away, and a sweep its body.
+    let id = |at: usize| ids[at].parse::<bowline_core::id::EventId>().unwrap().0;
+    stack.database.sql().execute("DELETE FROM events WHERE id = $1", &[&id(1)]).await.unwrap();
+    let drop = "UPDATE events SET body = '', body_dropped_at = now() WHERE id = $1";
+    stack.database.sql().execute(drop, &[&id(2)]).await.unwrap();
+    for _ in 0..2 {
+        let left = bodies(&list(&admin, &source_id, ascending(), "").await);
+        assert_eq!(left, ["{\"n\": 1}", "{\"n\": 4}"]);
+        assert_eq!(aggregate(&admin, &source_id, sum()).await, (5.0, 2));
+    }
+
+    // More is new than is read at a time.
+    let large = [10, 20, 30].map(|n| format!("{{\"n\": {n}, \"x\": \"{}\"}}", "x".repeat(2 << 20)));
+    send(&stack, &source_id, &large.each_ref().map(String::as_str)).await;
+    for _ in 0..2 {
+        let most = list(&admin, &source_id, sorted("n", SortOrder::Desc, 1), "").await;
+        assert!(bodies(&most) == [large[2].clone()]);
+        assert_eq!(aggregate(&admin, &source_id, sum()).await, (65.0, 5));
+    }
+}
