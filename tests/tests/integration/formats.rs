@@ -224,6 +224,29 @@ async fn raw_passes_headers_on_but_no_credentials() {
 }
 
 #[tokio::test]
+async fn raw_passes_on_headers_of_sixteen_kibibytes_and_no_more() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    admin.endpoint(in_format(&receiver, "raw")).await;
+    let insecure = v1::Source { insecure: true, event_type: "any.thing".into(), ..Default::default() };
+    let url = stack.inbound(&admin.source_like(insecure, "").await.id);
+    // Twenty of a kibibyte each, counted as `name: value` and a line feed.
+    let name = |number: usize| format!("x-part-{number:02}");
+    let value = "v".repeat(1024 - name(0).len() - ": \n".len());
+    let headers: sign::Headers = (0..20).map(|number| (name(number), value.clone())).collect();
+    let id = http::post(&url, &headers, "{}").await.unwrap().accepted();
+    let request = receiver.await_ids(&[id], BOUND).await.remove(0);
+    let passed = (0..20).filter(|number| request.headers.contains_key(name(*number).as_str()));
+    let passed: Vec<usize> = passed.collect();
+    let bytes: usize = passed.len() * 1024;
+    // The beginning of them, as much as fits beside the few that the client itself sends.
+    assert!(passed.iter().copied().eq(0..passed.len()), "{passed:?}");
+    assert!((15 * 1024..=16 * 1024).contains(&bytes), "{bytes} bytes");
+    assert!(passed.iter().all(|number| request.header(&name(*number)) == value));
+}
+
+#[tokio::test]
 async fn what_is_not_json_travels_in_an_envelope_too() {
     let stack = Stack::start().await;
     let admin = stack.admin();

@@ -159,6 +159,9 @@ async fn a_key_is_forgotten_when_its_time_is_over() {
     assert_eq!(second["duplicate"], false, "{second}");
     let again = lasting.push("same").await.json();
     assert_eq!(again, json!({"id": kept, "duplicate": true}), "24 h are not over");
+    let day = "SELECT count(*) FROM dedup_keys AS k JOIN events AS e ON e.id = k.event_id
+                WHERE k.expires_at - e.create_time BETWEEN interval '86000 s' AND interval '87000 s'";
+    assert_eq!(stack.database.count(day).await, 1, "a key lasts for a day where nothing is said");
     let events = stack.database.count("SELECT count(*) FROM events").await;
     let keys = stack.database.count("SELECT count(*) FROM dedup_keys").await;
     assert_eq!((events, keys), (3, 2), "the new event has taken the key over");

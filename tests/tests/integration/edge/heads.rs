@@ -128,6 +128,24 @@ async fn a_body_is_only_asked_for_where_it_can_be_taken() {
 }
 
 #[tokio::test]
+async fn a_preset_takes_bodies_as_large_as_its_provider_sends() {
+    let stack = ingest_only().await;
+    let admin = stack.admin();
+    for (source, limit) in [
+        (open_source(&stack).await, 1024 * 1024),
+        (admin.source("chatblocks", "bowline-test-limits").await, 262_144),
+        (admin.source("github", "bowline-test-limits").await, 25 * 1024 * 1024),
+    ] {
+        for (length, status) in [(limit, 100), (limit + 1, 413)] {
+            let mut raw = Raw::connect(&stack).await;
+            let head = head(&source);
+            raw.send(format!("{head}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n")).await;
+            assert_eq!(raw.answer().await.status, status, "{length} bytes");
+        }
+    }
+}
+
+#[tokio::test]
 async fn http2_without_tls_carries_many_requests_at_once() {
     let stack = Stack::builder()
         .dispatchers(0)
