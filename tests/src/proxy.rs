@@ -190,7 +190,8 @@ async fn pass(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
 
 /// Passes answers on. The one whose number is `held` is kept back until the server is ready again: the statement is
 /// over then, and committed where it stood alone. If it did something the connection ends here, and
-/// nobody knows; a statement that found nothing to do is not the one to cut at.
+/// nobody knows; a statement that found nothing to do is not the one to cut at. Within a transaction it is the answer to
+/// its commit that is lost.
 async fn answer(
     mut from_server: OwnedReadHalf,
     mut to_client: OwnedWriteHalf,
@@ -203,17 +204,25 @@ async fn answer(
     let mut number = 1;
     let mut did_something = false;
     let mut bytes = 0;
+    // By the statement to cut at, in a transaction that is open.
+    let mut uncommitted = false;
     while from_server.read_buf(&mut partial).await? > 0 {
         while let Some(message) = next_message(&mut partial, 1) {
             kept.extend_from_slice(&message);
             // `UPDATE 0` found nothing; `COMMIT` has no number.
             did_something |= message[0] == b'C' && !message.ends_with(b" 0\0");
-            let is_held = held.load(Ordering::SeqCst) == number;
+            let is_held = uncommitted || held.load(Ordering::SeqCst) == number;
             bytes += message.len() as u64;
             if message[0] == b'Z' {
-                if is_held && did_something && lock(&shared.rule).take().is_some() {
-                    shared.cuts.send_modify(|cuts| *cuts += 1);
-                    return Ok(());
+                let rolled_back = kept[0] == b'C' && kept[5..].starts_with(b"ROLLBACK");
+                if message.ends_with(b"T") {
+                    uncommitted |= is_held && did_something;
+                } else {
+                    uncommitted = false;
+                    if is_held && did_something && !rolled_back && lock(&shared.rule).take().is_some() {
+                        shared.cuts.send_modify(|cuts| *cuts += 1);
+                        return Ok(());
+                    }
                 }
                 shared.answer_bytes_max.fetch_max(bytes, Ordering::SeqCst);
                 number += 1;
@@ -330,7 +339,22 @@ mod tests {
             let count = direct.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
             assert_eq!(count.get::<_, i64>(0), expected, "{cut:?}");
         }
-        proxy.await_cuts(2).await;
+        let mut client = crate::database::connect(&through).await.unwrap();
+        proxy.cut_once("INSERT INTO cut_", Cut::Answer);
+        for is_kept in [false, true] {
+            let transaction = client.transaction().await.unwrap();
+            let insert = format!("INSERT INTO {table} VALUES (2)");
+            assert_eq!(transaction.execute(&insert, &[]).await.unwrap(), 1, "not yet");
+            if is_kept {
+                transaction.commit().await.expect_err("the connection is gone");
+            } else {
+                transaction.rollback().await.expect("nothing is lost");
+            }
+            let kept = format!("SELECT count(*) FROM {table} WHERE n = 2");
+            let kept = direct.query_one(&kept, &[]).await.unwrap();
+            assert_eq!(kept.get::<_, i64>(0), i64::from(is_kept));
+        }
+        proxy.await_cuts(3).await;
         proxy.refuse();
         assert!(crate::database::connect(&through).await.is_err());
         proxy.admit();
