@@ -22,6 +22,7 @@ mod crash;
 mod credentials;
 mod delivery;
 mod delivery_reads;
+mod due_rows;
 mod edge;
 mod egress;
 mod endpoint_rates;
