@@ -1,9 +1,10 @@
 //! One of the two services, as a process of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,30 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{BOUND, binaries};
+
+/// Becomes the program that follows, with the file that comes first in place of `/etc/hosts`.
+const OWN_HOSTS: [&str; 7] = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--mount",
+    "/bin/sh",
+    "-c",
+    "mount --bind \"$0\" /etc/hosts && exec \"$@\"",
+];
+
+/// Whether this system lets a service have [hosts of its own](Service::launch_with_hosts); says why not.
+pub fn can_have_own_hosts() -> bool {
+    let [program, arguments @ ..] = OWN_HOSTS;
+    let tried = Command::new(program).args(arguments).args(["/etc/hosts", "true"]).output();
+    let fault = match tried {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("skipped: no mount namespace of one's own is to be had here: {fault}");
+    false
+}
 
 /// Environment of a service.
 pub type Settings = Vec<(String, String)>;
@@ -56,11 +81,44 @@ impl Service {
     /// # Errors
     /// When it is not built or the system refuses.
     pub fn launch(kind: Kind, name: &str, settings: Settings, folder: &Path) -> Result<Self> {
+        let program = binaries::find(kind.binary())?;
+        Self::run(kind, name, settings, folder, vec![program.into()])
+    }
+
+    /// One for which names have the addresses that `hosts` says, as `/etc/hosts` does: in a mount namespace of its own.
+    ///
+    /// # Errors
+    /// As [`launch`](Self::launch).
+    pub fn launch_with_hosts(
+        kind: Kind,
+        name: &str,
+        settings: Settings,
+        folder: &Path,
+        hosts: &str,
+    ) -> Result<Self> {
+        let file = folder.join(format!("{name}.hosts"));
+        fs::write(&file, hosts).context("the hosts of a service")?;
+        let mut command = OWN_HOSTS.map(OsString::from).to_vec();
+        command.push(file.into());
+        command.push(binaries::find(kind.binary())?.into());
+        Self::run(kind, name, settings, folder, command)
+    }
+
+    fn run(
+        kind: Kind,
+        name: &str,
+        settings: Settings,
+        folder: &Path,
+        command: Vec<OsString>,
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
+        let mut arguments = command.into_iter();
+        let program = arguments.next().context("a program")?;
+        let ready_file: [OsString; 2] = ["--ready-file".into(), folder.join(format!("{name}.ready")).into()];
         let process = Process::spawn(Launch {
             name: kind.binary(),
-            program: binaries::find(kind.binary())?,
-            arguments: vec!["--ready-file".into(), folder.join(format!("{name}.ready")).into()],
+            program: program.into(),
+            arguments: arguments.chain(ready_file).collect(),
             environment: settings,
             current_dir: folder.to_path_buf(),
             account: None,

@@ -204,6 +204,28 @@ impl Stack {
     /// # Errors
     /// When it is not built.
     pub fn launch(&mut self, kind: Kind, settings: &[(&str, &str)]) -> Result<Service> {
+        let (name, all) = self.next(kind, settings);
+        let folder = self.folder.as_ref().expect("there until the stack is dropped");
+        Service::launch(kind, &name, all, folder.path())
+    }
+
+    /// Starts one more dispatcher, for which names have the addresses that `hosts` says, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready; with its log.
+    pub async fn add_dispatcher_with_hosts(&mut self, hosts: &str) {
+        let (name, all) = self.next(Kind::Dispatcher, &[]);
+        let folder = self.folder.as_ref().expect("there until the stack is dropped");
+        let started = async {
+            let mut service = Service::launch_with_hosts(Kind::Dispatcher, &name, all, folder.path(), hosts)?;
+            service.ready(crate::BOUND).await?;
+            anyhow::Ok(service)
+        };
+        self.dispatchers.push(started.await.unwrap_or_else(|error| panic!("{error:?}")));
+    }
+
+    /// The name and the environment of one more.
+    fn next(&mut self, kind: Kind, settings: &[(&str, &str)]) -> (String, Settings) {
         self.started += 1;
         let name = format!("{}-{}", kind.binary(), self.started);
         let mut all = self.settings.clone();
@@ -214,8 +236,7 @@ impl Stack {
                 all.push(((*name).to_owned(), (*value).to_owned()));
             }
         }
-        let folder = self.folder.as_ref().expect("there until the stack is dropped");
-        Service::launch(kind, &name, all, folder.path())
+        (name, all)
     }
 
     /// The operator, at the first service there is.

@@ -105,6 +105,27 @@ async fn a_name_with_one_refused_address_is_refused() {
 }
 
 #[tokio::test]
+async fn a_name_with_a_hidden_address_is_refused() {
+    for (address, class) in [
+        ("2001:0:101:101:0:fff8:f5ff:fffe", AddressClass::Private),
+        ("2001:0:a00:1:0:fff8:fefe:fefe", AddressClass::Private),
+        ("2002:a9fe:a9fe::1", AddressClass::Metadata),
+        ("64:ff9b::6440:1", AddressClass::CarrierNat),
+        ("64:ff9b:1::a00:1", AddressClass::LocalTranslation),
+        ("::ffff:192.168.0.1", AddressClass::Private),
+        ("::ffff:0:7f00:1", AddressClass::Loopback),
+        ("::7f00:1", AddressClass::Loopback),
+    ] {
+        let addresses: &'static [&'static str] = Vec::leak(vec!["1.1.1.1", address]);
+        let guard = guard_resolving_to(EgressPolicy::loopback(), addresses);
+        let error = guard.send(request("http://hidden.test/")).await.unwrap_err();
+        let refused =
+            matches!(&error.refusal, Some(EgressError::Address { class: found, .. }) if *found == class);
+        assert!(refused, "{address}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_connection_goes_to_the_checked_address() {
     let (address, accepted) = receiver(NO_CONTENT).await;
     let guard = guard_resolving_to(EgressPolicy::loopback(), &["127.0.0.1"]);

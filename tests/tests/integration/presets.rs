@@ -304,7 +304,7 @@ async fn a_secret_comes_by_a_handshake_once() {
 /// Ed25519 under the seed of 32 sevens; the key's id is `a`.
 const KEY_SET: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw"}]}"#;
-const TOKEN: &str = "eyJhbGciOiAiRWREU0EiLCAia2lkIjogImEifQ.eyJpc3MiOiAicHJvdmlkZXIudGVzdCJ9.\
+pub(super) const TOKEN: &str = "eyJhbGciOiAiRWREU0EiLCAia2lkIjogImEifQ.eyJpc3MiOiAicHJvdmlkZXIudGVzdCJ9.\
     JDIMtER4sc_h1fea27eSgUUDrRYYWt9fk1vw5-5wAJxxNMI3-EKsOnPqJugNY6V9Lv02n1SBg4LYZ5mBB6ZhCQ";
 
 #[tokio::test]

@@ -248,16 +248,25 @@ async fn a_token_server_at_a_private_address_is_not_asked() {
     let admin = stack.admin();
     let receiver = Receiver::start().await;
     // The service that takes the endpoint may send to all of loopback; the dispatcher to the receiver alone.
-    let endpoint = v1::Endpoint {
-        auth: auth(Method::ClientCredentials(client("http://127.0.0.2:9/token".into()))),
-        ..admin::endpoint(receiver.url())
-    };
-    let (id, _) = admin.endpoint(endpoint).await;
+    let mut made = Vec::new();
+    for host in ["127.0.0.2", "[::ffff:127.0.0.2]"] {
+        let endpoint = v1::Endpoint {
+            auth: auth(Method::ClientCredentials(client(format!("http://{host}:9/token")))),
+            ..admin::endpoint(receiver.url())
+        };
+        made.push(admin.endpoint(endpoint).await.0);
+    }
     stack.add_dispatcher(&[("BOWLINE_EGRESS_ALLOW_CIDRS", "127.0.0.1/32")]).await;
     let event = admin.publish("order.created").await;
-    let dead = admin.await_delivery(&event, &id, DeliveryState::Dead).await;
-    assert_eq!(dead.dead_reason(), v1::DeadReason::EgressRefused);
-    assert_eq!((receiver.count(), dead.attempts.len()), (0, 1), "{dead:?}");
+    for id in &made {
+        let dead = admin.await_delivery(&event, id, DeliveryState::Dead).await;
+        assert_eq!(dead.dead_reason(), v1::DeadReason::EgressRefused);
+        assert_eq!((dead.last_error_kind.as_str(), dead.attempts.len()), ("egress_refused", 1), "{dead:?}");
+        let words = &dead.attempts[0].error_message;
+        assert!(words.starts_with("no access token: the token server could not be asked: "), "{words}");
+        assert!(words.contains("is refused: it leads to a loopback address"), "{words}");
+    }
+    assert_eq!(receiver.count(), 0);
 }
 
 #[tokio::test]
