@@ -1,5 +1,6 @@
 //! A forward proxy that speaks CONNECT, and does as the test says.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,8 @@ pub enum Tunnel {
     Refuse(u16),
     /// Ends the connection.
     Close,
+    /// Answers what is no HTTP.
+    Garbage,
 }
 
 #[derive(Debug)]
@@ -23,6 +26,8 @@ struct Shared {
     /// Where each tunnel leads, if not to where it was asked for.
     to: Option<SocketAddr>,
     tunnel: Mutex<Tunnel>,
+    /// Where one target has a rule of its own.
+    own: Mutex<HashMap<String, Tunnel>>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -55,7 +60,12 @@ impl ConnectProxy {
     async fn listen(to: Option<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let address = listener.local_addr().expect("the address of a bound socket");
-        let shared = Arc::new(Shared { to, tunnel: Mutex::new(Tunnel::Open), asked: Mutex::default() });
+        let shared = Arc::new(Shared {
+            to,
+            tunnel: Mutex::new(Tunnel::Open),
+            own: Mutex::default(),
+            asked: Mutex::default(),
+        });
         let stop = CancellationToken::new();
         let (own, child) = (Arc::clone(&shared), stop.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -80,6 +90,11 @@ impl ConnectProxy {
         *self.shared.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
     }
 
+    /// For this target alone, whatever is done with the others.
+    pub fn set_for(&self, target: SocketAddr, tunnel: Tunnel) {
+        self.shared.own.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_string(), tunnel);
+    }
+
     /// The targets it was asked for, in order.
     pub fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -95,9 +110,15 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     let head = String::from_utf8_lossy(&head).into_owned();
     let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
     shared.asked.lock().unwrap_or_else(PoisonError::into_inner).push(target.clone());
-    let tunnel = *shared.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = shared.own.lock().unwrap_or_else(PoisonError::into_inner).get(&target).copied();
+    let tunnel = own.unwrap_or_else(|| *shared.tunnel.lock().unwrap_or_else(PoisonError::into_inner));
     let status = match tunnel {
         Tunnel::Close => return,
+        Tunnel::Garbage => {
+            // The client may be gone.
+            let _ = stream.write_all(b"220 mail.test ESMTP\r\n\r\n").await;
+            return;
+        }
         Tunnel::Refuse(status) => status,
         Tunnel::Open if !head.contains(CREDENTIALS) => 407,
         Tunnel::Open => match connect(&shared, &target).await {

@@ -118,6 +118,54 @@ async fn a_receiver_that_the_proxy_refuses_is_asked_for_by_single_probes() {
 }
 
 #[tokio::test]
+async fn what_the_proxy_does_to_one_receiver_holds_up_no_other() {
+    const EVENTS: usize = 30;
+    for (fault, says) in [
+        (Tunnel::Refuse(403), "its rules do not allow"),
+        (Tunnel::Close, "broke off"),
+        (Tunnel::Garbage, "does not speak HTTP"),
+    ] {
+        let proxy = ConnectProxy::start().await;
+        let stack = Stack::builder().set_dispatcher(PROXY_URL, &proxy.url()).start().await;
+        let admin = stack.admin();
+        let (shut, open) = (Receiver::start().await, Receiver::start().await);
+        proxy.set_for(shut.address(), fault);
+        let one_try = v1::RetryPolicy { max_attempts: 1, ..Default::default() };
+        let made = |receiver: &Receiver| v1::Endpoint {
+            retry: Some(one_try.clone()),
+            ..admin::endpoint(receiver.url())
+        };
+        let (waits, _) = admin.endpoint(made(&shut)).await;
+        let (goes, _) = admin.endpoint(made(&open)).await;
+        let ids = admin.publish_many("order.created", EVENTS).await;
+        for event in &ids {
+            // One attempt is all there is: it was made, and reached its receiver.
+            let delivery = admin.await_delivery(event, &goes, DeliveryState::Delivered).await;
+            assert_eq!(delivery.attempts.len(), 1, "{fault:?}: {delivery:?}");
+        }
+        let asked = "SELECT count(*) FROM attempts WHERE error_kind = 'proxy_refused'";
+        eventually(BOUND, async || {
+            let waiting = stack.database.count("SELECT count(*) FROM queue").await;
+            let asked = stack.database.count(asked).await;
+            holds(waiting == EVENTS as i64 && asked > 0, (waiting, asked))
+        })
+        .await;
+        let of_proxy = "SELECT count(*) FROM attempts WHERE error_kind = 'proxy'";
+        assert_eq!(stack.database.count(of_proxy).await, 0, "{fault:?} is no fault for all");
+        let told = "SELECT count(*) FROM attempts WHERE error_message LIKE '%' || $1 || '%'";
+        let told: i64 = stack.database.sql().query_one(told, &[&says]).await.unwrap().get(0);
+        assert!(told > 0, "{fault:?}: nothing says `{says}`");
+        assert_eq!((shut.count(), open.count()), (0, EVENTS), "{fault:?}");
+
+        proxy.set_for(shut.address(), Tunnel::Open);
+        for event in &ids {
+            let delivery = admin.await_delivery(event, &waits, DeliveryState::Delivered).await;
+            assert_eq!(delivery.attempt_count, 1, "{fault:?}: {delivery:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_the_proxy_cannot_reach_has_failed() {
     let proxy = ConnectProxy::start().await;
     let stack = Stack::builder().set_dispatcher(PROXY_URL, &proxy.url()).start().await;
