@@ -1,5 +1,6 @@
 //! Bindings, as a caller of the admin API and whoever watches meets them.
 
+mod pages;
 mod turns;
 
 use std::time::{Duration, Instant};

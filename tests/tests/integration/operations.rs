@@ -1,5 +1,7 @@
 //! Bulk work as operations: at a rate, with progress, cancelled, watched, and through crashes.
 
+mod turns;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -147,3 +147,38 @@ async fn a_status_that_nobody_knows_is_a_failure_with_that_status() {
         admin.set_state(&id, bowline_proto::v1::EndpointState::Disabled).await;
     }
 }
+
+#[tokio::test]
+async fn a_body_of_any_bytes_is_logged_as_it_came_up_to_a_limit() {
+    const LIMIT: usize = 16 * 1024;
+    let stack = Stack::start().await;
+    // Every byte there is, in an order that no text has; the limit falls in the middle of a round.
+    let round: Vec<u8> = (0..=255_u8).map(|byte| byte.wrapping_mul(37).wrapping_add(91)).collect();
+    let body: Vec<u8> = [b"odd".as_slice(), &round.repeat(80)].concat();
+    let answer = |status: &str, body: &[u8]| {
+        let kind = "content-type: text/plain; charset=utf-8";
+        let head = format!("HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+        vec![Piece::Bytes([head.as_bytes(), body].concat())]
+    };
+    let [long, full, over, failed] = [
+        RawReceiver::start(answer("200 OK", &body)).await,
+        RawReceiver::start(answer("200 OK", &body[..LIMIT])).await,
+        RawReceiver::start(answer("200 OK", &body[..=LIMIT])).await,
+        RawReceiver::start(answer("500 No", &body)).await,
+    ];
+    let cases = [
+        Case::delivered("longer than is kept", long.url()),
+        Case::delivered("as long as is kept", full.url()),
+        Case::delivered("a byte longer", over.url()),
+        Case { status: 500, ..Case::failed("a failure", failed.url(), "", "") },
+    ];
+    let admin = stack.admin();
+    for case in &cases {
+        let (id, _) = admin.endpoint(case.endpoint()).await;
+        let event = admin.publish("order.created").await;
+        let attempt = admin.await_attempts(&event, &id, 1).await.attempts[0].clone();
+        assert_eq!(attempt.status_code, case.status, "{}", case.what);
+        assert!(attempt.response_body == body[..LIMIT], "{}: {:?}", case.what, attempt.response_body);
+        admin.set_state(&id, bowline_proto::v1::EndpointState::Disabled).await;
+    }
+}

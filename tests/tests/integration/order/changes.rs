@@ -139,3 +139,52 @@ async fn an_order_that_is_changed_loses_nothing_and_holds_from_then_on() {
     let delivered = "SELECT count(*) FROM attempts WHERE decision = 'delivered'";
     assert_eq!(stack.database.count(delivered).await, all as i64, "each once");
 }
+
+#[tokio::test]
+async fn only_what_places_are_given_away_by_makes_writers_look_again() {
+    let stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let version = async || stack.database.count("SELECT ordered_version FROM config_state").await;
+    let receiver = Receiver::start().await;
+    let (id, _) = admin.endpoint(ordered(&receiver, EndpointOrdering::PerChannel)).await;
+    let (plain, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    let update = async |id: &str, field: &str, endpoint: v1::Endpoint| {
+        let request = v1::UpdateEndpointRequest {
+            endpoint: Some(v1::Endpoint { id: id.to_owned(), ..endpoint }),
+            update_mask: Some(FieldMask { paths: vec![field.into()] }),
+        };
+        let before = version().await;
+        admin.endpoints().update_endpoint(request).await.unwrap();
+        version().await > before
+    };
+    let changed = || v1::Endpoint {
+        url: receiver.url().replace("/hook", "/elsewhere"),
+        display_name: "Shop".into(),
+        retry: Some(v1::RetryPolicy { max_attempts: 3, ..Default::default() }),
+        concurrency: 3,
+        event_types: vec!["order.*".into()],
+        channels: vec!["a".into(), "b".into()],
+        ordering: EndpointOrdering::Strict.into(),
+        ..Default::default()
+    };
+    for field in ["url", "display_name", "retry", "concurrency"] {
+        assert!(!update(&id, field, changed()).await, "{field}");
+    }
+    for field in ["event_types", "channels", "ordering"] {
+        assert!(update(&id, field, changed()).await, "{field}");
+        assert!(!update(&id, field, changed()).await, "{field} again is no change");
+    }
+    // Where there is no order, nobody has places to give away.
+    for field in ["url", "event_types", "channels"] {
+        assert!(!update(&plain, field, changed()).await, "{field} without order");
+    }
+    assert!(update(&plain, "ordering", changed()).await);
+    for id in [&id, &plain] {
+        let before = version().await;
+        admin.set_state(id, v1::EndpointState::Paused).await;
+        assert_eq!(version().await, before, "what is paused keeps its places");
+        let request = v1::DeleteEndpointRequest { id: id.clone(), ..Default::default() };
+        admin.endpoints().delete_endpoint(request).await.unwrap();
+        assert!(version().await > before, "deleted");
+    }
+}

@@ -141,6 +141,27 @@ async fn one_busy_channel_does_not_starve_the_others() {
 }
 
 #[tokio::test]
+async fn many_channels_go_on_as_others_are_given_back() {
+    // Two are in hand at a time: were the next ones found only by the look that is made each second, these would take
+    // longer than anything is waited for.
+    const CHANNELS: usize = 200;
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let receiver = Receiver::start().await;
+    let endpoint = v1::Endpoint { concurrency: 1, ..ordered(&receiver, EndpointOrdering::PerChannel) };
+    stack.admin().endpoint(endpoint).await;
+    let names: Vec<String> = (0..CHANNELS).map(|n| format!("channel-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sent = publish_to(&admins(&stack), &names, 1).await;
+    let due = "SELECT count(*) FROM channels WHERE owner IS NULL AND due_at <= now()";
+    assert_eq!(stack.database.count(due).await, CHANNELS as i64);
+    stack.add_dispatcher(&[]).await;
+    receiver.await_count(CHANNELS, BOUND).await;
+    stack.await_quiet().await;
+    assert_eq!(receiver.count(), CHANNELS, "each once");
+    assert_in_order(&receiver, &sent);
+}
+
+#[tokio::test]
 async fn an_emptied_redis_changes_no_order() {
     let mut stack = Stack::builder().dispatchers(0).own_redis().start().await;
     let receiver = Receiver::start().await;

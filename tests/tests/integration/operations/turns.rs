@@ -1,0 +1,53 @@
+//! Tenants take turns: one with many operations holds up no other's.
+
+use super::*;
+
+#[tokio::test]
+async fn a_tenant_with_many_replays_does_not_hold_up_the_one_of_another() {
+    // More than one dispatcher works on at a time, each of which takes longer than anything is waited for.
+    const SLOW: usize = 40;
+    const EVENTS: usize = 200;
+    let mut stack = Stack::start().await;
+    let (busy, modest) = (somebody(&stack, "busy", "admin").await, somebody(&stack, "modest", "admin").await);
+    let (slow, quick) = (Receiver::start().await, Receiver::start().await);
+    busy.publish_many("order.created", EVENTS).await;
+    let wanted = modest.publish_many("order.created", 3).await;
+    stack.await_quiet().await;
+    let (theirs, _) = busy.endpoint(admin::endpoint(slow.url())).await;
+    let (ours, _) = modest.endpoint(admin::endpoint(quick.url())).await;
+    // All are there before anybody takes one up.
+    stack.dispatchers.remove(0).terminate(BOUND).await;
+    let mut many = Vec::new();
+    for _ in 0..SLOW {
+        let request = v1::ReplayEventsRequest { rate_per_second: 1, ..replay_of(&theirs, "") };
+        many.push(replay(&busy, request).await.id);
+    }
+    let single = replay(&modest, replay_of(&ours, "")).await;
+    stack.add_dispatcher(&[]).await;
+    let done = await_state(&modest, &single.id, OperationState::Done).await;
+    assert_eq!(done.done_count, 3);
+    assert_eq!(quick.await_ids(&wanted, BOUND).await.len(), 3);
+
+    // It was the last that was asked for, and of those before it most have not begun.
+    let states = async || {
+        let mut states = Vec::new();
+        for id in &many {
+            states.push(operation(&busy, id).await.state());
+        }
+        states
+    };
+    let seen = states().await;
+    let running = seen.iter().filter(|state| **state == OperationState::Running).count();
+    let pending = seen.iter().filter(|state| **state == OperationState::Pending).count();
+    assert_eq!(running + pending, SLOW, "none has ended: {seen:?}");
+    assert!(running <= 4, "{seen:?}");
+    // The oldest go first.
+    assert!(seen[..running].iter().all(|state| *state == OperationState::Running), "{seen:?}");
+
+    // Each that ends makes room for the next of the same tenant.
+    let cancel = v1::CancelOperationRequest { id: many[0].clone() };
+    busy.operations().cancel_operation(cancel).await.unwrap();
+    await_state(&busy, &many[4], OperationState::Running).await;
+    let running = states().await.iter().filter(|state| **state == OperationState::Running).count();
+    assert_eq!(running, 4);
+}
