@@ -2,6 +2,7 @@
 //! cut off, by a crash or a lost connection, either happened whole or not at all; whoever is next goes on
 //! where the last one ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use bowline_core::snapshot::Snapshot;
 use bowline_core::store::dead_letters::{self, DeadLetterQuery};
 use bowline_core::store::events::{EventQuery, IdRange};
 use bowline_core::store::{self, Pool, Transaction, operations, replays};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 const SCAN: Duration = Duration::from_millis(500);
@@ -47,19 +48,24 @@ enum Step {
 
 impl Operator {
     pub(crate) async fn work(self: Arc<Self>) -> Result<(), store::Error> {
-        // Dropped with this future: what is cut off is rolled back.
+        // Dropped with this future: what is cut off is rolled back, and claimed again.
         let mut running = JoinSet::new();
+        let mut in_hand: HashMap<task::Id, OperationId> = HashMap::new();
         loop {
-            while running.try_join_next().is_some() {}
+            while let Some(ended) = running.try_join_next_with_id() {
+                in_hand.remove(&ended.map_or_else(|fault| fault.id(), |(task, ())| task));
+            }
             let free = AT_A_TIME.saturating_sub(running.len());
             if free > 0 && self.replica.may_start() {
                 let life = self.replica.id();
                 let claimed = {
                     let client = self.pool.get().await?;
-                    operations::claim(&client, life, free as i64, OF_A_TENANT_MAX).await?
+                    let known: Vec<OperationId> = in_hand.values().copied().collect();
+                    operations::claim(&client, life, &known, free as i64, OF_A_TENANT_MAX).await?
                 };
                 for id in claimed {
-                    running.spawn(Arc::clone(&self).carry_out(id, life));
+                    let task = running.spawn(Arc::clone(&self).carry_out(id, life));
+                    in_hand.insert(task.id(), id);
                 }
             }
             tokio::time::sleep(SCAN).await;
@@ -69,7 +75,7 @@ impl Operator {
     /// Step by step until it ends, or is not ours any more.
     async fn carry_out(self: Arc<Self>, id: OperationId, life: ReplicaId) {
         tracing::info!(operation = %id, "working on an operation");
-        let mut began = None;
+        let (mut is_known, mut began) = (false, None);
         let mut queued = 0;
         let mut faults = 0;
         loop {
@@ -80,7 +86,16 @@ impl Operator {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            match self.step(id, life).await {
+            let step = async {
+                if !is_known {
+                    // Its endpoints may be younger than what this replica knows. Not within a step: that has a connection
+                    // in hand, and steps that wait for another one as well would wait for each other.
+                    self.snapshot.refresh().await?;
+                    is_known = true;
+                }
+                self.step(id, life).await
+            };
+            match step.await {
                 Ok((Step::Queued(count), rate)) => {
                     faults = 0;
                     queued += count;
@@ -190,10 +205,6 @@ impl Operator {
         };
         if operation.left() == 0 {
             return Ok(None);
-        }
-        if operation.progress.after.is_none() {
-            // Its endpoints may be younger than what this replica knows.
-            self.snapshot.refresh().await?;
         }
         // Whole events; at least one.
         let each = replay.endpoint_ids.len().max(1) as i64;

@@ -87,17 +87,19 @@ pub async fn cancel(client: &impl GenericClient, id: OperationId) -> Result<bool
 }
 
 /// Takes up to `limit` open operations that no live replica works on: tenants take turns, the oldest of each
-/// first, and none has more than `of_tenant_max` with this owner.
+/// first, and none has more than `of_tenant_max` with this owner. What is the owner's and not `in_hand` was left by work
+/// that broke off, or claimed without an answer: that is free too.
 pub async fn claim(
     client: &impl GenericClient,
     owner: ReplicaId,
+    in_hand: &[OperationId],
     limit: i64,
     of_tenant_max: i64,
 ) -> Result<Vec<OperationId>, Error> {
     const SQL: &str = "
         WITH open AS MATERIALIZED (
             SELECT id, tenant_id, owner,
-                   owner IS NULL OR NOT EXISTS (
+                   owner IS NULL OR (owner = $1 AND id <> ALL($4)) OR NOT EXISTS (
                        SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL) AS is_free
               FROM operations AS o WHERE state IN ('pending', 'running')
         ),
@@ -111,11 +113,12 @@ pub async fn claim(
          WHERE o.id = ANY(ARRAY(
                SELECT o.id FROM operations AS o JOIN ranked USING (id)
                 WHERE ranked.place <= $3 AND o.state IN ('pending', 'running')
-                  AND (o.owner IS NULL OR NOT EXISTS (
+                  AND (o.owner IS NULL OR (o.owner = $1 AND o.id <> ALL($4)) OR NOT EXISTS (
                        SELECT 1 FROM replicas AS r WHERE r.id = o.owner AND r.dead_at IS NULL))
                 ORDER BY ranked.place, o.id LIMIT $2 FOR UPDATE OF o SKIP LOCKED))
         RETURNING o.id";
-    let rows = client.query(SQL, &[&owner.0, &limit, &of_tenant_max]).await?;
+    let in_hand: Vec<Uuid> = in_hand.iter().map(|id| id.0).collect();
+    let rows = client.query(SQL, &[&owner.0, &limit, &of_tenant_max, &in_hand]).await?;
     rows.iter().map(|row| Ok(OperationId(row.try_get(0)?))).collect()
 }
 
