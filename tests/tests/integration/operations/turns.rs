@@ -1,5 +1,8 @@
 //! Tenants take turns: one with many operations holds up no other's.
 
+use bowline_tests::proxy::{Cut, Proxy};
+use bowline_tests::stores;
+
 use super::*;
 
 #[tokio::test]
@@ -50,4 +53,28 @@ async fn a_tenant_with_many_replays_does_not_hold_up_the_one_of_another() {
     await_state(&busy, &many[4], OperationState::Running).await;
     let running = states().await.iter().filter(|state| **state == OperationState::Running).count();
     assert_eq!(running, 4);
+}
+
+#[tokio::test]
+async fn what_is_cut_off_with_its_worker_is_taken_up_again() {
+    let mut stack = Stack::builder().dispatchers(0).start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    admin.set_state(&endpoint, EndpointState::Paused).await;
+    let proxy = Proxy::start(stores::address(&stack.database.url).unwrap()).await;
+    let through = proxy.in_front_of(&stack.database.url);
+    stack.add_dispatcher(&[("BOWLINE_POSTGRES_URL", &through)]).await;
+    admin.publish_many("order.created", 40).await;
+    eventually(BOUND, async || {
+        let unsettled = stack.database.count("SELECT count(*) FROM outbox").await;
+        eventually::holds(unsettled == 0, unsettled)
+    })
+    .await;
+    // Claimed, and the claim's answer is lost: the worker begins anew, and nobody has what it was about to begin.
+    proxy.cut_once("UPDATE operations AS o SET owner = $1", Cut::Answer);
+    let begun = replay(&admin, replay_of(&endpoint, "order.created")).await;
+    proxy.await_cuts(1).await;
+    let done = await_state(&admin, &begun.id, OperationState::Done).await;
+    assert_eq!((done.done_count, done.skipped_count), (40, 0), "each once");
 }
