@@ -4,6 +4,7 @@
 //! has all the places: a tenant with thousands of bindings, or with slow ones, keeps nobody waiting for longer
 //! than one refresh of each other tenant takes (invariant 5).
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
@@ -51,8 +52,8 @@ impl Agenda {
     fn put(&mut self, tenant: TenantId, id: BindingId, at: Instant) {
         if let Some((_, again)) = self.running.get_mut(&id) {
             again.get_or_insert(at);
-        } else if !self.due.contains_key(&id) {
-            self.due.insert(id, at);
+        } else if let Entry::Vacant(free) = self.due.entry(id) {
+            free.insert(at);
             let turns = &mut self.turns;
             // Who comes anew stands behind those who wait.
             let line = self.lines.entry(tenant).or_insert_with(|| Line {
