@@ -8,7 +8,7 @@ use bowline_tests::service::Service;
 use bowline_tests::{BOUND, Receiver, Stack, admin, eventually};
 use futures_util::StreamExt as _;
 
-const EVENTS: usize = 240;
+const EVENTS: usize = 120;
 const BODY_BYTES: usize = 1_000_000;
 const HELD_BYTES_MAX: &str = "32MiB";
 /// What bodies may be in memory, those that are loaded to be looked at, and what is copied of them on the way out and in.
