@@ -8,6 +8,9 @@ ALTER TABLE events ADD COLUMN stray boolean;
 ALTER TABLE events ALTER COLUMN stray SET DEFAULT true;
 ALTER TABLE attempts ADD COLUMN stray boolean;
 ALTER TABLE attempts ALTER COLUMN stray SET DEFAULT true;
+-- A row that outlives its day is copied with every column.
+ALTER TABLE events_kept ADD COLUMN stray boolean;
+ALTER TABLE attempts_kept ADD COLUMN stray boolean;
 CREATE INDEX events_stray ON events (tenant_id, tx) WHERE stray;
 CREATE INDEX attempts_stray ON attempts (tenant_id, tx) WHERE stray;
 
