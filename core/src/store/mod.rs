@@ -155,8 +155,9 @@ const PLANNED_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 /// A plan is kept no longer: one that was made in a quiet hour, when Postgres knew a table to be empty, reads it from
 /// end to end, for each row it is joined to, when a million deliveries wait in it. To plan takes a millisecond.
 const PLANNED_FOR: Duration = Duration::from_secs(1);
-/// The same, for sessions that look up rows by their keys and nothing else: their plans may be kept.
-const BY_INDEX: &str = "SET enable_seqscan = off";
+/// The same, for sessions that look up rows by their keys and nothing else: their plans may be kept. What such a plan
+/// is said to cost must not have it compiled, which takes longer than doing it.
+const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
 
 /// What every session that writes begins with: an end to each statement, and bodies compressed by the faster
 /// of the two ways (a third of the time, for the same size), where the server was built with it.
