@@ -57,7 +57,8 @@ impl Places {
         let turn = line.acquire_owned().await.map_err(|_| Fault::Stopping)?;
         let place = Arc::clone(&self.free).acquire_owned().await.map_err(|_| Fault::Stopping)?;
         let working = tokio::task::spawn_blocking(move || {
-            let _held = (place, turn);
+            // Given back in this order: who has the place next finds the line of this tenant moved up.
+            let _held = (turn, place);
             work()
         });
         working.await.map_err(|failed| match failed.try_into_panic() {
