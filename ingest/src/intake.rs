@@ -265,3 +265,19 @@ impl Intake {
         (refusal.code, answer::refused(refusal, answers))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_request_stays_small() {
+        // Each request moves it into its connection: with 14.8 KB that took a twelfth of the processors.
+        let bytes = future_bytes(Intake::answer);
+        assert!(bytes <= 4096, "{bytes} bytes: what is rarely awaited belongs into a box");
+    }
+}

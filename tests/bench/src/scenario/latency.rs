@@ -46,7 +46,7 @@ pub(super) async fn steady(bench: &Bench, rig: &mut Rig, spec: LoadSpec) -> Resu
 }
 
 /// The same straight to the sink: its own round trip.
-async fn straight(bench: &Bench, spec: &LoadSpec) -> Result<Quantiles> {
+pub(super) async fn straight(bench: &Bench, spec: &LoadSpec) -> Result<Quantiles> {
     let mut spec = LoadSpec { run: bench.next_run(), ..spec.clone() };
     if let crate::wire::Target::Signed { url, .. } = &mut spec.target {
         *url = bench.healthy("direct");

@@ -1,7 +1,8 @@
 //! A healthy endpoint's latency alone, and beside neighbours that behave badly.
 //!
 //! Each case has a fresh stack: the healthy one is measured alone, then the neighbours begin and it is
-//! measured again.
+//! measured again. The same load straight to the sink, at both times, tells what of the difference is
+//! that of load and sink, which have no more processors than Bowline has.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bowline_core::id::TenantId;
 use bowline_proto::v1;
 use uuid::Uuid;
 
-use super::latency::{pace, steady};
+use super::latency::{pace, steady, straight};
 use super::{Bench, ENDPOINT_CONCURRENCY, EVENT_TYPE, endpoint, make_endpoints, ms, rows};
 use crate::child::Load;
 use crate::report::{Budget, Metric};
@@ -41,6 +42,26 @@ struct Noise {
     _load: Option<Load>,
 }
 
+/// Of the healthy one's events, in each of several rounds.
+struct P99 {
+    /// Through Bowline.
+    ours: Vec<f64>,
+    /// By the load to the sink, with nothing between.
+    straight: Vec<f64>,
+}
+
+impl P99 {
+    async fn measure(bench: &Bench, rig: &mut Rig, url: &str, rounds: usize) -> Result<Self> {
+        let mut all = Self { ours: Vec::new(), straight: Vec::new() };
+        for _ in 0..rounds {
+            let spec = bench.signed(url, pace(RATE_PER_S, bench.pick(5, 2)));
+            all.straight.push(ms(straight(bench, &spec).await?.p99_us));
+            all.ours.push(ms(steady(bench, rig, spec).await?.p99_us));
+        }
+        Ok(all)
+    }
+}
+
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
     let waiting = bench.pick(1_000_000, 50_000);
     let cases = [
@@ -58,36 +79,30 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
         .filter(|(neighbour, _)| !bench.quick || !matches!(neighbour, Neighbour::Hanging(1 | 100)));
     for (neighbour, name) in cases {
         bench.progress.step(&name);
-        let measured = neighbour.measure(bench, &name).await;
-        metrics.push(measured.with_context(|| name.clone())?);
+        metrics.extend(neighbour.measure(bench, &name).await.with_context(|| name.clone())?);
     }
     Ok(metrics)
 }
 
 impl Neighbour {
-    async fn measure(self, bench: &Bench, name: &str) -> Result<Metric> {
-        let rounds = bench.pick(3, 1);
+    async fn measure(self, bench: &Bench, name: &str) -> Result<Vec<Metric>> {
         let mut rig = Rig::start(&bench.stores).await?;
         let url = rig.source().await?;
         make_endpoints(bench, &rig, 1).await?;
-        let p99 = async |rig: &mut Rig, rounds: usize| -> Result<Vec<f64>> {
-            let mut values = Vec::with_capacity(rounds);
-            for _ in 0..rounds {
-                let spec = bench.signed(&url, pace(RATE_PER_S, bench.pick(8, 2)));
-                values.push(ms(steady(bench, rig, spec).await?.p99_us));
-            }
-            Ok(values)
-        };
         // Warms up.
-        p99(&mut rig, 1).await?;
-        let alone = p99(&mut rig, rounds).await?;
+        P99::measure(bench, &mut rig, &url, 1).await?;
+        let alone = P99::measure(bench, &mut rig, &url, bench.rounds()).await?;
         let noise = self.begin(bench, &mut rig).await?;
-        let beside = p99(&mut rig, rounds).await?;
+        let beside = P99::measure(bench, &mut rig, &url, bench.rounds()).await?;
         drop(noise);
         rig.end().await?;
-        Ok(Metric::new(format!("p99 {name}"), "ms", beside)
-            .against(&alone)
-            .budget(Budget::RatioAtMost(RATIO_MAX)))
+        Ok(vec![
+            Metric::new(format!("p99 {name}"), "ms", beside.ours)
+                .against(&alone.ours)
+                .budget(Budget::RatioAtMost(RATIO_MAX)),
+            Metric::new(format!("straight to the sink, {name}"), "ms", beside.straight)
+                .against(&alone.straight),
+        ])
     }
 
     /// Starts the neighbours and waits until they are a nuisance.
