@@ -6,17 +6,12 @@ use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 use bowline_core::id::TenantId;
-use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::fault::Fault;
-
-/// Tenants whose lines are remembered, and for how long after their last work.
-const LINES_MAX: u64 = 10_000;
-const LINE_KEPT: Duration = Duration::from_secs(600);
+use crate::lines::Lines;
 
 static PLACES: LazyLock<Places> =
     LazyLock::new(|| Places::new(available_parallelism().map_or(1, NonZero::get) / 2));
@@ -34,18 +29,13 @@ pub(crate) async fn apart<T: Send + 'static>(
 #[derive(Debug)]
 struct Places {
     free: Arc<Semaphore>,
-    lines: Cache<TenantId, Arc<Semaphore>>,
-    /// Half of the places, so that two tenants cannot fill them.
-    of_tenant: usize,
+    /// Of half as many places each, so that two tenants cannot fill them.
+    lines: Lines,
 }
 
 impl Places {
     fn new(count: usize) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(count.max(1))),
-            lines: Cache::builder().max_capacity(LINES_MAX).time_to_idle(LINE_KEPT).build(),
-            of_tenant: (count / 2).max(1),
-        }
+        Self { free: Arc::new(Semaphore::new(count.max(1))), lines: Lines::new(count / 2) }
     }
 
     async fn take<T: Send + 'static>(
@@ -53,8 +43,7 @@ impl Places {
         tenant: TenantId,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        let line = self.lines.get_with(tenant, || Arc::new(Semaphore::new(self.of_tenant)));
-        let turn = line.acquire_owned().await.map_err(|_| Fault::Stopping)?;
+        let turn = self.lines.turn(tenant).await?;
         let place = Arc::clone(&self.free).acquire_owned().await.map_err(|_| Fault::Stopping)?;
         let working = tokio::task::spawn_blocking(move || {
             // Given back in this order: who has the place next finds the line of this tenant moved up.
@@ -115,7 +104,10 @@ mod tests {
     async fn a_tenant_alone_has_half_of_the_places() {
         for (count, of_tenant) in [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (32, 16)] {
             let places = Places::new(count);
-            assert_eq!((places.of_tenant, places.free.available_permits()), (of_tenant, count.max(1)));
+            assert_eq!(
+                (places.lines.of_tenant(), places.free.available_permits()),
+                (of_tenant, count.max(1))
+            );
         }
     }
 

@@ -175,6 +175,20 @@ pub(crate) fn method_name(path: &str) -> Option<&'static str> {
     path.rsplit('/').next()
 }
 
+/// Whether a call of this method waits in its tenant's line for a connection to Postgres. Events that are published go
+/// another way, and what needs an admin's key waits for other replicas, as a test of an endpoint does.
+pub(crate) fn waits_in_line(path: &str) -> bool {
+    let access = METHODS.iter().find(|(known, _)| *known == path).map(|(_, access)| *access);
+    matches!(access, Some(Access::Read | Access::Write))
+        && !is_stream(path)
+        && !path.ends_with("/SendEndpointTest")
+}
+
+/// Whether a method answers with a stream: such are named so.
+pub(crate) fn is_stream(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|method| method.starts_with("Watch"))
+}
+
 /// Tells callers apart.
 pub(crate) struct Gate {
     pool: Pool,
@@ -218,6 +232,7 @@ impl Gate {
             Ok(Some(caller)) => Ok(caller),
             Ok(None) => Err(Fault::KeyInvalid),
             // Shared between those who waited for one look: said again in words of its own.
+            Err(error) if error.is_crowded() => Err(Fault::Crowded),
             Err(error) if error.is_unavailable() => Err(Fault::StoreAway),
             Err(error) => Err(Fault::Unreadable(error.to_string())),
         }
@@ -283,6 +298,7 @@ mod tests {
                 let path = format!("/bowline.v1.{}/{}", service.name(), method.name());
                 assert_ne!(access(&path), Access::AnyKey, "{path} needs a rule");
                 assert_ne!(access(&path), Access::Open, "{path} must not be open");
+                assert_eq!(is_stream(&path), method.server_streaming(), "{path}");
             }
         }
     }

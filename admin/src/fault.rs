@@ -1,5 +1,6 @@
 //! Everything an admin call can fail with, and the one function that says it in gRPC.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -115,6 +116,12 @@ pub(crate) enum Fault {
     Secret(#[from] SecretError),
     #[error("the rejection {id} was not accepted: {why}")]
     RejectionRefused { id: String, why: String },
+    #[error(
+        "answers that were asked for and not read take as much memory as they may: read or close them, and try again"
+    )]
+    AnswersUnread,
+    #[error("this replica has no connection to Postgres free: try again, or at another one")]
+    Crowded,
     #[error("this replica serves as many watches as it may: try again, or at another one")]
     WatchesFull,
     #[error("what follows the cursor is no longer kept, or is of another database: begin anew")]
@@ -155,6 +162,34 @@ fn describe_fields(faults: &[FieldFault]) -> String {
     text.join("; ")
 }
 
+/// An error goes out as trailing metadata, of which many clients take 8 KiB: its message, and with it the fields, which
+/// are encoded as base64.
+const MESSAGE_BYTES_MAX: usize = 1024;
+const VIOLATIONS_BYTES_MAX: usize = 2560;
+const VIOLATION_BYTES_MAX: usize = 512;
+const EVENTS_NAMED_MAX: usize = 30;
+
+fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    const MORE: &str = "...";
+    if text.len() <= bytes_max {
+        return text.into();
+    }
+    let end = (0..=bytes_max - MORE.len()).rev().find(|at| text.is_char_boundary(*at));
+    format!("{}{MORE}", &text[..end.unwrap_or(0)]).into()
+}
+
+/// As many as there is room for, from the first on.
+fn add_violations(details: &mut ErrorDetails, faults: &[FieldFault]) {
+    let mut left = VIOLATIONS_BYTES_MAX;
+    for fault in faults {
+        let (field, problem) =
+            (cut(&fault.field, VIOLATION_BYTES_MAX), cut(&fault.problem, VIOLATION_BYTES_MAX));
+        let Some(rest) = left.checked_sub(field.len() + problem.len()) else { return };
+        left = rest;
+        details.add_bad_request_violation(field, problem);
+    }
+}
+
 /// How long a client should wait before it tries again when Postgres is away.
 const STORE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -165,13 +200,9 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason.as_reason(), ERROR_DOMAIN, HashMap::<String, String>::new());
     details.set_request_info(call_id, "");
-    let mut message = fault.to_string();
+    let mut message = cut(&fault.to_string(), MESSAGE_BYTES_MAX).into_owned();
     match fault {
-        Fault::Invalid(fields) => {
-            for field in fields {
-                details.add_bad_request_violation(field.field.as_str(), field.problem.as_str());
-            }
-        }
+        Fault::Invalid(fields) => add_violations(&mut details, fields),
         Fault::PageToken => {
             details.add_bad_request_violation("page_token", message.as_str());
         }
@@ -197,7 +228,7 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
             details.set_resource_info("source", path.as_str(), "", message.as_str());
         }
         Fault::EventBodyGone { events } => {
-            for event in events.iter().take(100) {
+            for event in events.iter().take(EVENTS_NAMED_MAX) {
                 details.add_precondition_failure_violation(
                     reason.as_reason(),
                     event.as_str(),
@@ -222,9 +253,18 @@ pub(crate) fn to_status(fault: &Fault, call_id: &str) -> Status {
             message = Fault::StoreAway.to_string();
             details.set_retry_info(Some(STORE_RETRY_AFTER));
         }
+        Code::InvalidArgument if matches!(fault, Fault::Store(_)) => {
+            message = "a field holds a NUL character, which cannot be stored".to_owned();
+        }
         Code::Aborted if matches!(fault, Fault::Store(_)) => {
             message = Fault::Conflict.to_string();
             details.set_retry_info(Some(Duration::from_millis(100)));
+        }
+        Code::ResourceExhausted if !matches!(fault, Fault::Journal(_)) => {
+            if matches!(fault, Fault::Store(_)) {
+                message = Fault::Crowded.to_string();
+            }
+            details.set_retry_info(Some(STORE_RETRY_AFTER));
         }
         _ => {}
     }
@@ -288,9 +328,10 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::TestNotTaken(_) => (Code::DeadlineExceeded, ErrorReason::TestNotTaken),
         Fault::LimitReached { .. } => (Code::FailedPrecondition, ErrorReason::LimitReached),
         Fault::Timeout(_) => (Code::DeadlineExceeded, ErrorReason::Timeout),
-        Fault::Journal(JournalError::Overloaded { .. }) | Fault::WatchesFull => {
-            (Code::ResourceExhausted, ErrorReason::Overloaded)
-        }
+        Fault::Journal(JournalError::Overloaded { .. })
+        | Fault::WatchesFull
+        | Fault::AnswersUnread
+        | Fault::Crowded => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Fault::Journal(JournalError::Unavailable { .. }) => {
             (Code::Unavailable, ErrorReason::StoreUnavailable)
         }
@@ -308,8 +349,11 @@ fn classify_store(error: &store::Error) -> (Code, ErrorReason) {
     match error.code().map(SqlState::code) {
         // Serialization failure, deadlock, lock not available in time.
         Some("40001" | "40P01" | "55P03") => (Code::Aborted, ErrorReason::Conflict),
+        // Text that JSON may hold and Postgres may not, of a field that nobody looked at for it.
+        Some("22021" | "22P05") => (Code::InvalidArgument, ErrorReason::InvalidFields),
         // Statement timeout.
         Some("57014") => (Code::DeadlineExceeded, ErrorReason::Timeout),
+        _ if error.is_crowded() => (Code::ResourceExhausted, ErrorReason::Overloaded),
         _ if error.is_unavailable() => (Code::Unavailable, ErrorReason::StoreUnavailable),
         _ => (Code::Internal, ErrorReason::Internal),
     }
@@ -335,6 +379,28 @@ mod tests {
         let info = details.error_info().unwrap();
         assert_eq!((info.domain.as_str(), info.reason.as_str()), ("bowline", "INVALID_FIELDS"));
         assert_eq!(details.request_info().unwrap().request_id, "call-1");
+    }
+
+    #[test]
+    fn the_largest_error_fits_into_what_clients_take() {
+        let field = |text: &str| FieldFault { field: text.repeat(100), problem: text.repeat(5_000) };
+        let faults = [
+            Fault::Invalid(vec![field("a")]),
+            Fault::Invalid((0..200).map(|_| field("€")).collect()),
+            Fault::Invalid((0..200).map(|_| FieldFault { field: "f".into(), problem: "p".into() }).collect()),
+            Fault::EventBodyGone { events: vec!["evt_01m809297aezdajybhz6zaxe3k".into(); 100] },
+            Fault::RejectionRefused { id: "rej_01m809297aezdajybhz6zaxe3k".into(), why: "w".repeat(100_000) },
+            Fault::not_found(Kind::Source, "s".repeat(128)),
+        ];
+        for fault in faults {
+            let mut headers = http::HeaderMap::new();
+            to_status(&fault, "call-1").add_header(&mut headers).unwrap();
+            let bytes: usize =
+                headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!(bytes < 8_000, "{bytes} bytes: {:.100}", headers["grpc-message"].to_str().unwrap());
+        }
+        let status = to_status(&Fault::Invalid(vec![field("€")]), "call-1");
+        assert!(status.message().ends_with("€..."), "{}", status.message());
     }
 
     #[test]

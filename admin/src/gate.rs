@@ -14,10 +14,12 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::AdminContext;
-use crate::auth::{Gate, method_name};
+use crate::auth::{Gate, is_stream, method_name, waits_in_line};
 use crate::call::{Call, trace_of};
 use crate::change::{Act, record_failure};
 use crate::fault::{Fault, to_status};
+use crate::lines::Lines;
+use crate::unread::Answers;
 
 /// For the whole call, the reading of the request included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,12 +33,21 @@ const CALL_ID_HEADER: &str = "bowline-call-id";
 pub(crate) struct GateLayer {
     context: Arc<AdminContext>,
     gate: Arc<Gate>,
+    /// Of half the connections to Postgres each, so that no tenant has them all.
+    lines: Arc<Lines>,
+    answers: Arc<Answers>,
 }
 
 impl GateLayer {
     pub(crate) fn new(context: &Arc<AdminContext>) -> Self {
         let gate = Gate::new(context.pool.clone(), context.bootstrap_key.as_ref(), context.open_reflection);
-        Self { context: Arc::clone(context), gate: Arc::new(gate) }
+        let lines = Lines::new(context.pool.status().max_size / 2);
+        Self {
+            context: Arc::clone(context),
+            gate: Arc::new(gate),
+            lines: Arc::new(lines),
+            answers: Arc::default(),
+        }
     }
 }
 
@@ -103,11 +114,12 @@ impl GateLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>>,
     {
-        match self.gate.admit(request.uri().path(), request.headers()).await {
-            Ok(None) => {}
+        let tenant = match self.gate.admit(request.uri().path(), request.headers()).await {
+            Ok(None) => return inner.call(request).await,
             Ok(Some(caller)) => {
-                let trace = trace_of(request.headers());
+                let (tenant, trace) = (caller.tenant, trace_of(request.headers()));
                 request.extensions_mut().insert(Call { id: Arc::clone(call_id), caller, trace });
+                tenant
             }
             Err(denied) => {
                 let method = method_name(request.uri().path());
@@ -117,8 +129,23 @@ impl GateLayer {
                 }
                 return Ok(to_status(&denied.fault, call_id).into_http());
             }
+        };
+        let path = request.uri().path();
+        if method_name(path).is_none_or(|_| is_stream(path)) {
+            return inner.call(request).await;
         }
-        inner.call(request).await
+        let turn = match tenant.filter(|_| waits_in_line(path)) {
+            Some(tenant) => self.lines.turn(tenant).await.map(Some),
+            None => Ok(None),
+        };
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(fault) => return Ok(to_status(&fault, call_id).into_http()),
+        };
+        let response = inner.call(request).await?;
+        drop(turn);
+        let held = self.answers.hold(tenant, response).await;
+        Ok(held.unwrap_or_else(|fault| to_status(&fault, call_id).into_http()))
     }
 }
 

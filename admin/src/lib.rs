@@ -7,7 +7,7 @@
 //!
 //! 1. [`server`] takes the connection, bounded in number and in what it may carry.
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
-//!    allows it.
+//!    allows it. It waits in the line of its tenant ([`lines`]); its answer is counted while it is [`unread`].
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
 //!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`],
 //!    [`event_type_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge what was
@@ -37,6 +37,7 @@ mod event_service;
 mod event_type_service;
 mod fault;
 mod gate;
+mod lines;
 mod mask;
 mod operation_service;
 mod page;
@@ -48,6 +49,7 @@ mod server;
 mod signing;
 mod source_service;
 mod tenant_service;
+mod unread;
 mod validate;
 mod watch;
 

@@ -50,6 +50,7 @@ use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
 use crate::tenant_service::Tenants;
+use crate::unread::ANSWER_BYTES_MAX;
 use crate::watch::Watching;
 
 const CONNECTIONS_MAX: usize = 1024;
@@ -58,8 +59,6 @@ const CALLS_PER_CONNECTION_MAX: usize = 64;
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// A published body may have 1 MiB; the rest is room for batches.
 const REQUEST_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// A page of a thousand endpoints with all their headers, at the worst.
-const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that are out at shutdown may take this long to finish.
@@ -133,7 +132,7 @@ fn services(
         ($server:ident, $service:expr) => {
             $server::new($service)
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(RESPONSE_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX)
         };
     }
     let queries = Arc::clone(&background.queries);

@@ -308,14 +308,18 @@ fn proxy_fault(kind: SendErrorKind) -> Option<Answer> {
     }
 }
 
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3); also as a date of mail, which some write for it.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than can be counted are as many as can be.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let at = DateTime::parse_from_rfc2822(text).ok()?;
-    (at.with_timezone(&Utc) - now).to_std().ok()
+    let at = match httpdate::parse_http_date(text) {
+        Ok(at) => DateTime::<Utc>::from(at),
+        Err(_) => DateTime::parse_from_rfc2822(text).ok()?.with_timezone(&Utc),
+    };
+    (at - now).to_std().ok()
 }
 
 #[cfg(test)]
@@ -332,6 +336,11 @@ mod tests {
         };
         assert_eq!(of("120"), Some(Duration::from_secs(120)));
         assert_eq!(of("Thu, 01 Jan 2026 00:01:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(of("Thursday, 01-Jan-26 00:01:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(of("Thu Jan  1 00:01:00 2026"), Some(Duration::from_secs(60)));
+        assert_eq!(of("Thu, 01 Jan 2026 00:01:00 -0000"), Some(Duration::from_secs(60)));
+        assert_eq!(of("999999999999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(of(""), None);
         assert_eq!(of("Wed, 31 Dec 2025 00:01:00 GMT"), None);
         assert_eq!(of("soon"), None);
         assert_eq!(of("-1"), None);

@@ -76,7 +76,15 @@ impl Claims {
         let mut pause = Duration::from_millis(100);
         loop {
             let chunk = taken.chunk.clone();
-            let Err(error) = self.matcher.dispatch(taken).await else { return };
+            let error = match self.matcher.dispatch(taken).await {
+                Ok(true) => return,
+                Ok(false) => {
+                    tracing::warn!(chunk = %id, "a claimed chunk is not ours any more: it is let go");
+                    self.holdings.forget(id);
+                    return;
+                }
+                Err(error) => error,
+            };
             if !self.replica.is_current(life) {
                 tracing::warn!(%error, chunk = %id, "a chunk is left to its next owner");
                 self.holdings.forget(id);

@@ -18,17 +18,40 @@ pub(crate) struct Chunk {
     pub(crate) id: ChunkId,
     pub(crate) life: ReplicaId,
     remaining: AtomicUsize,
+    lost: AtomicBool,
     pub(crate) settled: Notify,
 }
 
 impl Chunk {
     pub(crate) fn new(id: ChunkId, life: ReplicaId, deliveries: usize) -> Self {
-        Self { id, life, remaining: AtomicUsize::new(deliveries), settled: Notify::new() }
+        Self {
+            id,
+            life,
+            remaining: AtomicUsize::new(deliveries),
+            lost: AtomicBool::new(false),
+            settled: Notify::new(),
+        }
     }
 
-    /// Counts one delivery as settled; true for the last.
+    /// Counts one delivery as settled; true for the last, if all before it were recorded while the chunk was ours.
     pub(crate) fn settle_one(&self) -> bool {
-        self.remaining.fetch_sub(1, Ordering::AcqRel) == 1
+        self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 && !self.is_lost()
+    }
+
+    /// Wakes who waits for its end, now or later.
+    pub(crate) fn tell_settled(&self) {
+        self.settled.notify_waiters();
+        self.settled.notify_one();
+    }
+
+    /// Something of it could not be recorded, because Postgres said that it is not ours. Should it be ours again, by a
+    /// later claim, then that begins anew.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct Lanes {
 pub(crate) struct Parts {
     pub(crate) sender: Sender,
     pub(crate) recorder: Recorder,
+    pub(crate) holdings: Arc<Holdings>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) in_flight_max: usize,
@@ -79,7 +80,7 @@ impl Lanes {
             recorder: parts.recorder,
             snapshot: parts.snapshot,
             replica: parts.replica,
-            holdings: Arc::default(),
+            holdings: parts.holdings,
             park_after: parts.park_after,
             retention: parts.retention,
             soon: Soon::default(),

@@ -111,12 +111,14 @@ async fn run(process: Process) -> anyhow::Result<()> {
     let journal = Journal::start(&config, streams.clone(), Arc::clone(&snapshot))?;
     let recorders = config.dispatcher.recorders;
     let records = store::connect_planned_ahead(config.postgres.url_str(), recorders)?;
-    let recorder = Recorder::start(&records, &pool, &snapshot, recorders);
+    let holdings = Arc::<holdings::Holdings>::default();
+    let recorder = Recorder::start(&records, &pool, &snapshot, &holdings, recorders);
     let guard = EgressGuard::new(config.egress.clone(), CONNECT_TIMEOUT);
     let rates = Arc::new(rate::Rates::new(streams.clone()));
     let lanes = Lanes::new(Parts {
         sender: attempt::Sender { guard, vault: vault.clone() },
         recorder: recorder.clone(),
+        holdings,
         snapshot: Arc::clone(&snapshot),
         replica: Arc::clone(&replica),
         in_flight_max: config.dispatcher.in_flight_max,

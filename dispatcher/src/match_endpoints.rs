@@ -55,8 +55,9 @@ pub(crate) struct Taken {
 }
 
 impl Matcher {
-    /// Puts every delivery of a chunk that is ours into its lane or the queue.
-    pub(crate) async fn dispatch(&self, mut taken: Taken) -> Result<(), store::Error> {
+    /// Puts every delivery of a chunk that is ours into its lane or the queue. Returns false where Postgres says that it
+    /// is not ours: then nothing of it is to be done.
+    pub(crate) async fn dispatch(&self, mut taken: Taken) -> Result<bool, store::Error> {
         self.snapshot.catch_up(taken.chunk.config_version).await?;
         self.complete(&mut taken).await?;
         let mut settled = if taken.compare || taken.chunk.takeovers > 0 {
@@ -74,21 +75,21 @@ impl Matcher {
         for event in taken.events.iter().filter(|event| !unknown.contains(&event.id)) {
             let (matches, ordered) = self.matches(event, taken.chunk.config_version, &settled).await;
             if !ordered.is_empty() && !self.append(&taken, event, &ordered).await? {
-                return Ok(());
+                return Ok(false);
             }
             if matches.len() <= FAN_OUT_IN_MEMORY {
                 near.extend(matches);
             } else if !self.enqueue(&taken, event, &matches).await? {
-                return Ok(());
+                return Ok(false);
             }
         }
         let chunk = Arc::new(Chunk::new(taken.chunk.id, taken.life, near.len()));
         if near.is_empty() {
             self.recorder.send(Entry::Settled(chunk)).await;
-            return Ok(());
+        } else {
+            self.submit(taken, &chunk, near).await;
         }
-        self.submit(taken, &chunk, near).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Those from a source whose type their tenant's strict catalog does not have. They are delivered to nobody, and

@@ -10,14 +10,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_core::delivery::{Decision, DeliveryKey};
-use bowline_core::id::{EndpointId, ReplicaId};
+use bowline_core::id::{ChunkId, EndpointId, ReplicaId};
 use bowline_core::snapshot::Snapshot;
-use bowline_core::store::record::{Batch, OF_TEST, Outcome, Park, Release, commit};
+use bowline_core::store::record::{Batch, OF_TEST, Outcome, Park, Recorded, Release, commit};
 use bowline_core::store::{self, Pool, partitions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::health::{Died, Health};
+use crate::holdings::Holdings;
 use crate::job::{Came, Chunk, Job};
 use crate::refused::{refuse, refused};
 
@@ -95,14 +96,25 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Starts `count` recorders. They end when every sender is gone and all is written.
     /// `records` is for their commits alone.
-    pub(crate) fn start(records: &Pool, pool: &Pool, snapshot: &Arc<Snapshot>, count: usize) -> Self {
+    pub(crate) fn start(
+        records: &Pool,
+        pool: &Pool,
+        snapshot: &Arc<Snapshot>,
+        holdings: &Arc<Holdings>,
+        count: usize,
+    ) -> Self {
         let mut lanes = Vec::new();
         let health = Arc::new(Health::new(pool.clone(), Arc::clone(snapshot)));
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(8192);
             let awaited = Arc::new(Notify::new());
             lanes.push(Lane { entries: sender, awaited: Arc::clone(&awaited) });
-            let writer = Writer { pool: records.clone(), health: Arc::clone(&health), awaited };
+            let writer = Writer {
+                pool: records.clone(),
+                health: Arc::clone(&health),
+                holdings: Arc::clone(holdings),
+                awaited,
+            };
             tokio::spawn(writer.run(receiver));
         }
         Self { lanes: Arc::new(lanes), hash: RandomState::new() }
@@ -142,13 +154,17 @@ impl Recorder {
 struct Writer {
     pool: Pool,
     health: Arc<Health>,
+    holdings: Arc<Holdings>,
     awaited: Arc<Notify>,
 }
 
 /// What has to follow the commit.
 #[derive(Default)]
 struct After {
+    /// Those of which nothing is left.
     chunks: Vec<Arc<Chunk>>,
+    /// Those of which something is written.
+    touched: HashMap<ChunkId, Arc<Chunk>>,
     disable: Vec<EndpointId>,
     /// They say nothing about their endpoints: tests, and what was decided without a request.
     silent: HashSet<DeliveryKey>,
@@ -166,7 +182,8 @@ impl Writer {
             self.gather(&mut entries, &mut gathered, next).await;
             next = Instant::now() + PERIOD;
             let (batch, after) = fold(gathered.drain(..));
-            let mut decisions = self.commit(batch).await;
+            let Recorded { mut decisions, lost } = self.commit(batch).await;
+            self.lose(lost.iter().filter_map(|id| after.touched.get(id)));
             tell_holders(&after.ordered, &decisions);
             if !after.died.is_empty() {
                 let dead = |one: &Died| decisions.contains(&(one.key, Decision::Dead));
@@ -174,8 +191,7 @@ impl Writer {
             }
             decisions.retain(|(key, _)| !after.silent.contains(key));
             for chunk in &after.chunks {
-                chunk.settled.notify_waiters();
-                chunk.settled.notify_one();
+                chunk.tell_settled();
             }
             self.health.count(&decisions, &after.disable).await;
             for done in after.flushed {
@@ -200,37 +216,49 @@ impl Writer {
         }
     }
 
+    /// What is not ours is not in memory either, and not sent any more: whoever claims it next begins anew. A claim
+    /// waits for no disk; Postgres may have forgotten it, and [`confirm`](crate::confirm) may claim it again after
+    /// this was recorded and before the next.
+    fn lose<'a>(&self, chunks: impl Iterator<Item = &'a Arc<Chunk>>) {
+        for chunk in chunks {
+            chunk.lose();
+            self.holdings.forget(chunk.id);
+            chunk.tell_settled();
+        }
+    }
+
     /// Commits until it is done; a batch that Postgres refuses is halved until what it refuses stands
-    /// alone (invariant 12). Chunks are settled after all of the rest.
-    async fn commit(&self, batch: Batch) -> Vec<(DeliveryKey, Decision)> {
+    /// alone (invariant 12). Chunks are settled after all of the rest, unless some of it was not recorded.
+    async fn commit(&self, batch: Batch) -> Recorded {
         let mut open = vec![batch];
-        let mut unrecorded = HashSet::new();
-        let mut written = Vec::new();
+        let mut unsettled = HashSet::new();
+        let mut written = Recorded::default();
         let mut pause = RETRY_PAUSE;
         while let Some(mut batch) = open.pop() {
-            batch.settled.retain(|(chunk, _)| !unrecorded.contains(chunk));
+            batch.settled.retain(|(chunk, _)| !unsettled.contains(chunk));
             match self.try_commit(&batch).await {
-                Ok(decisions) => {
-                    written.extend(decisions);
+                Ok(mut recorded) => {
+                    if batch.repeated {
+                        recorded.lost.extend(stale_chunks(&batch, &recorded));
+                    }
+                    unsettled.extend(recorded.lost.iter().copied());
+                    written.lost.append(&mut recorded.lost);
+                    written.decisions.append(&mut recorded.decisions);
                     pause = RETRY_PAUSE;
                 }
                 Err(error) if error.is_missing_partition() && self.make_partitions(&batch).await => {
                     open.push(batch);
                 }
                 // An earlier commit has happened after all.
-                Err(error) if error.is_repeated_row() && !batch.repeated => {
-                    batch.repeated = true;
-                    open.push(batch);
-                }
+                Err(error) if error.is_repeated_row() && !batch.repeated => open.extend(again(batch)),
                 Err(error) if refused(&error) => {
                     let (parts, stays) = refuse(batch, &error);
-                    unrecorded.extend(stays);
+                    unsettled.extend(stays);
                     open.extend(parts);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "outcomes wait to be recorded");
-                    batch.repeated = true;
-                    open.push(batch);
+                    open.extend(again(batch));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
@@ -239,7 +267,7 @@ impl Writer {
         written
     }
 
-    async fn try_commit(&self, batch: &Batch) -> Result<Vec<(DeliveryKey, Decision)>, store::Error> {
+    async fn try_commit(&self, batch: &Batch) -> Result<Recorded, store::Error> {
         let client = self.pool.get().await?;
         commit(&client, batch).await
     }
@@ -257,6 +285,35 @@ impl Writer {
         }
         !days.is_empty()
     }
+}
+
+/// A batch that may have been committed, last first: what it settles waits until it is known how it went, because the
+/// chunk may have been claimed since, by this life too.
+fn again(mut batch: Batch) -> Vec<Batch> {
+    let settled = std::mem::take(&mut batch.settled);
+    batch.repeated = true;
+    let mut parts = Vec::new();
+    if !settled.is_empty() {
+        parts.push(Batch { settled, repeated: true, ..Batch::default() });
+    }
+    parts.push(batch);
+    parts
+}
+
+/// The chunks of which an outcome was void when it was written, by an earlier commit perhaps.
+fn stale_chunks(batch: &Batch, recorded: &Recorded) -> Vec<ChunkId> {
+    let stale: HashSet<DeliveryKey> = recorded
+        .decisions
+        .iter()
+        .filter(|(_, decision)| *decision == Decision::Stale)
+        .map(|(key, _)| *key)
+        .collect();
+    batch
+        .outcomes
+        .iter()
+        .filter(|outcome| stale.contains(&outcome.key))
+        .filter_map(|outcome| outcome.chunk)
+        .collect()
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
@@ -281,10 +338,12 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
     let mut after = After::default();
     let mut parks: HashMap<DeliveryKey, (Arc<Job>, Park)> = HashMap::new();
     let settle = |job: &Job, batch: &mut Batch, after: &mut After| {
-        if let Some(chunk) = &job.chunk
-            && !job.queued.swap(true, Ordering::AcqRel)
-            && chunk.settle_one()
-        {
+        let Some(chunk) = &job.chunk else { return };
+        if job.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        after.touched.entry(chunk.id).or_insert_with(|| Arc::clone(chunk));
+        if chunk.settle_one() {
             batch.settled.push((chunk.id, chunk.life));
             after.chunks.push(Arc::clone(chunk));
         }
@@ -345,6 +404,7 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
             }
             Entry::Flush(done) => after.flushed.push(done),
             Entry::Settled(chunk) => {
+                after.touched.insert(chunk.id, Arc::clone(&chunk));
                 batch.settled.push((chunk.id, chunk.life));
                 after.chunks.push(chunk);
             }

@@ -61,6 +61,15 @@ impl Admin {
         Self { channel: peer.connect_lazy(), key: Bearer(key.map(str::to_owned)) }
     }
 
+    /// One that asks and takes no byte of any answer's message.
+    ///
+    /// # Panics
+    /// When `url` is none.
+    pub fn deaf(url: &str) -> Self {
+        let peer = Peer::from_shared(url.to_owned()).expect("a URL").initial_stream_window_size(0);
+        Self { channel: peer.connect_lazy(), key: Bearer(Some(KEY.to_owned())) }
+    }
+
     pub fn channel(&self) -> Authorized {
         InterceptedService::new(self.channel.clone(), self.key.clone())
     }

@@ -116,6 +116,9 @@ pub(super) fn check_url(violations: &mut Violations, field: &str, text: &str, eg
         violations.add(field, "is required");
     } else if text.len() > URL_BYTES_MAX {
         violations.add(field, format!("must be at most {URL_BYTES_MAX} bytes"));
+    } else if text.chars().any(char::is_control) {
+        // A URL parser takes some of them out; Postgres refuses one of them, and all are shown as they are stored.
+        violations.add(field, "must not have control characters");
     } else {
         match Url::parse(text) {
             Err(error) => violations.add(field, format!("is no URL: {error}")),
@@ -234,6 +237,8 @@ mod tests {
             "https://0x7f.1/",
             "https://localhost/",
             "https://a.example/#x",
+            "https://a.example/\0",
+            "https://a.example/\r\nx: y",
         ]);
         for bad in urls {
             assert_eq!(faults(&v1::Endpoint { url: bad.into(), ..endpoint() }), ["endpoint.url"], "{bad}");

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::chunks::{self, ClaimedChunk};
-use super::{BY_INDEX, Error, PLANNED_ONCE, connection_config};
+use super::{BY_INDEX, Error, NOT_COMPILED, PLANNED_ONCE, connection_config};
 use crate::id::{ChunkId, ReplicaId};
 
 /// A claim that takes longer has failed; the session with it.
@@ -38,7 +38,7 @@ impl ClaimSession {
             }
         });
         let settings = format!(
-            "SET synchronous_commit = off; SET statement_timeout = {}; {PLANNED_ONCE}; {BY_INDEX}",
+            "SET synchronous_commit = off; SET statement_timeout = {}; {NOT_COMPILED}; {PLANNED_ONCE}; {BY_INDEX}",
             REPLY_TIMEOUT.as_millis()
         );
         client.batch_execute(&settings).await?;

@@ -124,6 +124,13 @@ impl Error {
         self.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
+    /// Every connection of the pool was in use for as long as one is waited for.
+    pub fn is_crowded(&self) -> bool {
+        use deadpool_postgres::{PoolError, TimeoutType};
+
+        matches!(self, Self::Pool(PoolError::Timeout(TimeoutType::Wait)))
+    }
+
     /// Postgres is away, shutting down, out of connections or too slow: the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -155,15 +162,17 @@ const PLANNED_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 /// A plan is kept no longer: one that was made in a quiet hour, when Postgres knew a table to be empty, reads it from
 /// end to end, for each row it is joined to, when a million deliveries wait in it. To plan takes a millisecond.
 const PLANNED_FOR: Duration = Duration::from_secs(1);
-/// The same, for sessions that look up rows by their keys and nothing else: their plans may be kept. What such a plan
-/// is said to cost must not have it compiled, which takes longer than doing it.
-const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
+/// The same, for sessions that look up rows by their keys and nothing else: their plans may be kept.
+const BY_INDEX: &str = "SET enable_seqscan = off";
+/// Postgres compiles a plan by what it is said to cost; for statements like ours that takes longer than to run them.
+const NOT_COMPILED: &str = "SET jit = off";
 
-/// What every session that writes begins with: an end to each statement, and bodies compressed by the faster
-/// of the two ways (a third of the time, for the same size), where the server was built with it.
+/// What every session that writes begins with: an end to each statement, no compiling, and bodies compressed by the
+/// faster of the two ways (a third of the time, for the same size), where the server was built with it.
 fn session_settings() -> String {
     format!(
         "SET statement_timeout = {};
+         {NOT_COMPILED};
          SELECT set_config(name, 'lz4', false) FROM pg_settings
           WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)",
         STATEMENT_TIMEOUT.as_millis()

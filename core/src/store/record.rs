@@ -205,14 +205,18 @@ settled AS (
       JOIN held AS h ON h.id = s.id AND h.owner = s.life
      WHERE o.id = h.id
 )
-SELECT event_id, endpoint_id, run, decision FROM effect
-{stored}";
+SELECT event_id, endpoint_id, run, decision, NULL::uuid AS lost FROM effect
+{stored}
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, h.id
+  FROM unnest($38::uuid[], $43::uuid[]) AS c (id, life) JOIN held AS h USING (id)
+ WHERE h.owner IS DISTINCT FROM c.life";
 
 /// What an earlier commit has stored was not seen to be: it is told now. (What this statement stores, it does not
 /// see.)
 const STORED: &str = "
 UNION ALL
-SELECT a.event_id, a.endpoint_id, a.run, a.decision
+SELECT a.event_id, a.endpoint_id, a.run, a.decision, NULL
   FROM input AS i JOIN attempts AS a USING (event_id, endpoint_id, run, attempt_id)";
 
 /// Only what an earlier commit may have stored can be there already. To allow for that costs each row a
@@ -227,12 +231,22 @@ fn statement(repeated: &str, stored: &str) -> String {
         .replace("{stray}", &strays::is_stray("event_id"))
 }
 
-/// Commits a batch; returns the decisions as they were written (some may have become `stale`).
+/// What a commit found.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// As they were written; some may have become `stale`.
+    pub decisions: Vec<(DeliveryKey, Decision)>,
+    /// Chunks that are there and not, or not any more, of the life that the batch says: nothing that the batch says of
+    /// them was put into the queue.
+    pub lost: Vec<ChunkId>,
+}
+
+/// Commits a batch.
 #[allow(
     clippy::too_many_lines,
     reason = "a column a line; splitting it would hide the order of the parameters"
 )]
-pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryKey, Decision)>, Error> {
+pub async fn commit(client: &Connection, batch: &Batch) -> Result<Recorded, Error> {
     let outcomes = &batch.outcomes;
     let column = |pick: fn(&Outcome) -> Uuid| outcomes.iter().map(pick).collect::<Vec<Uuid>>();
     let events = column(|o| o.key.event_id.0);
@@ -284,9 +298,13 @@ pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryK
         batch.settled.iter().map(|(chunk, life)| (chunk.0, life.0)).unzip();
 
     // Each once: the chunks are far fewer than what is written of them.
-    let mut held: Vec<Uuid> = chunks.iter().flatten().chain(&park_chunks).chain(&settled).copied().collect();
+    let of_outcomes = outcomes.iter().filter_map(|o| Some((o.chunk?.0, o.life.0)));
+    let of_parks = parks.iter().map(|p| (p.chunk.0, p.life.0));
+    let mut held: Vec<(Uuid, Uuid)> = of_outcomes.chain(of_parks).collect();
+    held.extend(batch.settled.iter().map(|(chunk, life)| (chunk.0, life.0)));
     held.sort_unstable();
     held.dedup();
+    let (held, held_by): (Vec<Uuid>, Vec<Uuid>) = held.into_iter().unzip();
 
     let rows = client
         .query(
@@ -334,20 +352,24 @@ pub async fn commit(client: &Connection, batch: &Batch) -> Result<Vec<(DeliveryK
                 &connect,
                 &tls,
                 &first_byte,
+                &held_by,
             ],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            let key = DeliveryKey {
-                event_id: EventId(row.try_get(0)?),
-                endpoint_id: EndpointId(row.try_get(1)?),
-                run: row.try_get(2)?,
-            };
-            let decision = Decision::parse(row.try_get(3)?).unwrap_or(Decision::Stale);
-            Ok((key, decision))
-        })
-        .collect()
+    let mut recorded = Recorded::default();
+    for row in &rows {
+        if let Some(chunk) = row.try_get(4)? {
+            recorded.lost.push(ChunkId(chunk));
+            continue;
+        }
+        let key = DeliveryKey {
+            event_id: EventId(row.try_get(0)?),
+            endpoint_id: EndpointId(row.try_get(1)?),
+            run: row.try_get(2)?,
+        };
+        recorded.decisions.push((key, Decision::parse(row.try_get(3)?).unwrap_or(Decision::Stale)));
+    }
+    Ok(recorded)
 }
 
 /// Of a step that lasts a minute at most.

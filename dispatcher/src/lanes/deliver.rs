@@ -32,7 +32,8 @@ impl Lanes {
                 return None;
             }
             if self.replica.may_start() {
-                let ours = job.chunk.as_ref().is_none_or(|chunk| self.holdings.holds(chunk.id));
+                let ours =
+                    job.chunk.as_ref().is_none_or(|chunk| !chunk.is_lost() && self.holdings.holds(chunk.id));
                 return ours.then_some(now);
             }
             tokio::time::sleep(LEASE_POLL).await;

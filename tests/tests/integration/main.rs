@@ -66,5 +66,6 @@ mod stored_payloads;
 mod stores;
 mod tenants;
 mod timings;
+mod unread_answers;
 mod waiting;
 mod watch;
