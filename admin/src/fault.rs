@@ -162,9 +162,9 @@ fn describe_fields(faults: &[FieldFault]) -> String {
     text.join("; ")
 }
 
-/// An error goes out as trailing metadata, of which many clients take 8 KiB: its message, and with it the fields, which
-/// are encoded as base64.
-const MESSAGE_BYTES_MAX: usize = 1024;
+/// An error goes out as trailing metadata, of which many clients take 8 KiB: its message, and once more beside the fields,
+/// encoded as base64.
+const MESSAGE_BYTES_MAX: usize = 768;
 const VIOLATIONS_BYTES_MAX: usize = 2560;
 const VIOLATION_BYTES_MAX: usize = 512;
 const EVENTS_NAMED_MAX: usize = 30;
