@@ -374,7 +374,8 @@ fn fold(entries: impl Iterator<Item = Entry>) -> (Batch, After) {
             }
             Entry::Park { job, keep, due_in } => {
                 let Some(chunk) = &job.chunk else { continue };
-                if job.decided.load(Ordering::Acquire) {
+                // What is lost begins anew elsewhere, and is not to wait here as well.
+                if job.decided.load(Ordering::Acquire) || chunk.is_lost() {
                     continue;
                 }
                 if job.queued.load(Ordering::Acquire) {
