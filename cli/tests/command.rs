@@ -56,6 +56,10 @@ fn wrong_usage_ends_with_2() {
         &["event", "list", "--all", "--limit", "3"],
         &["dead-letter", "redrive"],
         &["dead-letter", "redrive", "--all", "--endpoint", "ep_x"],
+        // Everything that is kept is sent again by nobody who did not say so.
+        &["replay", "--to", "ep_x"],
+        &["replay", "--to", "ep_x", "--only-missing", "--dry-run"],
+        &["replay", "--to", "ep_x", "--all", "--since", "1h"],
     ] {
         let (code, text) = said(&bowline(arguments, &[KEY, NOBODY]));
         assert_eq!(code, Some(2), "{arguments:?}: {text}");

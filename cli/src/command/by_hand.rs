@@ -36,7 +36,7 @@ pub enum ByHandCommand {
     /// Send past events to endpoints, as an operation
     #[command(after_help = "Examples:
   bowline replay --to shop --event-type order.created --since 2h
-  bowline replay --to shop --only-missing --dry-run")]
+  bowline replay --to shop --all --only-missing --dry-run")]
     Replay(Box<Replay>),
     /// Queue dead letters again, due at once and with a fresh budget of attempts (also: `bowline dead-letter
     /// redrive`)
@@ -85,6 +85,9 @@ pub struct Replay {
     source: String,
     #[command(flatten)]
     window: Window,
+    /// Every event of the tenant that is still kept
+    #[arg(long)]
+    all: bool,
     /// Only where the event is missing
     #[arg(long)]
     only_missing: bool,
@@ -222,7 +225,25 @@ async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Resu
     let mut endpoint_ids = Vec::with_capacity(replay.to.len());
     for which in &replay.to {
         endpoint_ids.push(name::endpoint_id(admin, tenant, which).await?);
+impl Replay {
+    /// # Errors
+    /// When it is not said which events, or in two ways: nobody means everything by leaving a flag out.
+    fn says_which(&self) -> Result<(), Failure> {
+        let given =
+            [&self.event_type, &self.channel, &self.source].into_iter().any(|given| !given.is_empty());
+        let narrowed = given || self.window.start().is_some() || self.window.end().is_some();
+        if narrowed == self.all {
+            return Err(Failure::Usage(
+                "say which events: a time (--since 2h), filters such as --event-type, or --all that are still kept"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
+}
+
+    }
+    replay.says_which()?;
     let request = v1::ReplayEventsRequest {
         tenant_id: tenant.to_owned(),
         filter: Some(v1::EventFilter {

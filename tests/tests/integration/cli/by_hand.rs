@@ -96,13 +96,14 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
             (&count.into(), &true.into()),
             "{flags:?}"
         );
+        (&["--all"], 3),
     }
     assert_eq!(receiver.count(), 0);
     let replayed = cli.json(&[&to[..], &["--event-type", "order.paid", "--only-missing"]].concat()).await;
     assert_eq!(replayed["work"], "replay");
     assert!(!receiver.await_count(1, BOUND).await[0].header("webhook-id").is_empty());
     assert_eq!(ended(&cli, &replayed).await["done_count"], 1);
-    let again = cli.json(&[&to[..], &["--max-count", "2", "--only-missing"]].concat()).await;
+    let again = cli.json(&[&to[..], &["--all", "--max-count", "2", "--only-missing"]].concat()).await;
     ended(&cli, &again).await;
     receiver.await_count(3, BOUND).await;
     let id = again["id"].as_str().unwrap();
