@@ -187,7 +187,7 @@ fn name(code: Code) -> &'static str {
         Code::NotFound => "not found",
         Code::AlreadyExists => "already exists",
         Code::PermissionDenied => "permission denied",
-        Code::FailedPrecondition => "not possible just now",
+        Code::FailedPrecondition => "not possible",
         Code::Aborted => "changed meanwhile",
         Code::ResourceExhausted => "over a limit",
         Code::DeadlineExceeded => "took too long",
@@ -233,6 +233,13 @@ mod tests {
              (`bowline preset list` shows all)"
         );
         assert_eq!(said("is too long"), "invalid argument: --preset: is too long");
+    }
+
+    /// Some of it passes, some never does: the message says which.
+    #[test]
+    fn what_cannot_be_done_is_not_said_to_pass() {
+        let status = Status::failed_precondition("the endpoint is not secret_revealable");
+        assert_eq!(Failure::from(status).to_string(), "not possible: the endpoint is not secret_revealable");
     }
 
     #[test]
