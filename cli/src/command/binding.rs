@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::paging::{self, Paging};
 use super::payload::{Fold, Sorting};
-use super::{key_value, mask, name};
+use super::{key_value, mask, name, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -93,7 +93,9 @@ struct Shown {
     #[arg(long)]
     template: Option<String>,
     /// A field of the widget: its name, the path into the result, and perhaps the format: text, number,
-    /// integer, percent or datetime; may be repeated
+    /// integer, percent or datetime; may be repeated. The result of `aggregate` has `value`, `count`, `window` and
+    /// `op`; that of `latest` is the payload's body (`order.total`), that of `list` its bodies (`[0].order.total`);
+    /// `$` is the whole
     #[arg(long = "field", id = "projected", value_parser = projected, value_name = "NAME=PATH[:FORMAT]")]
     fields: Vec<(String, v1::ProjectedField)>,
     /// A field of the widget that is always the same text; may be repeated
@@ -219,7 +221,7 @@ async fn make(create: Create, admin: &Admin, tenant: &str, form: Form) -> Result
         binding: Some(binding),
         ..v1::CreateBindingRequest::default()
     };
-    show(form, admin.bindings().create_binding(request).await?.into_inner().binding)
+    show_changed(form, admin.bindings().create_binding(request).await?.into_inner().binding)
 }
 
 async fn change(update: Update, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -236,7 +238,7 @@ async fn change(update: Update, admin: &Admin, tenant: &str, form: Form) -> Resu
     }
     let update_mask = Some(mask::of(fields, [])?);
     let request = v1::UpdateBindingRequest { binding: Some(binding), update_mask };
-    show(form, admin.bindings().update_binding(request).await?.into_inner().binding)
+    show_changed(form, admin.bindings().update_binding(request).await?.into_inner().binding)
 }
 
 async fn show_list(list: ListBindings, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
@@ -270,6 +272,19 @@ async fn watch(id: String, admin: &Admin, form: Form) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// With a word where nothing will ever be shown.
+fn show_changed(form: Form, binding: Option<v1::Binding>) -> Result<(), Failure> {
+    let binding = there(binding, "binding")?;
+    if binding.projection.as_ref().is_none_or(|projection| projection.fields.is_empty()) {
+        eprintln!(
+            "warning: binding {name} has no fields: its data stays {{}} until \
+             `bowline binding update {name} --field NAME=PATH`",
+            name = binding.name,
+        );
+    }
+    show(form, Some(binding))
 }
 
 fn show(form: Form, binding: Option<v1::Binding>) -> Result<(), Failure> {

@@ -35,6 +35,19 @@ async fn payloads_are_queried_and_bindings_are_kept_by_their_names() {
         (&json!({"value": "42", "label": "Errors (1h)"}), &"aggregate".into())
     );
     assert_eq!(cli.json(&["binding", "get", "sum"]).await["id"], made["id"]);
+    assert_eq!(
+        (&made["parameters"], &made["fields"]),
+        (
+            &json!({"window": "1h", "op": "sum", "field": "n"}),
+            &json!({
+                "value": {"path": "value", "format": "number"},
+                "label": {"literal": "Errors (1h)"}
+            })
+        )
+    );
+    let shown = cli.ok(&["binding", "get", "sum"]).await.text();
+    assert!(shown.contains("aggregate --field n --op sum --window 1h\n"), "{shown}");
+    assert!(shown.contains("label=\"Errors (1h)\", value=value:number\n"), "{shown}");
     assert_eq!(cli.json(&["binding", "list", "--source", "errors"]).await["bindings"][0]["name"], "sum");
 
     // A new query, and the fields of the widget stay.
@@ -57,6 +70,15 @@ async fn payloads_are_queried_and_bindings_are_kept_by_their_names() {
     assert!(refused.contains("`integerr` is no format: use text, number, integer"), "{refused}");
     let listed = cli.json(&[&update[..], &["first=[0].n:integer", "list", "--limit", "1"]].concat()).await;
     assert_eq!(listed["data"], json!({"first": "41"}));
+    assert_eq!(listed["parameters"], json!({"limit": 1, "order": "desc", "sort_by": ""}));
+
+    // Without a field nothing is ever shown: that is said, and how it is mended.
+    let bare = ["binding", "create", "--source", "errors", "--name", "bare", "latest"];
+    let said = cli.ok(&bare).await;
+    assert!(said.err.contains("warning: binding bare has no fields"), "{said:?}");
+    assert!(said.text().contains("none: its data stays {}\n"), "{said:?}");
+    let whole = cli.ok(&["binding", "update", "bare", "--field", "all=$", "--output", "json"]).await;
+    assert_eq!((whole.err.as_str(), &whole.json()["data"]), ("", &json!({"all": {"n": 41}})));
 
     let stale = ["binding", "delete", "max", "--etag", made["etag"].as_str().unwrap()];
     assert!(cli.refused(1, &stale).await.contains("ETAG_MISMATCH"));
