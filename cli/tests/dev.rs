@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the failure being reported")]
 #![allow(clippy::zombie_processes, reason = "Dev waits for its process when it is dropped")]
 
+use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use bowline_cli::dev::Ready;
@@ -19,11 +20,13 @@ const CLIENT_KEY: &str = "bowline-test-key-of-a-client";
 struct Dev {
     child: Child,
     ready_file: PathBuf,
+    log: PathBuf,
 }
 
 impl Dev {
     fn start(arguments: &[&str]) -> Self {
         let ready_file = std::env::temp_dir().join(format!("bowline-dev-test-{:x}", rand::random::<u64>()));
+        let log = ready_file.with_extension("log");
         let child = Command::new(env!("CARGO_BIN_EXE_bowline"))
             .args(["dev", "--stores-only", "--ready-file"])
             .arg(&ready_file)
@@ -33,15 +36,19 @@ impl Dev {
             .env_remove("BOWLINE_DEV_ADMIN_KEY")
             // The key of a client is none of ours.
             .env("BOWLINE_ADMIN_KEY", CLIENT_KEY)
-            .stdout(Stdio::null())
+            .stdout(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Self { child, ready_file }
+        Self { child, ready_file, log }
     }
 
     fn ready(&self) -> Ready {
         until("it is ready", || self.ready_file.exists());
         Ready::read(&self.ready_file).unwrap()
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -55,6 +62,7 @@ impl Drop for Dev {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.ready_file);
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 
@@ -89,6 +97,7 @@ fn a_data_folder_in_use_is_refused_and_kept_over_a_restart() {
     let data = folder.to_str().unwrap();
     let mut dev = Dev::start(&["--data", data]);
     let first = dev.ready();
+    assert_eq!(dev.said().matches("making the database, once").count(), 1, "{}", dev.said());
     assert_eq!(first.admin_key_file, folder.canonicalize().unwrap().join("admin-key"));
     // The same ready file, too.
     let second = Command::new(env!("CARGO_BIN_EXE_bowline"))
@@ -109,6 +118,7 @@ fn a_data_folder_in_use_is_refused_and_kept_over_a_restart() {
 
     let mut again = Dev::start(&["--data", data]);
     let ready = again.ready();
+    assert!(!again.said().contains("making the database"), "{}", again.said());
     assert_eq!((&ready.admin_key, &ready.postgres_url), (&first.admin_key, &first.postgres_url));
     again.signal(Signal::SIGTERM);
     assert!(again.child.wait().unwrap().success());

@@ -110,7 +110,13 @@ impl Running {
         if let Some(url) = &arguments.postgres_url {
             return Ok(url.clone());
         }
-        let server = PrivatePostgres::start(&home(arguments)).await?;
+        let home = home(arguments);
+        if !PrivatePostgres::is_made(&home) {
+            let how_long =
+                if arguments.data.is_some() { "once" } else { "for this run alone: --data keeps it" };
+            say(&format!("making the database, {how_long}"));
+        }
+        let server = PrivatePostgres::start(&home).await?;
         let url = server.url();
         say(&format!("postgres on port {}, process {}", server.port(), server.pid()));
         self.postgres = Some(stores::keep_postgres(server, board.clone(), !arguments.no_restart));

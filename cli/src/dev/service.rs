@@ -164,8 +164,11 @@ async fn until_ended(
     }
     board.change(|file| (plan.set_pid)(file, plan.index, process.pid()))?;
     match ready.take() {
-        // Nobody listens any more when the whole start was given up.
-        Some(ready) => drop(ready.send(Ok(()))),
+        Some(ready) => {
+            say(&format!("{} is up, process {}", plan.name, process.pid()));
+            // Nobody listens any more when the whole start was given up.
+            drop(ready.send(Ok(())));
+        }
         None => say(&format!("{} is back, process {}", plan.name, process.pid())),
     }
     let status = process.wait().await?;

@@ -5,20 +5,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
 use super::account::Account;
 use super::binaries::PostgresPrograms;
-use super::folder::Folder;
+use super::folder::{Folder, Home};
 use super::process::{Launch, Output, Process, in_words};
-use super::{LocalError, READY_WITHIN};
+use super::{LocalError, MADE_WITHIN};
 
 /// The superuser.
 pub(super) const ROLE: &str = "bowline";
 pub(super) const DATA: &str = "data";
 const PASSWORD: &str = "password";
+const INITDB_LOG: &str = "initdb.log";
 
 /// The programs that fit the data which is there, or the newest.
 pub(super) fn choose(installed: &[PostgresPrograms], data: &Path) -> Result<PostgresPrograms, LocalError> {
@@ -35,6 +37,14 @@ pub(super) fn choose(installed: &[PostgresPrograms], data: &Path) -> Result<Post
         found: version.to_owned(),
         installed: installed.iter().map(|programs| programs.major.as_str()).collect::<Vec<_>>().join(", "),
     })
+}
+
+/// Whether a home holds a cluster that is whole.
+pub(super) fn is_made(home: &Home, server: &str) -> bool {
+    match home {
+        Home::Temporary => false,
+        Home::Kept(parent) => parent.join(server).join(DATA).is_dir(),
+    }
 }
 
 /// Makes the cluster where there is none; the password of its superuser.
@@ -71,7 +81,8 @@ pub(super) async fn make_cluster(
         // A crash of the machine takes a temporary folder with it.
         arguments.push("--no-sync".into());
     }
-    run_to_end(folder, programs.folder.join("initdb"), arguments, account).await?;
+    run_to_end(folder, initdb(folder, programs.folder.join("initdb"), arguments, account)?, MADE_WITHIN)
+        .await?;
     fs::rename(&unfinished, &data).map_err(LocalError::file("rename", &unfinished))?;
     Ok(password)
 }
@@ -88,16 +99,15 @@ fn write_secret(path: &Path, text: &str, account: Option<&Account>) -> Result<()
     account.map_or(Ok(()), |account| account.own(path))
 }
 
-async fn run_to_end(
+fn initdb(
     folder: &Folder,
     program: PathBuf,
     arguments: Vec<OsString>,
     account: Option<&Account>,
-) -> Result<(), LocalError> {
-    const INITDB_LOG: &str = "initdb.log";
+) -> Result<Process, LocalError> {
     let log_path = folder.path.join(INITDB_LOG);
     let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
-    let mut process = Process::spawn(Launch {
+    Process::spawn(Launch {
         name: "initdb",
         program,
         arguments,
@@ -107,9 +117,12 @@ async fn run_to_end(
         output: Output::File(log),
         stop_signal: Signal::SIGTERM,
         leftover: folder.leftover(),
-    })?;
+    })
+}
+
+async fn run_to_end(folder: &Folder, mut process: Process, within: Duration) -> Result<(), LocalError> {
     let last_words = || folder.last_words(INITDB_LOG);
-    match timeout(READY_WITHIN, process.wait()).await {
+    match timeout(within, process.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => {
             Err(LocalError::Ended { program: "initdb", status: in_words(status), last_words: last_words() })
@@ -117,12 +130,8 @@ async fn run_to_end(
         Ok(Err(error)) => Err(error),
         Err(_) => {
             process.kill().await?;
-            Err(LocalError::Silent {
-                program: "initdb",
-                within_s: READY_WITHIN.as_secs(),
-                cause: "it did not end".to_owned(),
-                last_words: last_words(),
-            })
+            let (within_s, last_words) = (within.as_secs(), last_words());
+            Err(LocalError::Unfinished { program: "initdb", within_s, last_words })
         }
     }
 }
@@ -149,6 +158,16 @@ pub(super) async fn reachable(path: &Path, account: Option<&Account>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_that_is_not_made_in_time_says_what_to_do() {
+        let folder = Folder::make(&Home::Temporary, "unfinished", None).unwrap();
+        let arguments = vec!["-c".into(), "echo copying; exec sleep 600".into()];
+        let process = initdb(&folder, "/bin/sh".into(), arguments, None).unwrap();
+        let unfinished = run_to_end(&folder, process, Duration::from_millis(10)).await.unwrap_err();
+        assert!(matches!(unfinished, LocalError::Unfinished { .. }), "{unfinished}");
+        assert!(unfinished.to_string().contains("run the same command again"), "{unfinished}");
+    }
 
     #[test]
     fn data_of_a_version_that_is_not_installed_is_named() {

@@ -25,6 +25,8 @@ pub use redis::PrivateRedis;
 
 /// How long a server may take from its start until it answers.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long the making of a database may take: thousands of files, once, on a disk that others may use too.
+pub const MADE_WITHIN: Duration = Duration::from_secs(300);
 /// How long a server may take to stop before it is killed.
 pub const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -55,6 +57,11 @@ pub enum LocalError {
     Ended { program: &'static str, status: String, last_words: String },
     #[error("{program} did not answer within {within_s} s ({cause}); its last words: {last_words}")]
     Silent { program: &'static str, within_s: u64, cause: String, last_words: String },
+    #[error(
+        "{program} did not end within {within_s} s: this machine may be busy; run the same command again, it \
+         begins anew (its last words: {last_words})"
+    )]
+    Unfinished { program: &'static str, within_s: u64, last_words: String },
     #[error("{program} refused what it was asked: {message}")]
     Refused { program: &'static str, message: String },
 }

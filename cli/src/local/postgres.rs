@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 
 use super::account::Account;
 use super::binaries::{self, PostgresPrograms};
-use super::cluster::{DATA, ROLE, choose, make_cluster, reachable};
+use super::cluster::{self, DATA, ROLE, choose, make_cluster, reachable};
 use super::folder::{Folder, Home};
 use super::process::{Launch, Output, Process, Stopped, in_words};
 use super::readiness::{POLL, Starting};
@@ -55,6 +55,11 @@ struct Site {
 }
 
 impl PrivatePostgres {
+    /// Whether this home holds its database already; making it takes the most of a first start.
+    pub fn is_made(home: &Home) -> bool {
+        cluster::is_made(home, NAME)
+    }
+
     /// Makes the data folder where there is none, starts the server, waits until it answers, and
     /// makes the database `bowline`.
     ///

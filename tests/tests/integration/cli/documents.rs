@@ -90,6 +90,9 @@ async fn the_first_steps_of_the_readme_work_as_they_stand() {
     // A log is read by others: it says where the key is, and neither it nor a password.
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.contains(ready.admin_key_file.to_str().unwrap()), "{log}");
+    for pid in ready.pids.ingest.iter().chain(&ready.pids.dispatcher) {
+        assert!(log.contains(&format!("is up, process {pid}\n")), "{log}");
+    }
     for secret in [key.trim(), &ready.postgres_url, &ready.redis_url] {
         assert!(!log.contains(secret), "{log}");
     }
