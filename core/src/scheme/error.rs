@@ -73,7 +73,7 @@ pub enum VerifyError {
     )]
     TimestampInFuture { ahead_s: i64, window_s: u32 },
     #[error(
-        "no signature in {} matches ({signatures} given, {secrets} active secrets tried): the secret is not \
+        "no signature in {} matches ({signatures} given; active secrets tried: {secrets}): the secret is not \
          the one of this source, or the body or a signed header was changed on the way",
         Place(.at)
     )]

@@ -72,7 +72,7 @@ fn each_failed_check_has_its_name_and_status() {
             with(format!("t={NOW},v1={zeros},v1=00")),
             "signature_mismatch",
             StatusHint::Unauthorized,
-            "2 given, 1 active",
+            "(2 given; active secrets tried: 1)",
         ),
         (with("a".repeat(20_000)), "malformed_header", StatusHint::BadRequest, "longer than 16384 bytes"),
         (with("v1=00,".repeat(20)), "malformed_header", StatusHint::BadRequest, "more than 16 signatures"),
