@@ -10,7 +10,7 @@ use serde::Serialize;
 use self::operation::{OperationCommand, OperationView};
 use super::dead_letter::{self, Purge, Redrive};
 use super::paging::Window;
-use super::{name, there};
+use super::{endpoint, name, there};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -212,7 +212,11 @@ pub async fn run(command: ByHandCommand, admin: &Admin, tenant: &str, form: Form
 pub(super) async fn retry(one: OneDelivery, admin: &Admin, form: Form) -> Result<(), Failure> {
     let request = v1::RetryDeliveryRequest { id: one.delivery };
     let answer = admin.deliveries().retry_delivery(request).await?.into_inner();
-    DeliveryOutcome::new(there(answer.delivery, "delivery")?, false).show(form)
+    let delivery = there(answer.delivery, "delivery")?;
+    if let Ok(endpoint) = name::endpoint(admin, "", &delivery.endpoint_id).await {
+        endpoint::warn_if_asleep(&endpoint.into());
+    }
+    DeliveryOutcome::new(delivery, false).show(form)
 }
 
 pub(super) async fn cancel(one: OneDelivery, admin: &Admin, form: Form) -> Result<(), Failure> {
@@ -221,10 +225,6 @@ pub(super) async fn cancel(one: OneDelivery, admin: &Admin, form: Form) -> Resul
     DeliveryOutcome::new(there(answer.delivery, "delivery")?, answer.may_still_be_sent).show(form)
 }
 
-async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let mut endpoint_ids = Vec::with_capacity(replay.to.len());
-    for which in &replay.to {
-        endpoint_ids.push(name::endpoint_id(admin, tenant, which).await?);
 impl Replay {
     /// # Errors
     /// When it is not said which events, or in two ways: nobody means everything by leaving a flag out.
@@ -244,6 +244,10 @@ impl Replay {
 
     }
     replay.says_which()?;
+    let mut endpoint_ids = Vec::with_capacity(replay.to.len());
+    for which in &replay.to {
+        endpoint_ids.push(name::endpoint_id(admin, tenant, which).await?);
+    }
     let request = v1::ReplayEventsRequest {
         tenant_id: tenant.to_owned(),
         filter: Some(v1::EventFilter {

@@ -245,13 +245,7 @@ pub(super) async fn redrive(
         ..v1::RedriveDeadLettersRequest::default()
     };
     let response = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
-    for endpoint in asleep {
-        eprintln!(
-            "warning: endpoint {name} is {state}: what is queued for it waits until `bowline endpoint enable {name}`",
-            name = endpoint.name,
-            state = output::printable(&endpoint.state_and_why()),
-        );
-    }
+    asleep.iter().for_each(endpoint::warn_if_asleep);
     if let Some(operation) = response.operation {
         return OperationView::from(operation).show(form);
     }

@@ -5,11 +5,11 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::by_hand::OneDelivery;
 use super::paging::{self, Paging, Window};
-use super::{by_hand, endpoint, name, there, watch};
+use super::{by_hand, name, there, watch};
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::view::{AttemptView, DeliveryTold, DeliveryView, HeaderView};
+use crate::view::{AttemptView, DeliveryTold, DeliveryView, EndpointView, HeaderView};
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
@@ -118,7 +118,9 @@ pub async fn run(command: DeliveryCommand, admin: &Admin, tenant: &str, form: Fo
         DeliveryCommand::Watch(watch) => follow(*watch, admin, tenant, form).await,
         DeliveryCommand::Get { id } => {
             let response = admin.deliveries().get_delivery(v1::GetDeliveryRequest { id }).await?.into_inner();
-            detail(&there(response.delivery, "delivery")?.into(), form)
+            let delivery = there(response.delivery, "delivery")?;
+            let endpoint = if form == Form::Table { endpoint(admin, &delivery).await } else { String::new() };
+            detail(&delivery.into(), endpoint, form)
         }
         DeliveryCommand::Retry(one) => by_hand::retry(one, admin, form).await,
         DeliveryCommand::Cancel(one) => by_hand::cancel(one, admin, form).await,
@@ -152,7 +154,7 @@ async fn show(list: ListDeliveries, admin: &Admin, tenant: &str, form: Form) -> 
     })
     .await?;
     if form == Form::Table && !listed.items.is_empty() {
-        let names = endpoint::names(admin, tenant).await;
+        let names = super::endpoint::names(admin, tenant).await;
         for delivery in &mut listed.items {
             delivery.endpoint_name = names.get(&delivery.endpoint_id).cloned().unwrap_or_default();
         }
@@ -189,9 +191,21 @@ async fn follow(watched: WatchDeliveries, admin: &Admin, tenant: &str, form: For
     watch::follow(form, &watched.begin, open, view).await
 }
 
-fn detail(delivery: &DeliveryView, form: Form) -> Result<(), Failure> {
+/// `shop, disabled (410 Gone)`: what keeps a delivery waiting is often its endpoint. Its id where it is gone.
+async fn endpoint(admin: &Admin, delivery: &v1::Delivery) -> String {
+    match name::endpoint(admin, "", &delivery.endpoint_id).await {
+        Ok(endpoint) => {
+            let endpoint = EndpointView::from(endpoint);
+            format!("{}, {}", endpoint.name, endpoint.state_and_why())
+        }
+        Err(_) => delivery.endpoint_id.clone(),
+    }
+}
+
+fn detail(delivery: &DeliveryView, endpoint: String, form: Form) -> Result<(), Failure> {
     let lines = [
         ("id", delivery.id.clone()),
+        ("endpoint", endpoint),
         ("event type", delivery.event_type.clone()),
         ("channel", delivery.channel.clone()),
         ("state", delivery.state.clone()),

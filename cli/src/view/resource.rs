@@ -232,6 +232,11 @@ impl EndpointView {
         if self.rate == 0.0 { String::new() } else { format!("{} a second", self.rate) }
     }
 
+    /// Nothing is sent to it just now.
+    pub(crate) fn is_asleep(&self) -> bool {
+        ["disabled", "paused"].contains(&self.state.as_str())
+    }
+
     /// `disabled (10 consecutive attempts failed)`; a person who disabled it gave no reason.
     pub(crate) fn state_and_why(&self) -> String {
         match self.disabled_reason.as_str() {

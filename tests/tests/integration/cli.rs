@@ -226,6 +226,12 @@ async fn why_an_endpoint_is_disabled_is_shown_and_redriving_to_it_warns() {
     assert_eq!(cli.json(&["delivery", "list", "--endpoint", "gone"]).await["deliveries"][0]["id"], id);
     let table = cli.ok(&["delivery", "list"]).await.text();
     assert!(table.lines().nth(1).unwrap().contains("  gone  "), "{table}");
+    for retry in [&["retry", id][..], &["delivery", "retry", id]] {
+        let said = cli.ok(retry).await;
+        assert!(said.err.contains("warning: endpoint gone is disabled"), "{said:?}");
+    }
+    let shown = cli.ok(&["delivery", "get", id]).await.text();
+    assert!(shown.contains("  gone, disabled ("), "{shown}");
     cli.ok(&["endpoint", "enable", "gone"]).await;
     assert_eq!(cli.ok(&["dead-letter", "redrive", "--all"]).await.err, "");
 }

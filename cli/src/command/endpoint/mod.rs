@@ -260,6 +260,17 @@ async fn make(create: CreateEndpoint, admin: &Admin, tenant: &str, form: Form) -
         return Err(Failure::Usage("--url is required: where are the webhooks to go?".to_owned()));
     }
     if create.secret.secret_stdin && create.fields.reads_stdin() {
+/// On standard error, of what was just queued for an endpoint that nothing is sent to.
+pub(super) fn warn_if_asleep(endpoint: &EndpointView) {
+    if endpoint.is_asleep() {
+        eprintln!(
+            "warning: endpoint {name} is {state}: what is queued for it waits until `bowline endpoint enable {name}`",
+            name = endpoint.name,
+            state = output::printable(&endpoint.state_and_why()),
+        );
+    }
+}
+
         let problem = "standard input holds one secret: give the other one by a file or the environment";
         return Err(Failure::Usage(problem.to_owned()));
     }
