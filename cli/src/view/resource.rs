@@ -225,7 +225,7 @@ impl From<v1::Endpoint> for EndpointView {
 
 impl EndpointView {
     pub(crate) fn types(&self) -> String {
-        if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(",") }
+        if self.event_types.is_empty() { "*".to_owned() } else { self.event_types.join(", ") }
     }
 
     pub(crate) fn rate_line(&self) -> String {
@@ -258,5 +258,17 @@ impl Row for EndpointView {
             self.id.clone(),
             self.url.clone(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_apart_from_one_another() {
+        let event_types = ["push", "issues"].map(ToOwned::to_owned).to_vec();
+        let endpoint = v1::Endpoint { event_types, ..v1::Endpoint::default() };
+        assert_eq!(EndpointView::from(endpoint).types(), "push, issues");
     }
 }
