@@ -242,7 +242,7 @@ impl Replay {
     }
 }
 
-    }
+async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     replay.says_which()?;
     let mut endpoint_ids = Vec::with_capacity(replay.to.len());
     for which in &replay.to {

@@ -27,7 +27,7 @@ pub enum EndpointCommand {
   bowline endpoint create old --url https://old.example/in --format chimpbase --retry-schedule 1s,30s,5m
   bowline endpoint create crm --url https://crm.example/in --basic-user bowline --auth-secret-file crm.password")]
     Create(Box<CreateEndpoint>),
-    /// Show one endpoint, with its retry policy and why it is disabled
+    /// Show one endpoint, with its retry policy, whether it is failing, and why it is disabled
     Get(OneEndpoint),
     /// List the endpoints of the tenant, oldest first
     List(ListEndpoints),
@@ -188,7 +188,12 @@ struct Deleted {
 pub async fn run(command: EndpointCommand, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     match command {
         EndpointCommand::Create(create) => make(*create, admin, tenant, form).await,
-        EndpointCommand::Get(one) => detail(name::endpoint(admin, tenant, &one.which).await?, form),
+        EndpointCommand::Get(one) => {
+            let endpoint = name::endpoint(admin, tenant, &one.which).await?;
+            let failing =
+                if form == Form::Table { failing(admin, &endpoint.id).await } else { String::new() };
+            detail(endpoint, failing, form)
+        }
         EndpointCommand::List(list) => {
             let state = list.state.map_or(v1::EndpointState::Unspecified, Into::into);
             let filter = v1::EndpointFilter {
@@ -255,11 +260,6 @@ pub(super) async fn names(admin: &Admin, tenant: &str) -> BTreeMap<String, Strin
     endpoints.into_iter().map(|endpoint| (endpoint.id, endpoint.name)).collect()
 }
 
-async fn make(create: CreateEndpoint, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    if !create.fields.has_url() {
-        return Err(Failure::Usage("--url is required: where are the webhooks to go?".to_owned()));
-    }
-    if create.secret.secret_stdin && create.fields.reads_stdin() {
 /// On standard error, of what was just queued for an endpoint that nothing is sent to.
 pub(super) fn warn_if_asleep(endpoint: &EndpointView) {
     if endpoint.is_asleep() {
@@ -271,6 +271,11 @@ pub(super) fn warn_if_asleep(endpoint: &EndpointView) {
     }
 }
 
+async fn make(create: CreateEndpoint, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
+    if !create.fields.has_url() {
+        return Err(Failure::Usage("--url is required: where are the webhooks to go?".to_owned()));
+    }
+    if create.secret.secret_stdin && create.fields.reads_stdin() {
         let problem = "standard input holds one secret: give the other one by a file or the environment";
         return Err(Failure::Usage(problem.to_owned()));
     }
@@ -300,7 +305,7 @@ async fn change(update: UpdateEndpoint, admin: &Admin, tenant: &str, form: Form)
     let mask = mask::of(fields, update.clear.into_iter().map(Clear::field))?;
     let request = v1::UpdateEndpointRequest { endpoint: Some(endpoint), update_mask: Some(mask) };
     let response = admin.endpoints().update_endpoint(request).await?.into_inner();
-    detail(there(response.endpoint, "endpoint")?, form)
+    detail(there(response.endpoint, "endpoint")?, String::new(), form)
 }
 
 async fn set_state(
@@ -314,7 +319,7 @@ async fn set_state(
     let state = v1::EndpointState::from(state).into();
     let request = v1::SetEndpointStateRequest { id, state, etag: String::new() };
     let response = admin.endpoints().set_endpoint_state(request).await?.into_inner();
-    detail(there(response.endpoint, "endpoint")?, form)
+    detail(there(response.endpoint, "endpoint")?, String::new(), form)
 }
 
 fn with_secret(endpoint: Option<v1::Endpoint>, secret: String, form: Form) -> Result<(), Failure> {
@@ -331,7 +336,21 @@ fn with_secret(endpoint: Option<v1::Endpoint>, secret: String, form: Form) -> Re
     output::one(form, &new, &lines)
 }
 
-fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
+/// `5 in a row since ...`; empty where the last one succeeded, or where it cannot be known. The shortest window:
+/// what fails in a row is known without counting.
+async fn failing(admin: &Admin, id: &str) -> String {
+    let window = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let request = v1::GetEndpointStatsRequest { id: id.to_owned(), window };
+    let answer = admin.endpoints().get_endpoint_stats(request).await;
+    let stats = answer.ok().and_then(|answer| answer.into_inner().stats).unwrap_or_default();
+    if stats.consecutive_failures == 0 {
+        return String::new();
+    }
+    let since = crate::view::time(stats.failing_since_time.as_ref());
+    format!("{} in a row since {since}", stats.consecutive_failures)
+}
+
+fn detail(endpoint: v1::Endpoint, failing: String, form: Form) -> Result<(), Failure> {
     let endpoint = EndpointView::from(endpoint);
     let secrets: Vec<String> = endpoint.secrets.iter().map(SecretView::line).collect();
     let lines = [
@@ -342,6 +361,7 @@ fn detail(endpoint: v1::Endpoint, form: Form) -> Result<(), Failure> {
         ("labels", pairs(&endpoint.labels, "=")),
         ("url", endpoint.url.clone()),
         ("state", endpoint.state_and_why()),
+        ("failing", failing),
         ("format", endpoint.format.clone()),
         ("event types", endpoint.types()),
         ("channels", endpoint.channels.join(", ")),
