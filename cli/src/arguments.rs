@@ -57,7 +57,9 @@ enum Command {
     /// The catalog: which event types there are, and what their payloads must be
     #[command(
         subcommand,
-        after_help = "With `bowline tenant update NAME --strict-event-catalog true` no other types are taken."
+        after_help = "The tenant says whether it is strict: `bowline tenant update NAME --strict-event-catalog true`.
+Then what is published with a type that is not in it is refused; what a source receives with one is kept, flagged
+(`bowline event list`) and delivered to nobody."
     )]
     EventType(event_type::EventTypeCommand),
     /// The providers that Bowline knows

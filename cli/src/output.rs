@@ -19,6 +19,8 @@ pub enum Form {
 /// A list as a table.
 pub trait Row {
     const HEADINGS: &'static [&'static str];
+    /// Of these, the columns that a list leaves out where none of its rows has anything in them.
+    const SPARSE: &'static [&'static str] = &[];
     fn cells(&self) -> Vec<String>;
 }
 
@@ -90,25 +92,62 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 
 fn table<T: Row>(rows: &[T]) -> String {
     let mut lines: Vec<Vec<String>> = vec![T::HEADINGS.iter().map(ToString::to_string).collect()];
-    lines.extend(rows.iter().map(|row| row.cells().iter().map(|cell| printable(cell)).collect::<Vec<_>>()));
-    let widths: Vec<usize> = (0..T::HEADINGS.len())
-        .map(|column| {
-            lines
-                .iter()
-                .filter_map(|line| line.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut shown = String::new();
-    for line in lines {
-        let padded: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        shown.push_str(padded.join("  ").trim_end());
-        shown.push('\n');
+    lines.extend(rows.iter().map(printable_cells));
+    let said =
+        |column: usize| lines[1..].iter().any(|line| line.get(column).is_some_and(|it| !it.is_empty()));
+    let shown: Vec<bool> =
+        T::HEADINGS.iter().enumerate().map(|(at, name)| !T::SPARSE.contains(name) || said(at)).collect();
+    for line in &mut lines {
+        let mut column = shown.iter();
+        line.retain(|_| column.next().copied().unwrap_or(true));
     }
-    shown
+    let mut widths = Vec::new();
+    lines.iter().for_each(|line| widen(&mut widths, line));
+    lines.iter().map(|line| padded(line, &widths)).collect()
+}
+
+fn printable_cells<T: Row>(row: &T) -> Vec<String> {
+    row.cells().iter().map(|cell| printable(cell)).collect()
+}
+
+/// Makes room for a line.
+fn widen(widths: &mut Vec<usize>, line: &[String]) {
+    widths.resize(widths.len().max(line.len()), 0);
+    for (width, cell) in widths.iter_mut().zip(line) {
+        *width = (*width).max(cell.chars().count());
+    }
+}
+
+fn padded(line: &[String], widths: &[usize]) -> String {
+    let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+    format!("{}\n", cells.join("  ").trim_end())
+}
+
+/// A table that goes on: its headings once, then a line a row. What is there is not printed again, so a column
+/// is as wide as the widest cell so far.
+#[derive(Debug, Default)]
+pub struct Growing {
+    widths: Vec<usize>,
+}
+
+impl Growing {
+    /// # Errors
+    /// When standard output is gone.
+    pub fn show<T: Row>(&mut self, row: &T) -> Result<(), Failure> {
+        text(&self.line(row))
+    }
+
+    fn line<T: Row>(&mut self, row: &T) -> String {
+        let cells = printable_cells(row);
+        if !self.widths.is_empty() {
+            widen(&mut self.widths, &cells);
+            return padded(&cells, &self.widths);
+        }
+        let headings: Vec<String> = T::HEADINGS.iter().map(ToString::to_string).collect();
+        widen(&mut self.widths, &headings);
+        widen(&mut self.widths, &cells);
+        padded(&headings, &self.widths) + &padded(&cells, &self.widths)
+    }
 }
 
 /// What came from outside must not move the terminal's cursor.
@@ -125,6 +164,7 @@ mod tests {
 
     impl Row for Pair {
         const HEADINGS: &'static [&'static str] = &["NAME", "URL"];
+        const SPARSE: &'static [&'static str] = &["URL"];
         fn cells(&self) -> Vec<String> {
             vec![self.0.to_owned(), self.1.to_owned()]
         }
@@ -134,5 +174,21 @@ mod tests {
     fn columns_line_up_and_control_characters_do_not_reach_the_terminal() {
         let shown = table(&[Pair("a-long-name", "http://x"), Pair("b", "\u{1b}[2J")]);
         assert_eq!(shown, "NAME         URL\na-long-name  http://x\nb            \u{fffd}[2J\n");
+    }
+
+    #[test]
+    fn a_column_without_a_word_is_left_out_where_it_may_be() {
+        assert_eq!(table(&[Pair("a", ""), Pair("b", "")]), "NAME\na\nb\n");
+        assert_eq!(table(&[Pair("", "x"), Pair("", "")]), "NAME  URL\n      x\n\n");
+    }
+
+    #[test]
+    fn a_table_that_goes_on_has_its_headings_once() {
+        let mut growing = Growing::default();
+        let shown: String = [Pair("a", ""), Pair("a-long-name", "x"), Pair("b", "y")]
+            .iter()
+            .map(|row| growing.line(row))
+            .collect();
+        assert_eq!(shown, "NAME  URL\na\na-long-name  x\nb            y\n");
     }
 }

@@ -63,7 +63,9 @@ pub struct TenantFields {
     /// How long its events are kept, such as 7days; default: as the deployment's
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     retention: Option<prost_types::Duration>,
-    /// Whether event types that are not in its catalog (`bowline event-type`) are refused; default: false
+    /// Whether only the event types of its catalog (`bowline event-type`) are for anybody: with another one a publish
+    /// is refused, and an endpoint that asks for it; what a source receives with it is kept, flagged `unknown_type`
+    /// and delivered to nobody; default: false
     #[arg(long, value_name = "true|false")]
     strict_event_catalog: Option<bool>,
 }

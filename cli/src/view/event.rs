@@ -79,7 +79,9 @@ impl From<v1::Event> for EventView {
 }
 
 impl Row for EventView {
-    const HEADINGS: &'static [&'static str] = &["RECEIVED", "TYPE", "CHANNEL", "BYTES", "ID", "SOURCE"];
+    const HEADINGS: &'static [&'static str] =
+        &["RECEIVED", "TYPE", "CHANNEL", "BYTES", "ID", "SOURCE", "FLAG"];
+    const SPARSE: &'static [&'static str] = &["FLAG"];
 
     fn cells(&self) -> Vec<String> {
         let source = if self.source_id.is_empty() { "(published)" } else { &self.source_id };
@@ -90,6 +92,7 @@ impl Row for EventView {
             self.body_size_bytes.to_string(),
             self.id.clone(),
             source.to_owned(),
+            self.flag.clone(),
         ]
     }
 }

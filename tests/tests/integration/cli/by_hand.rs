@@ -91,6 +91,13 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
     }
     cli.ok(&["endpoint", "create", "late", "--url", &receiver.url()]).await;
     let to = ["replay", "--to", "late"];
+    // What nobody wanted is marked, and only then is there a column for it.
+    eventually(BOUND, async || {
+        let table = cli.ok(&["event", "list"]).await.text();
+        let marked = table.lines().skip(1).all(|row| row.ends_with("  unmatched"));
+        holds(marked && table.lines().next().unwrap().ends_with("FLAG"), table)
+    })
+    .await;
     for (flags, count) in [
         (&["--event-type", "order.created"][..], 2),
         (&["--channel", "eu"], 2),
