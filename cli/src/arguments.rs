@@ -194,6 +194,37 @@ mod tests {
         }
     }
 
+    /// `attempts_exhausted`, as tables and documents have it.
+    #[test]
+    fn a_value_is_taken_as_it_is_printed() {
+        let mut commands = vec![Arguments::command()];
+        let mut seen = 0;
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                for value in argument.get_possible_values() {
+                    let printed = value.get_name().replace('-', "_");
+                    assert!(value.matches(&printed, false), "{} {argument}: {printed}", command.get_name());
+                    seen += usize::from(printed != value.get_name());
+                }
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+        assert!(seen > 20, "{seen}");
+        let redrive = ["bowline", "redrive", "--reason", "attempts_exhausted"];
+        assert!(Arguments::try_parse_from(redrive).is_ok());
+    }
+
+    #[test]
+    fn a_source_is_said_in_one_way_of_two() {
+        for ask in [&["rejection", "list"][..], &["payload", "latest"], &["payload", "list"]] {
+            let parses =
+                |which: &[&str]| Arguments::try_parse_from([&["bowline"], ask, which].concat()).is_ok();
+            assert!(parses(&["a"]) && parses(&["--source", "a"]), "{ask:?}");
+            assert!(!parses(&[]) && !parses(&["a", "--source", "a"]), "{ask:?}");
+        }
+        assert!(Arguments::try_parse_from(["bowline", "replay", "--endpoint", "a", "--all"]).is_ok());
+    }
+
     #[test]
     fn only_one_place_for_a_secret() {
         let both = ["bowline", "source", "create", "a", "--secret-env", "B", "--secret-stdin"];

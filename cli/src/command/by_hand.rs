@@ -72,7 +72,7 @@ pub struct OneDelivery {
 #[derive(Debug, Args)]
 pub struct Replay {
     /// To this endpoint: its name or id; may be repeated
-    #[arg(long = "to", required = true, value_name = "ENDPOINT")]
+    #[arg(long = "to", visible_alias = "endpoint", required = true, value_name = "ENDPOINT")]
     to: Vec<String>,
     /// Only events of exactly this type
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TYPE")]

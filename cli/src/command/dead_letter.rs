@@ -90,14 +90,20 @@ pub struct Purge {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Reason {
+    #[value(alias = "attempts_exhausted")]
     AttemptsExhausted,
     Gone,
+    #[value(alias = "egress_refused")]
     EgressRefused,
+    #[value(alias = "secret_missing")]
     SecretMissing,
     Unformattable,
     Poison,
+    #[value(alias = "filter_failed")]
     FilterFailed,
+    #[value(alias = "transform_failed")]
     TransformFailed,
+    #[value(alias = "not_retried")]
     NotRetried,
 }
 

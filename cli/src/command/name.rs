@@ -3,11 +3,31 @@
 //! Names are slugs and hold no `_`, ids begin with `src_`, `ep_`, `bnd_` and `ten_`: the two never meet.
 
 use bowline_proto::v1;
+use clap::Args;
 use tonic::Code;
 
 use super::there;
 use crate::client::Admin;
 use crate::failure::Failure;
+
+/// The source that a question is about, in either way to say it.
+#[derive(Debug, Args)]
+pub(crate) struct WhichSource {
+    /// Name or id of the source
+    #[arg(value_name = "SOURCE", required_unless_present = "source_flag")]
+    source: Option<String>,
+    /// The same by a flag, as lists of events take it
+    #[arg(long = "source", id = "source_flag", value_name = "SOURCE", conflicts_with = "source")]
+    flag: Option<String>,
+}
+
+impl WhichSource {
+    /// # Errors
+    /// When there is no source of that name.
+    pub(crate) async fn id(self, admin: &Admin, tenant: &str) -> Result<String, Failure> {
+        source_id(admin, tenant, &self.source.or(self.flag).unwrap_or_default()).await
+    }
+}
 
 /// The source with this id or name.
 ///

@@ -4,7 +4,7 @@ use bowline_proto::v1;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use super::name;
+use super::name::WhichSource;
 use crate::client::Admin;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -25,14 +25,14 @@ pub enum PayloadCommand {
 
 #[derive(Debug, Args)]
 pub struct Latest {
-    /// The source: its name or id
-    source: String,
+    #[command(flatten)]
+    source: WhichSource,
 }
 
 #[derive(Debug, Args)]
 pub struct Aggregate {
-    /// The source: its name or id
-    source: String,
+    #[command(flatten)]
+    source: WhichSource,
     #[command(flatten)]
     fold: Fold,
 }
@@ -59,8 +59,8 @@ impl From<Fold> for v1::AggregateQuery {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// The source: its name or id
-    source: String,
+    #[command(flatten)]
+    source: WhichSource,
     #[command(flatten)]
     sorting: Sorting,
 }
@@ -167,8 +167,7 @@ pub async fn run(command: PayloadCommand, admin: &Admin, tenant: &str, form: For
 }
 
 async fn show_latest(latest: Latest, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let request =
-        v1::GetLatestPayloadRequest { source_id: name::source_id(admin, tenant, &latest.source).await? };
+    let request = v1::GetLatestPayloadRequest { source_id: latest.source.id(admin, tenant).await? };
     let payload = admin.payloads().get_latest_payload(request).await?.into_inner().payload;
     match (form, payload) {
         (Form::Json, payload) => {
@@ -181,7 +180,7 @@ async fn show_latest(latest: Latest, admin: &Admin, tenant: &str, form: Form) ->
 
 async fn fold(aggregate: Aggregate, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
     let (window, op) = (aggregate.fold.window.name(), aggregate.fold.op.name());
-    let source_id = name::source_id(admin, tenant, &aggregate.source).await?;
+    let source_id = aggregate.source.id(admin, tenant).await?;
     let request = v1::AggregatePayloadsRequest { source_id, query: Some(aggregate.fold.into()) };
     let answer = admin.payloads().aggregate_payloads(request).await?.into_inner();
     let value = number(answer.value);
@@ -195,7 +194,7 @@ async fn fold(aggregate: Aggregate, admin: &Admin, tenant: &str, form: Form) -> 
 }
 
 async fn show_list(list: List, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {
-    let source_id = name::source_id(admin, tenant, &list.source).await?;
+    let source_id = list.source.id(admin, tenant).await?;
     let query: v1::ListQuery = list.sorting.into();
     let mut payloads: Vec<PayloadView> = Vec::new();
     let mut page_token = String::new();

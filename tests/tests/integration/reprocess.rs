@@ -185,7 +185,7 @@ async fn the_command_line_lists_shows_and_reprocesses_them() {
         .await;
     let sent = sign::github(RIGHT, "d-1", "push", BODY.as_bytes());
     let id = refuse(&stack, &source.id, "", &sent).await.id;
-    let listed = cli.ok(&["rejection", "list", "pushes"]).await.text();
+    let listed = cli.ok(&["rejection", "list", "--source", "pushes"]).await.text();
     assert!(listed.contains(&id) && listed.contains("signature_mismatch"), "{listed}");
     assert_eq!(cli.ok(&["rejection", "get", &id, "--raw"]).await.out, BODY.as_bytes());
     let shown = cli.json(&["rejection", "get", &id]).await;
@@ -199,6 +199,14 @@ async fn the_command_line_lists_shows_and_reprocesses_them() {
         cli.json(&["rejection", "list", "pushes"]).await["rejections"][0]["event_id"],
         accepted["event_id"]
     );
+    // One of several that is refused keeps the others from nothing.
+    let both = ["rejection", "reprocess", "rej_01h2xcejqtf2nbrexx3vqjhp41", &id, "--output", "json"];
+    let said = cli.run(&both, b"").await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("1 of 2 did not become an event"), "{said:?}");
+    let both = said.json()["rejections"].clone();
+    assert!(both[0]["error"].as_str().unwrap().starts_with("not found: "), "{both}");
+    assert_eq!((&both[1]["event_id"], &both[1]["duplicate"]), (&accepted["event_id"], &true.into()));
     let page = v1::ListRejectionsRequest { source_id: source.id, page_size: 1, ..Default::default() };
     let page = admin.sources().list_rejections(page).await.unwrap().into_inner();
     assert_eq!((page.rejections.len(), page.next_page_token.as_str()), (1, ""));

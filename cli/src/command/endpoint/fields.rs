@@ -80,6 +80,7 @@ pub(super) struct EndpointFields {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Ordering {
+    #[value(alias = "per_channel")]
     PerChannel,
     Strict,
 }
@@ -87,6 +88,7 @@ pub(super) enum Ordering {
 /// What a change can set back to what it is without being said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Clear {
+    #[value(alias = "event_types")]
     EventTypes,
     Channels,
     Filter,
@@ -100,9 +102,12 @@ pub(super) enum Clear {
     Rate,
     Ordering,
     Disable,
+    #[value(alias = "display_name")]
     DisplayName,
     Labels,
+    #[value(alias = "custom_format")]
     CustomFormat,
+    #[value(alias = "secret_revealable")]
     SecretRevealable,
 }
 

@@ -81,18 +81,28 @@ pub(super) enum Clear {
     Parameters,
     Scheme,
     Path,
+    #[value(alias = "event_type")]
     EventType,
     Channel,
+    #[value(alias = "event_type_cel")]
     EventTypeCel,
+    #[value(alias = "channel_cel")]
     ChannelCel,
+    #[value(alias = "dedup_key")]
     DedupKey,
     Verify,
+    #[value(alias = "dedup_ttl")]
     DedupTtl,
+    #[value(alias = "body_limit_bytes")]
     BodyLimitBytes,
+    #[value(alias = "allow_ip")]
     AllowIp,
     Rate,
+    #[value(alias = "query_window_payloads")]
     QueryWindowPayloads,
+    #[value(alias = "max_stored_payloads")]
     MaxStoredPayloads,
+    #[value(alias = "display_name")]
     DisplayName,
     Labels,
 }

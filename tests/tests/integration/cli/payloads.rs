@@ -18,6 +18,7 @@ async fn payloads_are_queried_and_bindings_are_kept_by_their_names() {
     assert_eq!(cli.ok(&["payload", "latest", "errors"]).await.out, b"{\"n\": 40}  ");
     let latest = cli.json(&["payload", "latest", "errors"]).await;
     assert_eq!(latest["payload"]["body_size_bytes"], 11);
+    assert_eq!(cli.json(&["payload", "latest", "--source", "errors"]).await, latest);
     let sum = ["payload", "aggregate", "errors", "--window", "1h", "--op", "sum", "--field", "n"];
     assert_eq!(cli.json(&sum).await, json!({"value": 42, "count": 2, "window": "1h", "op": "sum"}));
     let listed = cli.json(&["payload", "list", "errors", "--sort-by", "n", "--order", "asc"]).await;
