@@ -266,7 +266,7 @@ async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Resu
     };
     let answer = admin.events().replay_events(request).await?.into_inner();
     if let Some(operation) = answer.operation {
-        return OperationView::from(operation).show(form);
+        return OperationView::from(operation).begun(form);
     }
     let document = serde_json::json!({ "event_count": answer.event_count, "dry_run": true });
     output::one(form, &document, &[("events that match", answer.event_count.to_string())])

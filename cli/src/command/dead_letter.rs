@@ -253,7 +253,7 @@ pub(super) async fn redrive(
     let response = admin.dead_letters().redrive_dead_letters(request).await?.into_inner();
     asleep.iter().for_each(endpoint::warn_if_asleep);
     if let Some(operation) = response.operation {
-        return OperationView::from(operation).show(form);
+        return OperationView::from(operation).begun(form);
     }
     let redriven = Redriven {
         count: response.count,

@@ -9,7 +9,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 use super::paging;
 use crate::failure::Failure;
-use crate::output::{self, Form, Row};
+use crate::output::{self, Form, Growing, Row};
 
 /// After a lost connection, doubled up to the most.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -50,6 +50,7 @@ where
     F: Future<Output = Result<Response<Streaming<M>>, Status>>,
 {
     let mut cursor = begin.cursor.clone();
+    let mut table = Growing::default();
     let watched = async {
         let (mut connected, mut pause) = (false, PAUSE_MIN);
         loop {
@@ -62,7 +63,7 @@ where
                             Ok(Some(message)) => {
                                 let (shown, reached) = view(message);
                                 if let Some(shown) = shown {
-                                    show(form, &shown, &reached)?;
+                                    show(form, &shown, &reached, &mut table)?;
                                 }
                                 cursor = reached;
                             }
@@ -102,16 +103,11 @@ fn may_pass(status: &Status) -> bool {
 }
 
 /// One line, in either form.
-fn show<V: Row + Serialize>(form: Form, shown: &V, cursor: &str) -> Result<(), Failure> {
-    let line = match form {
-        Form::Json => {
-            let mut document = serde_json::to_value(shown).map_err(anyhow::Error::from)?;
-            document["cursor"] = cursor.into();
-            document.to_string()
-        }
-        Form::Table => {
-            shown.cells().iter().map(|cell| output::printable(cell)).collect::<Vec<_>>().join("  ")
-        }
-    };
-    output::text(&format!("{}\n", line.trim_end()))
+fn show<V: Row + Serialize>(form: Form, shown: &V, cursor: &str, table: &mut Growing) -> Result<(), Failure> {
+    if form == Form::Table {
+        return table.show(shown);
+    }
+    let mut document = serde_json::to_value(shown).map_err(anyhow::Error::from)?;
+    document["cursor"] = cursor.into();
+    output::text(&format!("{document}\n"))
 }

@@ -59,12 +59,14 @@ impl From<v1::Delivery> for DeliveryView {
 
 impl Row for DeliveryView {
     const HEADINGS: &'static [&'static str] =
-        &["RECEIVED", "TYPE", "ENDPOINT", "STATE", "ATTEMPTS", "LAST", "DUE", "ID"];
+        &["RECEIVED", "TYPE", "CHANNEL", "ENDPOINT", "STATE", "ATTEMPTS", "LAST", "DUE", "ID"];
+    const SPARSE: &'static [&'static str] = &["CHANNEL"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.create_time.clone(),
             self.event_type.clone(),
+            self.channel.clone(),
             endpoint(&self.endpoint_name, &self.endpoint_id),
             self.state.clone(),
             self.attempt_count.to_string(),
@@ -232,12 +234,14 @@ impl From<v1::DeadLetter> for DeadLetterView {
 
 impl Row for DeadLetterView {
     const HEADINGS: &'static [&'static str] =
-        &["DIED", "TYPE", "ENDPOINT", "REASON", "ATTEMPTS", "LAST", "DELIVERY"];
+        &["DIED", "TYPE", "CHANNEL", "ENDPOINT", "REASON", "ATTEMPTS", "LAST", "DELIVERY"];
+    const SPARSE: &'static [&'static str] = &["CHANNEL"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.create_time.clone(),
             self.event_type.clone(),
+            self.channel.clone(),
             endpoint(&self.endpoint_name, &self.endpoint_id),
             self.reason.clone(),
             self.attempt_count.to_string(),

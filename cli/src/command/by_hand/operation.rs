@@ -8,7 +8,7 @@ use super::word;
 use crate::client::Admin;
 use crate::command::there;
 use crate::failure::Failure;
-use crate::output::{self, Form};
+use crate::output::{self, Form, Growing, Row};
 
 #[derive(Debug, Subcommand)]
 pub enum OperationCommand {
@@ -77,16 +77,34 @@ impl OperationView {
         output::one(form, self, &lines)
     }
 
-    fn row(&self) -> String {
+    /// Of one that was just begun; in a table with how to follow it.
+    pub(in crate::command) fn begun(&self, form: Form) -> Result<(), Failure> {
+        self.show(form)?;
+        if form == Form::Table {
+            eprintln!("it goes on: bowline operation watch {}", output::printable(&self.id));
+        }
+        Ok(())
+    }
+}
+
+impl Row for OperationView {
+    const HEADINGS: &'static [&'static str] = &["ID", "WORK", "STATE", "QUEUED", "LEFT ALONE", "OF ABOUT"];
+    const SPARSE: &'static [&'static str] = &["OF ABOUT"];
+
+    fn cells(&self) -> Vec<String> {
         // The estimate counts what will be left alone too: once it has ended, it only reads as unfinished.
-        let of = match self.state.as_str() {
-            "pending" | "running" => format!(", of about {}", self.estimated_count),
+        let of_about = match self.state.as_str() {
+            "pending" | "running" => self.estimated_count.to_string(),
             _ => String::new(),
         };
-        format!(
-            "{}  {}  {}  {} queued, {} left alone{of}\n",
-            self.id, self.work, self.state, self.done_count, self.skipped_count
-        )
+        vec![
+            self.id.clone(),
+            self.work.to_owned(),
+            self.state.clone(),
+            self.done_count.to_string(),
+            self.skipped_count.to_string(),
+            of_about,
+        ]
     }
 }
 
@@ -105,11 +123,7 @@ pub(super) async fn run(
             };
             let page = operations.list_operations(request).await?.into_inner();
             let views: Vec<OperationView> = page.operations.into_iter().map(Into::into).collect();
-            match form {
-                Form::Json => output::one(form, &serde_json::json!({ "operations": views }), &[]),
-                Form::Table if views.is_empty() => output::text("no operations\n"),
-                Form::Table => output::text(&views.iter().map(OperationView::row).collect::<String>()),
-            }
+            output::list(form, "operations", &views, &page.next_page_token)
         }
         OperationCommand::Get { id } => {
             let answer = operations.get_operation(v1::GetOperationRequest { id }).await?.into_inner();
@@ -118,12 +132,13 @@ pub(super) async fn run(
         OperationCommand::Watch { id } => {
             let request = v1::WatchOperationRequest { id };
             let mut messages = operations.watch_operation(request).await?.into_inner();
+            let mut table = Growing::default();
             while let Some(message) = messages.message().await? {
                 let operation = there(message.operation, "operation")?;
                 let view = OperationView::from(operation);
                 match form {
                     Form::Json => view.show(form)?,
-                    Form::Table => output::text(&view.row())?,
+                    Form::Table => table.show(&view)?,
                 }
             }
             Ok(())

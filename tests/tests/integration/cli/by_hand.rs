@@ -77,7 +77,9 @@ async fn dead_letters_are_retried_redriven_and_forgotten() {
     assert_eq!((&redriven["work"], &redriven["rate_per_second"]), (&"redrive".into(), &7.into()));
     assert_eq!(ended(&cli, &redriven).await["done_count"], 1);
     let table = cli.ok(&["operation", "list"]).await.text();
-    assert!(table.contains("done  1 queued, 0 left alone\n"), "{table}");
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ID", "WORK", "STATE", "QUEUED", "LEFT", "ALONE"], "{table}");
+    assert_eq!(rows[1][1..], ["redrive", "done", "1", "0"], "{table}");
     dead_letters(&cli, 0).await;
     assert_eq!(receiver.await_count(5, BOUND).await.len(), 5);
 }
@@ -89,8 +91,6 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
     for (event_type, channel) in [("order.created", "eu"), ("order.created", "us"), ("order.paid", "eu")] {
         cli.ok(&["publish", "--type", event_type, "--channel", channel, "--data", "{}"]).await;
     }
-    cli.ok(&["endpoint", "create", "late", "--url", &receiver.url()]).await;
-    let to = ["replay", "--to", "late"];
     // What nobody wanted is marked, and only then is there a column for it.
     eventually(BOUND, async || {
         let table = cli.ok(&["event", "list"]).await.text();
@@ -98,6 +98,8 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
         holds(marked && table.lines().next().unwrap().ends_with("FLAG"), table)
     })
     .await;
+    cli.ok(&["endpoint", "create", "late", "--url", &receiver.url()]).await;
+    let to = ["replay", "--to", "late"];
     for (flags, count) in [
         (&["--event-type", "order.created"][..], 2),
         (&["--channel", "eu"], 2),
@@ -121,9 +123,15 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
     ended(&cli, &again).await;
     receiver.await_count(3, BOUND).await;
     let id = again["id"].as_str().unwrap();
-    assert!(cli.ok(&["operation", "watch", id]).await.text().contains("done"));
+    let watched = cli.ok(&["operation", "watch", id]).await.text();
+    assert!(watched.starts_with("ID ") && watched.lines().last().unwrap().contains("  done  "), "{watched}");
+    let table = cli.ok(&["delivery", "list"]).await.text();
+    assert!(table.lines().skip(1).any(|row| row.split_whitespace().nth(2) == Some("eu")), "{table}");
     let listed = cli.json(&["operation", "list"]).await["operations"].as_array().unwrap().clone();
     assert_eq!(listed.len(), 2);
+    let begun = cli.ok(&["replay", "--endpoint", "late", "--channel", "none"]).await;
+    let begun_id = begun.text().lines().next().unwrap().split_whitespace().last().unwrap().to_owned();
+    assert!(begun.err.contains(&format!("bowline operation watch {begun_id}\n")), "{begun:?}");
     let over = cli.refused(1, &["operation", "cancel", id]).await;
     assert!(over.contains("has ended already"), "{over}");
     cli.refused(2, &["replay"]).await;

@@ -104,9 +104,7 @@ async fn the_first_steps_of_the_readme_work_as_they_stand() {
 async fn a_scheme_of_ones_own_verifies_as_its_page_says() {
     let (stack, cli) = stack().await;
     let folder = TempDir::new().unwrap();
-    let secret = "bowline-test-acme-secret";
     file(&folder, "ours.toml", &tested_block("docs/schemes.md", "ours.toml"));
-    file(&folder, "acme.secret", secret);
     let create = format!("{} --output json", tested_block("docs/schemes.md", "own-scheme").trim());
     let made = shell(&create, folder.path())
         .env("BOWLINE_ADMIN_URL", stack.ingests[0].admin_url())
@@ -116,6 +114,8 @@ async fn a_scheme_of_ones_own_verifies_as_its_page_says() {
         .unwrap();
     assert!(made.status.success(), "{}", text(&made));
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let secret = std::fs::read_to_string(folder.path().join("acme.secret")).unwrap();
+    let secret = secret.trim();
     let url = stack.inbound(made["source"]["id"].as_str().unwrap());
     let signed = |age_s: i64, secret: &str| {
         let timestamp = sign::unix_now(-age_s).to_string();

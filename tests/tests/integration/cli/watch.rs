@@ -63,7 +63,7 @@ async fn events_are_shown_as_they_come_across_a_lost_connection() {
     // A cursor goes on where it was, with the same filters; a line each is enough for people.
     let cursor = first["cursor"].as_str().unwrap();
     let mut running = cli.start(&["event", "watch", "--cursor", cursor]);
-    for event in ["order.paid", "order.sent"] {
+    for event in ["RECEIVED", "order.paid", "order.sent"] {
         let line = running.line().await;
         assert!(line.contains(event), "{line}");
     }
@@ -72,6 +72,7 @@ async fn events_are_shown_as_they_come_across_a_lost_connection() {
     let (_, cursor) = said.trim().rsplit_once("more: --cursor ").unwrap();
     cli.ok(&["publish", "--type", "order.lost", "--data", "{}"]).await;
     let mut running = cli.start(&["event", "watch", "--cursor", cursor]);
+    assert!(running.line().await.starts_with("RECEIVED"));
     assert!(running.line().await.contains("order.lost"));
 
     let refused = cli.refused(1, &["event", "watch", "--cursor", cursor, "--event-type", "order.lost"]).await;
@@ -96,6 +97,8 @@ async fn deliveries_are_shown_as_they_are_attempted() {
         (&"delivered".into(), &200.into())
     );
     let mut lines = cli.start(&["delivery", "watch", "--since", "1h"]);
+    let headings = lines.line().await;
+    assert!(headings.starts_with("STARTED ") && headings.ends_with("DELIVERY"), "{headings}");
     let line = lines.line().await;
     assert!(
         line.contains("order.created") && line.contains(told["delivery"]["id"].as_str().unwrap()),
