@@ -218,7 +218,7 @@ mod tests {
     fn a_source_is_said_in_one_way_of_two() {
         for ask in [&["rejection", "list"][..], &["payload", "latest"], &["payload", "list"]] {
             let parses =
-                |which: &[&str]| Arguments::try_parse_from([&["bowline"], ask, which].concat()).is_ok();
+                |which: &[&str]| Arguments::try_parse_from([&["bowline"][..], ask, which].concat()).is_ok();
             assert!(parses(&["a"]) && parses(&["--source", "a"]), "{ask:?}");
             assert!(!parses(&[]) && !parses(&["a", "--source", "a"]), "{ask:?}");
         }
