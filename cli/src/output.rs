@@ -102,7 +102,9 @@ fn table<T: Row>(rows: &[T]) -> String {
         line.retain(|_| column.next().copied().unwrap_or(true));
     }
     let mut widths = Vec::new();
-    lines.iter().for_each(|line| widen(&mut widths, line));
+    for line in &lines {
+        widen(&mut widths, line);
+    }
     lines.iter().map(|line| padded(line, &widths)).collect()
 }
 
