@@ -18,8 +18,9 @@ use crate::change::{Act, audited, begin_work};
 use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
+use crate::streaming::{Nothing, answer};
 use crate::validate::{self, Violations, filter};
-use crate::watch::{Stream, Watching};
+use crate::watch::Watching;
 
 /// What is looked at step by step until a page is full: a filter that matches little ends a page early instead of
 /// reading the whole log. The first step is enough for one that matches much.
@@ -153,14 +154,14 @@ fn page(rows: &[DeliveryRow], next_page_token: String) -> v1::ListDeliveriesResp
 
 #[tonic::async_trait]
 impl DeliveryService for Deliveries {
-    type WatchDeliveriesStream = Stream<v1::WatchDeliveriesResponse>;
+    type WatchDeliveriesStream = Nothing<v1::WatchDeliveriesResponse>;
 
     async fn watch_deliveries(
         &self,
         request: Request<v1::WatchDeliveriesRequest>,
     ) -> Result<Response<Self::WatchDeliveriesStream>, Status> {
         let (call, message) = Call::open(request)?;
-        call.answer(self.watch(&call, message).await)
+        answer(&call, self.watch(&call, message).await)
     }
 
     async fn list_deliveries(

@@ -28,8 +28,9 @@ use crate::change::{Act, audited};
 use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
+use crate::streaming::{Nothing, answer};
 use crate::validate::{self, Violations, filter};
-use crate::watch::{Stream, Watching};
+use crate::watch::Watching;
 
 const JSON: &str = "application/json";
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
@@ -266,14 +267,14 @@ fn fingerprint(request: &v1::PublishEventRequest) -> [u8; 32] {
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type WatchEventsStream = Stream<v1::WatchEventsResponse>;
+    type WatchEventsStream = Nothing<v1::WatchEventsResponse>;
 
     async fn watch_events(
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let (call, message) = Call::open(request)?;
-        call.answer(self.watch(&call, message).await)
+        answer(&call, self.watch(&call, message).await)
     }
 
     async fn publish_event(

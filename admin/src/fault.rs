@@ -8,6 +8,7 @@ use bowline_core::journal::JournalError;
 use bowline_core::secrets::SecretError;
 use bowline_core::store;
 use bowline_core::store::resources::WriteError;
+use bowline_core::watch::Full;
 use bowline_proto::ERROR_DOMAIN;
 use bowline_proto::v1::ErrorReason;
 use deadpool_postgres::tokio_postgres::error::SqlState;
@@ -124,6 +125,12 @@ pub(crate) enum Fault {
     Crowded,
     #[error("this replica serves as many watches as it may: try again, or at another one")]
     WatchesFull,
+    #[error(
+        "the tenant has {0} such watches at this replica, which is the limit: end one, or watch at another"
+    )]
+    TenantWatchesFull(usize),
+    #[error("nothing of this watch was taken for {} s: read faster, and go on with the last cursor", .0.as_secs())]
+    WatchUnread(Duration),
     #[error("what follows the cursor is no longer kept, or is of another database: begin anew")]
     CursorExpired,
     #[error("this replica stops: go on at another one, with the last cursor")]
@@ -143,11 +150,25 @@ impl Fault {
         Self::NotFound { kind, name: name.into() }
     }
 
+    /// Of Postgres, not of what was asked.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::StoreAway | Self::Store(_) | Self::Unreadable(_))
+    }
+
     /// Of a write of the resource that was to have this name.
     pub(crate) fn of_write(error: WriteError, kind: Kind, name: &str) -> Self {
         match error {
             WriteError::NameTaken => Self::NameTaken { kind, name: name.to_owned() },
             WriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Full> for Fault {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Process => Self::WatchesFull,
+            Full::Tenant(max) => Self::TenantWatchesFull(max),
         }
     }
 }
@@ -331,7 +352,9 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::Journal(JournalError::Overloaded { .. })
         | Fault::WatchesFull
         | Fault::AnswersUnread
-        | Fault::Crowded => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        | Fault::Crowded
+        | Fault::TenantWatchesFull(_)
+        | Fault::WatchUnread(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Fault::Journal(JournalError::Unavailable { .. }) => {
             (Code::Unavailable, ErrorReason::StoreUnavailable)
         }

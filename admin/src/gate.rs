@@ -49,6 +49,11 @@ impl GateLayer {
             answers: Arc::default(),
         }
     }
+
+    /// Who checks keys.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
 }
 
 impl<S> Layer<S> for GateLayer {

@@ -16,7 +16,7 @@
 //!    transaction. An [`etag`] keeps it from undoing another one. Its secrets are made, checked and sealed in
 //!    [`signing`].
 //! 5. What may take long is done [`apart`]; [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages,
-//!    [`watch`] streams.
+//!    [`watch`] streams, and [`streaming`] sends them for as long as the key allows and somebody reads.
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
@@ -48,6 +48,7 @@ mod sealing;
 mod server;
 mod signing;
 mod source_service;
+mod streaming;
 mod tenant_service;
 mod unread;
 mod validate;

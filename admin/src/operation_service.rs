@@ -1,6 +1,5 @@
 //! `OperationService`: bulk work, as it goes on after its call.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +8,11 @@ use bowline_core::operation::{
     Operation, OperationState, RATE_DEFAULT_PER_SECOND, RATE_MAX_PER_SECOND, Request as Asked,
 };
 use bowline_core::store::operations;
+use bowline_core::watch::Places;
 use bowline_proto::v1;
 use bowline_proto::v1::operation_service_server::OperationService;
-use futures_util::Stream;
 use futures_util::stream::unfold;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -20,24 +20,32 @@ use tonic::{Request, Response, Status};
 use crate::AdminContext;
 use crate::call::Call;
 use crate::change::{Act, Repeat, audited, begin_work};
-use crate::fault::{Fault, Kind, to_status};
+use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
+use crate::streaming::{Nothing, Outgoing, Part, answer};
 use crate::validate::{self, Violations};
 
 /// How often a watched operation is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// A message this often, even if nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+const WATCHES_MAX: usize = 512;
+const WATCHES_PER_TENANT_MAX: usize = 64;
+/// Of those who watch, so that calls find a connection.
+const READS_MAX: usize = 2;
 
 pub(crate) struct Operations {
     context: Arc<AdminContext>,
+    places: Arc<Places>,
+    turns: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Operations {
     pub(crate) fn new(context: Arc<AdminContext>, stop: CancellationToken) -> Self {
-        Self { context, stop }
+        let places = Places::new(WATCHES_MAX, WATCHES_PER_TENANT_MAX);
+        Self { context, places, turns: Arc::new(Semaphore::new(READS_MAX)), stop }
     }
 
     async fn list(
@@ -134,41 +142,30 @@ pub(crate) async fn begin(
     Ok(operation)
 }
 
-type Watched = Pin<Box<dyn Stream<Item = Result<v1::WatchOperationResponse, Status>> + Send>>;
-
 /// What a watch has seen.
 struct Watch {
     context: Arc<AdminContext>,
     call: Call,
     id: OperationId,
+    turns: Arc<Semaphore>,
     stop: CancellationToken,
     last: Option<(Operation, Instant)>,
     ended: bool,
 }
 
 impl Watch {
-    /// Waits for the next message; `None` after the one that says it has ended. The transport asks for
-    /// the next only when the reader has taken the one before.
-    async fn next(&mut self) -> Option<Result<v1::WatchOperationResponse, Status>> {
-        if self.ended {
-            return None;
-        }
+    /// The next message. It is asked for when the reader has taken the one before.
+    async fn next(&mut self) -> Result<Part, Fault> {
         loop {
             if self.last.is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(LOOK) => {}
-                    () = self.stop.cancelled() => {
-                        self.ended = true;
-                        return Some(Err(Status::unavailable("the server stops: watch again")));
-                    }
+                    () = self.stop.cancelled() => return Err(Fault::Stopping),
                 }
             }
-            let operation = match find(&self.context, self.call.scope(), self.id).await {
-                Ok(operation) => operation,
-                Err(fault) => {
-                    self.ended = true;
-                    return Some(Err(to_status(&fault, &self.call.id)));
-                }
+            let operation = {
+                let _turn = self.turns.acquire().await;
+                find(&self.context, self.call.scope(), self.id).await?
             };
             let is_news = self.last.as_ref().is_none_or(|(last, at)| {
                 last.update_time != operation.update_time || at.elapsed() >= HEARTBEAT
@@ -177,15 +174,44 @@ impl Watch {
                 let response = v1::WatchOperationResponse { operation: Some(present::operation(&operation)) };
                 self.ended = operation.state.is_ended();
                 self.last = Some((operation, Instant::now()));
-                return Some(Ok(response));
+                return Ok(Part::small(&response));
             }
         }
     }
 }
 
+impl Operations {
+    async fn watch(&self, call: &Call, id: &str) -> Result<Outgoing, Fault> {
+        let id: OperationId = validate::id("id", id)?;
+        let operation = find(&self.context, call.scope(), id).await?;
+        let place = self.places.take(operation.tenant_id)?;
+        let watch = Watch {
+            context: Arc::clone(&self.context),
+            call: call.clone(),
+            id,
+            turns: Arc::clone(&self.turns),
+            stop: self.stop.clone(),
+            last: None,
+            ended: false,
+        };
+        Ok(Outgoing::new(
+            call,
+            place,
+            unfold(watch, |mut watch| async move {
+                if watch.ended {
+                    return None;
+                }
+                let next = watch.next().await;
+                watch.ended |= next.is_err();
+                Some((next, watch))
+            }),
+        ))
+    }
+}
+
 #[tonic::async_trait]
 impl OperationService for Operations {
-    type WatchOperationStream = Watched;
+    type WatchOperationStream = Nothing<v1::WatchOperationResponse>;
 
     async fn get_operation(
         &self,
@@ -211,26 +237,9 @@ impl OperationService for Operations {
     async fn watch_operation(
         &self,
         request: Request<v1::WatchOperationRequest>,
-    ) -> Result<Response<Watched>, Status> {
+    ) -> Result<Response<Self::WatchOperationStream>, Status> {
         let (call, message) = Call::open(request)?;
-        let begun = async {
-            let id: OperationId = validate::id("id", &message.id)?;
-            find(&self.context, call.scope(), id).await?;
-            let watch = Watch {
-                context: Arc::clone(&self.context),
-                call: call.clone(),
-                id,
-                stop: self.stop.clone(),
-                last: None,
-                ended: false,
-            };
-            let stream: Watched = Box::pin(unfold(watch, |mut watch| async move {
-                let message = watch.next().await?;
-                Some((message, watch))
-            }));
-            Ok(stream)
-        };
-        call.answer(begun.await)
+        answer(&call, self.watch(&call, &message.id).await)
     }
 
     async fn cancel_operation(

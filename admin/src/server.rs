@@ -49,6 +49,7 @@ use crate::gate::GateLayer;
 use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
+use crate::streaming::{Room, StreamLayer};
 use crate::tenant_service::Tenants;
 use crate::unread::ANSWER_BYTES_MAX;
 use crate::watch::Watching;
@@ -98,13 +99,16 @@ pub async fn serve(
         stopping.cancelled().await;
         health.set_service_status("", ServingStatus::NotServing).await;
     };
+    let gate = GateLayer::new(&context);
+    let streams = StreamLayer::new(gate.gate());
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(GateLayer::new(&context))
+        .layer(gate)
+        .layer(streams)
         .add_routes(services(&context, &background, &shutdown)?.add_service(health_service))
         .serve_with_incoming_shutdown(accept(listener), signal);
 
@@ -137,10 +141,12 @@ fn services(
     }
     let queries = Arc::clone(&background.queries);
     let refresher = Arc::clone(&background.refresher);
-    let [events, attempts] = background
-        .logs
-        .each_ref()
-        .map(|watches| Watching { watches: Arc::clone(watches), stopping: stop.clone() });
+    let room = Arc::new(Room::default());
+    let [events, attempts] = background.logs.each_ref().map(|watches| Watching {
+        watches: Arc::clone(watches),
+        room: Arc::clone(&room),
+        stopping: stop.clone(),
+    });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -156,7 +162,7 @@ fn services(
         .add_service(limited!(DeadLetterServiceServer, DeadLetters))
         .add_service(limited!(
             BindingServiceServer,
-            Bindings::new(Arc::clone(context), refresher, stop.clone())
+            Bindings::new(Arc::clone(context), refresher, room, stop.clone())
         ))
         .add_service(limited!(PayloadServiceServer, Payloads::new(Arc::clone(context), queries)))
         .add_service(limited!(OperationServiceServer, Operations::new(Arc::clone(context), stop.clone())))

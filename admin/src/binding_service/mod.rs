@@ -1,6 +1,7 @@
 //! `BindingService`: queries whose answers are kept fresh.
 
 mod fields;
+mod looks;
 mod watch;
 
 use std::sync::Arc;
@@ -25,8 +26,10 @@ use crate::mask::Mask;
 use crate::page::{Listing, PAGE_BYTES_MAX, page_size};
 use crate::present;
 use crate::quota::Quota;
+use crate::streaming::{Nothing, Room, answer};
 use crate::validate::binding::BindingDraft;
 use crate::validate::{self, Violations, excerpt};
+use looks::Looks;
 
 /// A binding may be a megabyte: a page is read in parts.
 const READ_AT_ONCE: i64 = 16;
@@ -36,6 +39,7 @@ pub(crate) struct Bindings {
     context: Arc<AdminContext>,
     refresher: Arc<Refresher>,
     quota: Quota,
+    looks: Arc<Looks>,
     stopping: CancellationToken,
 }
 
@@ -43,10 +47,12 @@ impl Bindings {
     pub(crate) fn new(
         context: Arc<AdminContext>,
         refresher: Arc<Refresher>,
+        room: Arc<Room>,
         stopping: CancellationToken,
     ) -> Self {
         let quota = Quota::new(Kind::Binding, BINDINGS_PER_TENANT_MAX);
-        Self { context, refresher, quota, stopping }
+        let looks = Arc::new(Looks::new(Arc::clone(&context), room));
+        Self { context, refresher, quota, looks, stopping }
     }
 
     async fn create(
@@ -253,7 +259,7 @@ fn new_binding(tenant_id: TenantId, source_id: SourceId, draft: BindingDraft, ve
 
 #[tonic::async_trait]
 impl BindingService for Bindings {
-    type WatchBindingStream = watch::Stream;
+    type WatchBindingStream = Nothing<v1::WatchBindingResponse>;
 
     async fn create_binding(
         &self,
@@ -318,7 +324,6 @@ impl BindingService for Bindings {
         request: Request<v1::WatchBindingRequest>,
     ) -> Result<Response<Self::WatchBindingStream>, Status> {
         let (call, message) = Call::open(request)?;
-        let outcome = self.watch(call.clone(), message).await;
-        call.answer(outcome)
+        answer(&call, self.watch(&call, message).await)
     }
 }

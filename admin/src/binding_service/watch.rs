@@ -1,45 +1,46 @@
 //! The stream of a binding's states.
 //!
-//! A state is read when the reader has room for it, so that a slow one is given the newest, and holds
-//! nothing but its place.
+//! A state is read when the reader has room for it, so that a slow one is given the newest. Those who watch the
+//! same binding share what is [looked](super::looks) up.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_core::binding::Watch;
-use bowline_core::id::BindingId;
-use bowline_core::store::bindings::{self, State};
+use bowline_core::id::{BindingId, TenantId};
+use bowline_core::store::bindings::State;
 use bowline_proto::v1;
 use futures_util::stream::unfold;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
-use super::{Bindings, found};
-use crate::AdminContext;
+use super::Bindings;
+use super::looks::Looks;
 use crate::call::Call;
-use crate::fault::{Fault, to_status};
-use crate::present;
+use crate::fault::Fault;
+use crate::streaming::{Outgoing, Part};
 use crate::validate;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-pub(crate) type Stream =
-    Pin<Box<dyn futures_util::Stream<Item = Result<v1::WatchBindingResponse, Status>> + Send>>;
-
 struct Watching {
-    context: Arc<AdminContext>,
-    call: Call,
+    looks: Arc<Looks>,
+    tenant: TenantId,
     id: BindingId,
     watch: Watch,
     sent: Option<State>,
+    /// The first look is its own: what was written before it was asked for is in it.
+    has_looked: bool,
     stopping: CancellationToken,
     ended: bool,
 }
 
 impl Bindings {
-    pub(super) async fn watch(&self, call: Call, request: v1::WatchBindingRequest) -> Result<Stream, Fault> {
+    pub(super) async fn watch(
+        &self,
+        call: &Call,
+        request: v1::WatchBindingRequest,
+    ) -> Result<Outgoing, Fault> {
         let id: BindingId = validate::id("id", &request.id)?;
         let sent = match request.cursor.as_str() {
             "" => None,
@@ -48,69 +49,65 @@ impl Bindings {
                 Some(state.ok_or_else(|| Fault::field("cursor", "is not one that this method gave"))?)
             }
         };
-        let watch = self.refresher.watches.watch(id).ok_or(Fault::WatchesFull)?;
-        let client = self.context.client().await?;
-        found(bindings::find(&client, call.scope(), id).await?, id)?;
-        drop(client);
+        let tenant = self.looks.tenant_of(call.scope(), id).await?;
+        let watch = self.refresher.watches.watch(tenant, id)?;
+        let place = watch.place();
         let watching = Watching {
-            context: Arc::clone(&self.context),
-            call,
+            looks: Arc::clone(&self.looks),
+            tenant,
             id,
             watch,
             sent,
+            has_looked: false,
             stopping: self.stopping.clone(),
             ended: false,
         };
-        Ok(Box::pin(unfold(watching, |mut watching| async move {
-            if watching.ended {
-                return None;
-            }
-            let next = watching.next().await.map_err(|fault| {
-                watching.ended = true;
-                to_status(&fault, &watching.call.id)
-            });
-            Some((next, watching))
-        })))
+        Ok(Outgoing::new(
+            call,
+            place,
+            unfold(watching, |mut watching| async move {
+                if watching.ended {
+                    return None;
+                }
+                let next = watching.next().await;
+                watching.ended = next.is_err();
+                Some((next, watching))
+            }),
+        ))
     }
 }
 
 impl Watching {
-    async fn next(&mut self) -> Result<v1::WatchBindingResponse, Fault> {
+    async fn next(&mut self) -> Result<Part, Fault> {
         let heartbeat = Instant::now() + HEARTBEAT;
         loop {
             // Before the look: what changes after it wakes.
-            self.watch.rearm();
-            if let Some(news) = self.look().await? {
-                return Ok(news);
+            let changes = self.watch.rearm();
+            let since = self.has_looked.then_some(changes);
+            let seen = tokio::select! {
+                seen = self.looks.look(self.tenant, self.id, changes, since) => seen?,
+                () = self.stopping.cancelled() => return Err(Fault::Stopping),
+            };
+            self.has_looked = true;
+            if self.sent != Some(seen.state) {
+                self.sent = Some(seen.state);
+                return Ok(seen.part());
             }
+            // What lies ready is held by nobody who waits.
+            drop(seen);
             tokio::select! {
                 () = self.watch.woken() => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     let cursor = self.sent.map(|sent| write_cursor(&sent)).unwrap_or_default();
-                    return Ok(v1::WatchBindingResponse { binding: None, cursor });
+                    return Ok(Part::small(&v1::WatchBindingResponse { binding: None, cursor }));
                 }
                 () = self.stopping.cancelled() => return Err(Fault::Stopping),
             }
         }
     }
-
-    /// The binding, if it is not as it was sent last.
-    async fn look(&mut self) -> Result<Option<v1::WatchBindingResponse>, Fault> {
-        let client = self.context.client().await?;
-        let binding = found(bindings::find(&client, self.call.scope(), self.id).await?, self.id)?;
-        let kept = bindings::kept(&client, self.id).await?;
-        let revision = kept.as_ref().map_or(0, |kept| kept.revision);
-        let state = State { config_version: binding.config_version, revision, stale: binding.stale };
-        if self.sent == Some(state) {
-            return Ok(None);
-        }
-        self.sent = Some(state);
-        let shown = present::binding(&binding, kept.as_ref())?;
-        Ok(Some(v1::WatchBindingResponse { binding: Some(shown), cursor: write_cursor(&state) }))
-    }
 }
 
-fn write_cursor(state: &State) -> String {
+pub(super) fn write_cursor(state: &State) -> String {
     format!("{}.{}.{}", state.config_version, state.revision, u8::from(state.stale))
 }
 

@@ -15,8 +15,9 @@ use crate::call::Call;
 use crate::fault::Fault;
 use crate::page::Listing;
 use crate::present;
+use crate::streaming::Outgoing;
 use crate::validate::{self, Violations, filter};
-use crate::watch::{Begin, Feed, Stream};
+use crate::watch::{Begin, Feed};
 
 struct AttemptFeed {
     tenant: TenantId,
@@ -68,7 +69,7 @@ impl Deliveries {
         &self,
         call: &Call,
         request: v1::WatchDeliveriesRequest,
-    ) -> Result<Stream<v1::WatchDeliveriesResponse>, Fault> {
+    ) -> Result<Outgoing, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
         let listing = Listing::new("WatchDeliveries", tenant, request.filter.as_ref());
         let filter = request.filter.unwrap_or_default();

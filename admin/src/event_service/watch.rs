@@ -12,8 +12,9 @@ use crate::call::Call;
 use crate::fault::Fault;
 use crate::page::Listing;
 use crate::present;
+use crate::streaming::Outgoing;
 use crate::validate::{self, Violations, filter};
-use crate::watch::{Begin, Feed, Stream};
+use crate::watch::{Begin, Feed};
 
 /// Larger ones are left to `GetEvent`: the message must fit what clients take by default.
 const BODY_BYTES_MAX: i64 = 1024 * 1024;
@@ -55,7 +56,7 @@ impl Events {
         &self,
         call: &Call,
         request: v1::WatchEventsRequest,
-    ) -> Result<Stream<v1::WatchEventsResponse>, Fault> {
+    ) -> Result<Outgoing, Fault> {
         let tenant = call.tenant(&self.context, &request.tenant_id).await?;
         let listing = Listing::new("WatchEvents", tenant, request.filter.as_ref());
         let filter = request.filter.unwrap_or_default();

@@ -8,7 +8,6 @@ mod place;
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +20,12 @@ use deadpool_postgres::Object;
 use futures_util::stream::unfold;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::AdminContext;
 use crate::call::Call;
-use crate::fault::{Fault, to_status};
+use crate::fault::Fault;
 use crate::page::Listing;
+use crate::streaming::{Held, Outgoing, Part as Sent, Room, encode};
 
 pub(crate) use place::Key;
 use place::{Backlog, Place};
@@ -37,20 +36,20 @@ const PAGE: usize = 1000;
 /// Rows read at a time, and about their bytes; at least one.
 const ROWS: usize = 64;
 const ROWS_BYTES: u64 = 256 * 1024;
+/// Of a row, beside its body.
+const ROW_BYTES: u64 = 1024;
 /// What is as young as this is kept, whatever the retention.
 const SURELY_KEPT: Duration = Duration::from_secs(600);
 
 /// In the order they were asked for; what is gone meanwhile is left out.
 pub(crate) type Rows<F> = Vec<(<F as Feed>::Key, <F as Feed>::Row)>;
 
-pub(crate) type Stream<M> = Pin<Box<dyn futures_util::Stream<Item = Result<M, Status>> + Send>>;
-
 /// A log as one watch wants it.
 pub(crate) trait Feed: Sized + Send + Sync + 'static {
     const LOG: Log;
     type Key: Key;
     type Row: Send + Sync;
-    type Message: Send;
+    type Message: prost::Message;
 
     fn find(
         &self,
@@ -82,22 +81,23 @@ pub(crate) struct Begin<'a> {
 #[derive(Clone)]
 pub(crate) struct Watching {
     pub(crate) watches: Arc<Watches>,
+    pub(crate) room: Arc<Room>,
     pub(crate) stopping: CancellationToken,
 }
 
 struct Watcher<F: Feed> {
     context: Arc<AdminContext>,
-    call: Call,
     tenant: TenantId,
     feed: F,
     listing: Listing,
     watch: Watch,
+    room: Arc<Room>,
     stopping: CancellationToken,
     /// After the last message.
     place: Place<F::Key>,
     /// To be read, and to be sent; both after `place`.
     found: VecDeque<(u64, F::Key, u64)>,
-    rows: VecDeque<(u64, F::Key, F::Row)>,
+    rows: VecDeque<(u64, F::Key, F::Row, Option<Held>)>,
     /// Where it stands when those are sent.
     then: Option<Place<F::Key>>,
     /// The first message says where it begins.
@@ -112,11 +112,12 @@ impl Watching {
         call: &Call,
         feed: F,
         Begin { tenant, listing, cursor, time }: Begin<'_>,
-    ) -> Result<Stream<F::Message>, Fault> {
+    ) -> Result<Outgoing, Fault> {
         let given: Option<Place<F::Key>> = listing.position(cursor).map_err(|_| {
             Fault::field("cursor", "is not one of this method, or belongs to another filter or tenant")
         })?;
-        let watch = self.watches.watch(tenant).ok_or(Fault::WatchesFull)?;
+        let watch = self.watches.watch(tenant)?;
+        let taken = watch.place();
         let client = context.client().await?;
         let begin = match given {
             Some(_) => watching::look(&client).await?,
@@ -140,11 +141,11 @@ impl Watching {
         };
         let watcher = Watcher {
             context: Arc::clone(context),
-            call: call.clone(),
             tenant,
             feed,
             listing,
             watch,
+            room: Arc::clone(&self.room),
             stopping: self.stopping.clone(),
             place,
             found: VecDeque::new(),
@@ -157,31 +158,34 @@ impl Watching {
             watcher.check_kept(&client, DateTime::<Utc>::MAX_UTC).await?;
         }
         drop(client);
-        Ok(Box::pin(unfold(watcher, |mut watcher| async move {
-            if watcher.ended {
-                return None;
-            }
-            let next = watcher.next().await.map_err(|fault| {
-                watcher.ended = true;
-                to_status(&fault, &watcher.call.id)
-            });
-            Some((next, watcher))
-        })))
+        Ok(Outgoing::new(
+            call,
+            taken,
+            unfold(watcher, |mut watcher| async move {
+                if watcher.ended {
+                    return None;
+                }
+                let next = watcher.next().await;
+                watcher.ended = next.is_err();
+                Some((next, watcher))
+            }),
+        ))
     }
 }
 
 impl<F: Feed> Watcher<F> {
-    async fn next(&mut self) -> Result<F::Message, Fault> {
+    async fn next(&mut self) -> Result<Sent, Fault> {
         if !self.greeted {
             self.greeted = true;
             return Ok(self.heartbeat());
         }
         let heartbeat = Instant::now() + HEARTBEAT;
         loop {
-            if let Some((tx, key, row)) = self.rows.pop_front() {
+            if let Some((tx, key, row, held)) = self.rows.pop_front() {
                 self.place = self.place.after(tx, key);
                 self.settle();
-                return Ok(self.feed.message(Some(row), self.listing.token(&self.place)));
+                let message = self.feed.message(Some(row), self.listing.token(&self.place));
+                return Ok(Sent::of(encode(&message), held.map(Arc::new)));
             }
             if self.stopping.is_cancelled() {
                 return Err(Fault::Stopping);
@@ -206,8 +210,8 @@ impl<F: Feed> Watcher<F> {
         }
     }
 
-    fn heartbeat(&self) -> F::Message {
-        self.feed.message(None, self.listing.token(&self.place))
+    fn heartbeat(&self) -> Sent {
+        Sent::small(&self.feed.message(None, self.listing.token(&self.place)))
     }
 
     /// Goes on from a page that is sent.
@@ -285,24 +289,30 @@ impl<F: Feed> Watcher<F> {
     async fn read(&mut self) -> Result<(), Fault> {
         let (mut keys, mut bytes) = (Vec::new(), 0);
         for (tx, key, size) in self.found.iter().take(ROWS) {
-            bytes += size;
+            bytes += size + ROW_BYTES;
             if bytes > ROWS_BYTES && !keys.is_empty() {
+                bytes -= size + ROW_BYTES;
                 break;
             }
-            keys.push((*tx, *key));
+            keys.push((*tx, *key, size + ROW_BYTES));
         }
+        // Before the turn: who reads slowly keeps nobody else from reading.
+        let mut held = tokio::select! {
+            held = self.room.take(self.tenant, bytes as usize) => held?,
+            () = self.stopping.cancelled() => return Err(Fault::Stopping),
+        };
         let rows = {
             let _turn = self.watch.turn().await;
             let client = self.context.client().await?;
-            let wanted: Vec<F::Key> = keys.iter().map(|(_, key)| *key).collect();
+            let wanted: Vec<F::Key> = keys.iter().map(|(_, key, _)| *key).collect();
             self.feed.read(&client, &wanted).await?
         };
         self.found.drain(..keys.len());
         let mut txs = keys.into_iter();
         for (key, row) in rows {
             // In the order of the keys, of which some may be gone.
-            if let Some((tx, _)) = txs.find(|(_, known)| *known == key) {
-                self.rows.push_back((tx, key, row));
+            if let Some((tx, _, bytes)) = txs.find(|(_, known, _)| *known == key) {
+                self.rows.push_back((tx, key, row, held.split(bytes as usize)));
             }
         }
         self.settle();

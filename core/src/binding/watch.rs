@@ -11,11 +11,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::id::BindingId;
+use crate::id::{BindingId, TenantId};
 use crate::store::{Error, Pool, bindings};
 use crate::streams::Streams;
+use crate::watch::{Full, Place, Places};
 
 const WATCHES_MAX: usize = 1000;
+/// A few dashboards full of them.
+const WATCHES_PER_TENANT_MAX: usize = 256;
 const POLL: Duration = Duration::from_millis(250);
 /// While Redis tells.
 const POLL_WHILE_TOLD: Duration = Duration::from_secs(1);
@@ -29,12 +32,14 @@ pub struct Watches {
     pool: Pool,
     streams: Option<Streams>,
     told: std::sync::atomic::AtomicBool,
+    places: Arc<Places>,
     by_binding: Mutex<HashMap<BindingId, Watched>>,
 }
 
 #[derive(Debug)]
 struct Watched {
-    wake: watch::Sender<()>,
+    /// Counts what may have changed it.
+    wake: watch::Sender<u64>,
     watchers: usize,
     /// As Postgres had it at the last look.
     seen: Option<bindings::State>,
@@ -45,13 +50,20 @@ struct Watched {
 pub struct Watch {
     watches: Arc<Watches>,
     id: BindingId,
-    woken: watch::Receiver<()>,
+    place: Arc<Place>,
+    woken: watch::Receiver<u64>,
 }
 
 impl Watch {
-    /// Looks again from here on: what happens after this call wakes.
-    pub fn rearm(&mut self) {
-        self.woken.mark_unchanged();
+    /// Looks again from here on: what happens after this call wakes. The number rises each time that something
+    /// may have changed, for all who watch the binding in this process.
+    pub fn rearm(&mut self) -> u64 {
+        *self.woken.borrow_and_update()
+    }
+
+    /// Taken for as long as somebody holds it.
+    pub fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
     }
 
     /// Until something may have changed.
@@ -75,22 +87,20 @@ impl Drop for Watch {
 
 impl Watches {
     pub fn new(pool: Pool, streams: Option<Streams>) -> Self {
-        Self { pool, streams, told: false.into(), by_binding: Mutex::default() }
+        let places = Places::new(WATCHES_MAX, WATCHES_PER_TENANT_MAX);
+        Self { pool, streams, told: false.into(), places, by_binding: Mutex::default() }
     }
 
-    /// `None` where the process has as many watches as it may have.
-    pub fn watch(self: &Arc<Self>, id: BindingId) -> Option<Watch> {
+    pub fn watch(self: &Arc<Self>, tenant: TenantId, id: BindingId) -> Result<Watch, Full> {
+        let place = self.places.take(tenant)?;
         let mut by_binding = self.by_binding.lock();
-        if by_binding.values().map(|watched| watched.watchers).sum::<usize>() >= WATCHES_MAX {
-            return None;
-        }
         let watched = by_binding.entry(id).or_insert_with(|| Watched {
-            wake: watch::Sender::new(()),
+            wake: watch::Sender::new(0),
             watchers: 0,
             seen: None,
         });
         watched.watchers += 1;
-        Some(Watch { watches: Arc::clone(self), id, woken: watched.wake.subscribe() })
+        Ok(Watch { watches: Arc::clone(self), id, place, woken: watched.wake.subscribe() })
     }
 
     /// A binding has new data: those who watch it here look at once, those elsewhere are told.
@@ -105,7 +115,7 @@ impl Watches {
 
     fn wake(&self, id: BindingId) {
         if let Some(watched) = self.by_binding.lock().get(&id) {
-            watched.wake.send_replace(());
+            watched.wake.send_modify(|count| *count += 1);
         }
     }
 
@@ -152,7 +162,7 @@ impl Watches {
                 let now = states.get(&id).copied();
                 if now != watched.seen {
                     watched.seen = now;
-                    watched.wake.send_replace(());
+                    watched.wake.send_modify(|count| *count += 1);
                 }
             }
         }

@@ -10,6 +10,7 @@
 //! That no row is missed is shown in [`strays`](crate::store::strays).
 
 mod horizon;
+mod places;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,13 +19,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::id::TenantId;
 use crate::store::watching::{self, Log, Look, Span};
 use crate::store::{Error, Pool};
 use horizon::Horizon;
+pub use places::{Full, Place, Places};
 
 pub const WATCHES_MAX: usize = 512;
 pub const WATCHES_PER_TENANT_MAX: usize = 64;
@@ -60,7 +61,7 @@ impl Mark {
 pub struct Watches {
     pool: Pool,
     log: Log,
-    by_tenant: Mutex<HashMap<TenantId, usize>>,
+    places: Arc<Places>,
     begun: Notify,
     marks: watch::Sender<Option<Arc<Mark>>>,
     reads: Semaphore,
@@ -70,7 +71,7 @@ pub struct Watches {
 #[derive(Debug)]
 pub struct Watch {
     watches: Arc<Watches>,
-    tenant: TenantId,
+    place: Arc<Place>,
     marks: watch::Receiver<Option<Arc<Mark>>>,
 }
 
@@ -82,21 +83,14 @@ impl Watch {
         self.marks.borrow_and_update().clone()
     }
 
+    /// Taken for as long as somebody holds it.
+    pub fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
+
     /// A place among the few that read.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.watches.reads.acquire().await.ok()
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut by_tenant = self.watches.by_tenant.lock();
-        if let Some(watchers) = by_tenant.get_mut(&self.tenant) {
-            *watchers -= 1;
-            if *watchers == 0 {
-                by_tenant.remove(&self.tenant);
-            }
-        }
     }
 }
 
@@ -105,34 +99,24 @@ impl Watches {
         Self {
             pool,
             log,
-            by_tenant: Mutex::default(),
+            places: Places::new(WATCHES_MAX, WATCHES_PER_TENANT_MAX),
             begun: Notify::new(),
             marks: watch::Sender::new(None),
             reads: Semaphore::new(READS_MAX),
         }
     }
 
-    /// `None` where the process, or the tenant, has as many watches as it may have.
-    pub fn watch(self: &Arc<Self>, tenant: TenantId) -> Option<Watch> {
-        let mut by_tenant = self.by_tenant.lock();
-        if by_tenant.values().sum::<usize>() >= WATCHES_MAX {
-            return None;
-        }
-        let watchers = by_tenant.entry(tenant).or_default();
-        if *watchers >= WATCHES_PER_TENANT_MAX {
-            return None;
-        }
-        *watchers += 1;
-        drop(by_tenant);
+    pub fn watch(self: &Arc<Self>, tenant: TenantId) -> Result<Watch, Full> {
+        let place = self.places.take(tenant)?;
         self.begun.notify_one();
-        Some(Watch { watches: Arc::clone(self), tenant, marks: self.marks.subscribe() })
+        Ok(Watch { watches: Arc::clone(self), place, marks: self.marks.subscribe() })
     }
 
     /// Looks for the life of the process.
     pub async fn run(&self) -> Result<Infallible, Error> {
         loop {
             let begun = self.begun.notified();
-            if self.by_tenant.lock().is_empty() {
+            if self.places.tenants().is_empty() {
                 begun.await;
             }
             self.poll().await?;
@@ -144,7 +128,7 @@ impl Watches {
     async fn poll(&self) -> Result<(), Error> {
         let (mut horizon, mut last) = (Horizon::default(), None);
         loop {
-            let tenants: Vec<TenantId> = self.by_tenant.lock().keys().copied().collect();
+            let tenants = self.places.tenants();
             if tenants.is_empty() {
                 return Ok(());
             }

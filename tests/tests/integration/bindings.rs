@@ -2,6 +2,7 @@
 
 mod pages;
 mod turns;
+mod watches;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,9 @@
 mod backlog;
 mod deliveries;
 mod events;
+mod keys;
 mod limits;
+mod unread;
 
 use std::fmt::Debug;
 

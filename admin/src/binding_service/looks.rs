@@ -1,0 +1,131 @@
+//! Bindings as they are now, for those who watch them.
+//!
+//! A refresh wakes all who watch a binding in the same moment: one of them reads, encodes and takes room, and those
+//! who came meanwhile are given the same bytes. A few bindings are read at a time, so that calls find a connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bowline_core::binding::DATA_BYTES_MAX;
+use bowline_core::id::{BindingId, TenantId};
+use bowline_core::store::bindings::{self, State};
+use bowline_proto::v1;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::found;
+use super::watch::write_cursor;
+use crate::AdminContext;
+use crate::fault::Fault;
+use crate::present;
+use crate::streaming::{Held, Part, Room, encode};
+
+/// Of one process.
+const READS_MAX: usize = 2;
+/// The data, and what says how it is made.
+const BYTES_MAX: usize = DATA_BYTES_MAX + 256 * 1024;
+
+pub(super) struct Looks {
+    context: Arc<AdminContext>,
+    room: Arc<Room>,
+    turns: Semaphore,
+    looked_at: Mutex<HashMap<BindingId, Looked>>,
+}
+
+/// A binding that somebody looks at just now.
+#[derive(Default)]
+struct Looked {
+    lookers: usize,
+    latest: Arc<tokio::sync::Mutex<Option<(u64, Seen)>>>,
+}
+
+/// A state, and the message that says it.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) state: State,
+    message: Bytes,
+    held: Arc<Held>,
+}
+
+impl Seen {
+    pub(super) fn part(&self) -> Part {
+        Part::of(self.message.clone(), Some(Arc::clone(&self.held)))
+    }
+}
+
+/// One who looks: what was seen is kept until the last has gone.
+struct Looker<'a> {
+    looks: &'a Looks,
+    id: BindingId,
+}
+
+impl Drop for Looker<'_> {
+    fn drop(&mut self) {
+        let mut looked_at = self.looks.looked_at.lock();
+        if let Some(looked) = looked_at.get_mut(&self.id) {
+            looked.lookers -= 1;
+            if looked.lookers == 0 {
+                looked_at.remove(&self.id);
+            }
+        }
+    }
+}
+
+impl Looks {
+    pub(super) fn new(context: Arc<AdminContext>, room: Arc<Room>) -> Self {
+        Self { context, room, turns: Semaphore::new(READS_MAX), looked_at: Mutex::default() }
+    }
+
+    pub(super) async fn tenant_of(&self, scope: Option<TenantId>, id: BindingId) -> Result<TenantId, Fault> {
+        let _turn = self.turns.acquire().await;
+        let client = self.context.client().await?;
+        Ok(found(bindings::find(&client, scope, id).await?, id)?.tenant_id)
+    }
+
+    /// As it is after so many `changes`, or later. Of what others have read meanwhile, all that was read `since` so
+    /// many will do; without that, nothing.
+    pub(super) async fn look(
+        &self,
+        tenant: TenantId,
+        id: BindingId,
+        changes: u64,
+        since: Option<u64>,
+    ) -> Result<Seen, Fault> {
+        let latest = {
+            let mut looked_at = self.looked_at.lock();
+            let looked = looked_at.entry(id).or_default();
+            looked.lookers += 1;
+            Arc::clone(&looked.latest)
+        };
+        let _looker = Looker { looks: self, id };
+        let mut latest = latest.lock().await;
+        if let Some((at, seen)) = &*latest
+            && since.is_some_and(|since| *at >= since)
+        {
+            return Ok(seen.clone());
+        }
+        // What was read before takes no room beside what is read now.
+        *latest = None;
+        let seen = self.read(tenant, id).await?;
+        *latest = Some((changes, seen.clone()));
+        Ok(seen)
+    }
+
+    async fn read(&self, tenant: TenantId, id: BindingId) -> Result<Seen, Fault> {
+        let mut held = self.room.take(tenant, BYTES_MAX).await?;
+        let (binding, kept) = {
+            let _turn = self.turns.acquire().await;
+            let client = self.context.client().await?;
+            let binding = found(bindings::find(&client, Some(tenant), id).await?, id)?;
+            (binding, bindings::kept(&client, id).await?)
+        };
+        let revision = kept.as_ref().map_or(0, |kept| kept.revision);
+        let state = State { config_version: binding.config_version, revision, stale: binding.stale };
+        let shown = present::binding(&binding, kept.as_ref())?;
+        let message =
+            encode(&v1::WatchBindingResponse { binding: Some(shown), cursor: write_cursor(&state) });
+        held.shrink_to(message.len());
+        Ok(Seen { state, message, held: Arc::new(held) })
+    }
+}

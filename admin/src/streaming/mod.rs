@@ -1,0 +1,203 @@
+//! How the answers of watches are sent, whichever service they are of.
+//!
+//! A handler leaves an [`Outgoing`] in its answer, and [`StreamLayer`] sends it:
+//!
+//! 1. Messages are encoded by themselves ([`Part`]): an encoder that serves a whole stream keeps a buffer as large as
+//!    the largest of its messages, of those who wait, too.
+//! 2. What lies ready takes [`room`]; [`body`] hands it to the transport little by little.
+//! 3. A supervisor looks twice a second whether the key still allows the watch, and whether somebody reads.
+
+mod body;
+mod room;
+
+use std::any::Any;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::Stream;
+use futures_util::stream::{self, StreamExt as _};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use parking_lot::Mutex;
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::auth::Gate;
+use crate::call::Call;
+use crate::fault::{Fault, to_status};
+use body::{Answer, AnswerBody};
+pub(crate) use room::{Held, Room};
+
+/// How often a watch is looked after; a key that is revoked is believed for a second more (see [`Gate`]).
+const LOOK: Duration = Duration::from_millis(500);
+/// Who takes nothing for so long is ended.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// While Postgres is away no key can be checked: for so long it is believed.
+const UNCHECKED_MAX: Duration = Duration::from_secs(10);
+
+type Source = Pin<Box<dyn Stream<Item = Result<Part, Status>> + Send>>;
+type Place = Arc<dyn Any + Send + Sync>;
+
+/// What a method that watches has tonic send: the messages go past its encoder.
+pub(crate) type Nothing<M> = stream::Empty<Result<M, Status>>;
+
+/// A message as it is on the wire, with the room it takes.
+#[derive(Debug)]
+pub(crate) struct Part {
+    message: Bytes,
+    is_begun: bool,
+    #[allow(dead_code, reason = "held until the message is sent")]
+    held: Option<Arc<Held>>,
+}
+
+impl Part {
+    /// Few bytes, as heartbeats have.
+    pub(crate) fn small(message: &impl Message) -> Self {
+        Self::of(encode(message), None)
+    }
+
+    pub(crate) fn of(message: Bytes, held: Option<Arc<Held>>) -> Self {
+        Self { message, is_begun: false, held }
+    }
+}
+
+/// With the prefix of gRPC.
+pub(crate) fn encode(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(5 + length);
+    bytes.put_u8(0);
+    bytes.put_u32(length as u32);
+    message.encode_raw(&mut bytes);
+    bytes.freeze()
+}
+
+/// The messages of a watch. In extensions, which must be cloneable: the layer takes it from there.
+#[derive(Clone)]
+pub(crate) struct Outgoing(Arc<Mutex<Option<(Source, Place)>>>);
+
+impl Outgoing {
+    /// `place` is kept until the transport is done with the answer.
+    pub(crate) fn new(
+        call: &Call,
+        place: Place,
+        parts: impl Stream<Item = Result<Part, Fault>> + Send + 'static,
+    ) -> Self {
+        let id = Arc::clone(&call.id);
+        let source: Source = Box::pin(parts.map(move |part| part.map_err(|fault| to_status(&fault, &id))));
+        Self(Arc::new(Mutex::new(Some((source, place)))))
+    }
+}
+
+/// The answer of a method that watches.
+pub(crate) fn answer<M>(
+    call: &Call,
+    begun: Result<Outgoing, Fault>,
+) -> Result<tonic::Response<Nothing<M>>, Status> {
+    let outgoing = begun.map_err(|fault| to_status(&fault, &call.id))?;
+    let mut response = tonic::Response::new(stream::empty());
+    response.extensions_mut().insert(outgoing);
+    Ok(response)
+}
+
+/// Sends what methods that watch leave in their answers.
+#[derive(Clone)]
+pub(crate) struct StreamLayer(Arc<Gate>);
+
+impl StreamLayer {
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+        Self(gate)
+    }
+}
+
+impl<S> Layer<S> for StreamLayer {
+    type Service = Streaming<S>;
+
+    fn layer(&self, inner: S) -> Streaming<S> {
+        Streaming { inner, gate: Arc::clone(&self.0) }
+    }
+}
+
+/// A service whose watches are sent and looked after.
+#[derive(Clone)]
+pub(crate) struct Streaming<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+impl<S> Service<Request<Body>> for Streaming<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let asked = Asked::of(&request);
+        let gate = Arc::clone(&self.gate);
+        let answered = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = answered.await?;
+            let outgoing = response.extensions_mut().remove::<Outgoing>();
+            if let Some((source, place)) = outgoing.and_then(|outgoing| outgoing.0.lock().take()) {
+                let answer = Arc::new(Answer::new(source, place));
+                let supervised = Arc::clone(&answer);
+                let supervisor =
+                    tokio::spawn(async move { supervise(&supervised, &gate, &asked).await }).abort_handle();
+                *response.body_mut() = Body::new(AnswerBody { answer, supervisor });
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// Who asked for what.
+struct Asked {
+    call_id: Arc<str>,
+    path: String,
+    key: HeaderMap,
+}
+
+impl Asked {
+    fn of(request: &Request<Body>) -> Self {
+        let mut key = HeaderMap::new();
+        if let Some(value) = request.headers().get(AUTHORIZATION) {
+            key.insert(AUTHORIZATION, value.clone());
+        }
+        let call = request.extensions().get::<Call>();
+        let call_id = call.map_or_else(|| "".into(), |call| Arc::clone(&call.id));
+        Self { call_id, path: request.uri().path().to_owned(), key }
+    }
+}
+
+/// Ends a watch whose key no longer allows it, and one that nobody reads.
+async fn supervise(answer: &Answer, gate: &Gate, asked: &Asked) {
+    let (mut checked, mut is_allowed) = (Instant::now(), true);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if answer.unread_for() >= UNREAD_MAX {
+            return answer.cut(to_status(&Fault::WatchUnread(UNREAD_MAX), &asked.call_id));
+        }
+        if !is_allowed {
+            continue;
+        }
+        match gate.admit(&asked.path, &asked.key).await {
+            Ok(_) => checked = Instant::now(),
+            Err(denied) if denied.fault.is_of_the_store() && checked.elapsed() < UNCHECKED_MAX => {}
+            Err(denied) => {
+                is_allowed = false;
+                answer.end(to_status(&denied.fault, &asked.call_id));
+            }
+        }
+    }
+}

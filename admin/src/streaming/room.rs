@@ -1,0 +1,97 @@
+//! How many bytes may lie ready for those who watch: in this process, and for one tenant.
+//!
+//! Room is taken before anything is read, and given back when the last byte has gone to the transport. Who finds
+//! none waits, first come, first served. It always comes: [`supervise`](super::supervise) ends whoever takes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use bowline_core::id::TenantId;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::fault::Fault;
+
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Some messages of the largest kind.
+const BYTES_PER_TENANT_MAX: usize = 8 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Room {
+    all: Arc<Semaphore>,
+    by_tenant: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+}
+
+/// Room that is taken, until dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    of_tenant: OwnedSemaphorePermit,
+    of_all: OwnedSemaphorePermit,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(BYTES_MAX)), by_tenant: Mutex::default() }
+    }
+}
+
+impl Room {
+    /// Waits for so many bytes; for all that a tenant may have, where that is less.
+    pub(crate) async fn take(&self, tenant: TenantId, bytes: usize) -> Result<Held, Fault> {
+        let bytes = bytes.clamp(1, BYTES_PER_TENANT_MAX) as u32;
+        // In this order, so that who waits for the tenant's keeps nobody else up. Neither is ever closed.
+        let of_tenant = self.of(tenant).acquire_many_owned(bytes).await.map_err(|_| Fault::Stopping)?;
+        let of_all = Arc::clone(&self.all).acquire_many_owned(bytes).await.map_err(|_| Fault::Stopping)?;
+        Ok(Held { of_tenant, of_all })
+    }
+
+    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
+        let mut by_tenant = self.by_tenant.lock();
+        if let Some(known) = by_tenant.get(&tenant).and_then(Weak::upgrade) {
+            return known;
+        }
+        by_tenant.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(Semaphore::new(BYTES_PER_TENANT_MAX));
+        by_tenant.insert(tenant, Arc::downgrade(&new));
+        new
+    }
+}
+
+impl Held {
+    /// Moves so many of its bytes, or all that it has.
+    pub(crate) fn split(&mut self, bytes: usize) -> Option<Self> {
+        let bytes = bytes.min(self.of_all.num_permits());
+        Some(Self { of_tenant: self.of_tenant.split(bytes)?, of_all: self.of_all.split(bytes)? })
+    }
+
+    /// Gives back what is more than that.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.of_all.num_permits().saturating_sub(bytes);
+        drop(self.split(excess));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[test]
+    fn who_holds_all_of_a_tenant_keeps_no_other_up() {
+        let room = Room::default();
+        let [first, second] = [TenantId::new(), TenantId::new()];
+        let take = |tenant, bytes| room.take(tenant, bytes).now_or_never().map(Result::unwrap);
+        // More than there ever is: all there is.
+        let mut held = take(first, usize::MAX).unwrap();
+        assert!(take(first, 1).is_none());
+        assert!(take(second, BYTES_PER_TENANT_MAX).is_some());
+        let part = held.split(100).unwrap();
+        held.shrink_to(50);
+        drop(part);
+        assert!(take(first, BYTES_PER_TENANT_MAX - 49).is_none());
+        assert!(take(first, BYTES_PER_TENANT_MAX - 50).is_some());
+        drop(held);
+        assert!(take(first, BYTES_PER_TENANT_MAX).is_some());
+        assert_eq!(room.all.available_permits(), BYTES_MAX);
+    }
+}
