@@ -126,7 +126,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             tokio::time::sleep(shared.thinks).await;
         }
         let manner = *lock(&shared.manner);
-        if !answer(&mut stream, manner, index).await? {
+        if !answer(&mut stream, shared, manner, index).await? {
             return Ok(());
         }
         lock(&shared.arrivals)[index].is_answered = !is_refused(manner, index);
@@ -140,7 +140,12 @@ fn is_refused(manner: Manner, index: usize) -> bool {
 }
 
 /// Whether the connection may go on.
-async fn answer(stream: &mut TcpStream, manner: Manner, index: usize) -> std::io::Result<bool> {
+async fn answer(
+    stream: &mut TcpStream,
+    shared: &Shared,
+    manner: Manner,
+    index: usize,
+) -> std::io::Result<bool> {
     match manner {
         Manner::Flaky(_) if is_refused(manner, index) => {
             stream.write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n").await?;
@@ -164,6 +169,8 @@ async fn answer(stream: &mut TcpStream, manner: Manner, index: usize) -> std::io
         }
         Manner::HugeBody => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+            // It said 2xx, and nobody has to read all that it says besides.
+            lock(&shared.arrivals)[index].is_answered = true;
             let block = vec![b'x'; 256 * 1024];
             loop {
                 stream.write_all(&block).await?;
