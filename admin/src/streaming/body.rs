@@ -92,6 +92,16 @@ impl Answer {
         if flights.count == 0 { Duration::ZERO } else { flights.since.elapsed() }
     }
 
+    /// What lies ready here takes room that somebody waits for.
+    pub(super) fn is_in_the_way(&self) -> bool {
+        self.state
+            .lock()
+            .rest
+            .as_ref()
+            .and_then(|part| part.held.as_ref())
+            .is_some_and(|held| held.is_wanted())
+    }
+
     /// The message under way is the last.
     pub(super) fn end(&self, status: Status) {
         self.stop(status, false);

@@ -37,6 +37,8 @@ pub(crate) use room::{Held, Room};
 const LOOK: Duration = Duration::from_millis(500);
 /// Who takes nothing for so long is ended.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
+/// The same, where somebody waits for the room that it takes.
+const UNREAD_IN_THE_WAY_MAX: Duration = Duration::from_secs(5);
 /// While Postgres is away no key can be checked: for so long it is believed.
 const UNCHECKED_MAX: Duration = Duration::from_secs(10);
 
@@ -51,7 +53,6 @@ pub(crate) type Nothing<M> = stream::Empty<Result<M, Status>>;
 pub(crate) struct Part {
     message: Bytes,
     is_begun: bool,
-    #[allow(dead_code, reason = "held until the message is sent")]
     held: Option<Arc<Held>>,
 }
 
@@ -185,8 +186,9 @@ async fn supervise(answer: &Answer, gate: &Gate, asked: &Asked) {
     let (mut checked, mut is_allowed) = (Instant::now(), true);
     loop {
         tokio::time::sleep(LOOK).await;
-        if answer.unread_for() >= UNREAD_MAX {
-            return answer.cut(to_status(&Fault::WatchUnread(UNREAD_MAX), &asked.call_id));
+        let bound = if answer.is_in_the_way() { UNREAD_IN_THE_WAY_MAX } else { UNREAD_MAX };
+        if answer.unread_for() >= bound {
+            return answer.cut(to_status(&Fault::WatchUnread(bound), &asked.call_id));
         }
         if !is_allowed {
             continue;

@@ -1,9 +1,11 @@
 //! How many bytes may lie ready for those who watch: in this process, and for one tenant.
 //!
 //! Room is taken before anything is read, and given back when the last byte has gone to the transport. Who finds
-//! none waits, first come, first served. It always comes: [`supervise`](super::supervise) ends whoever takes nothing.
+//! none waits, first come, first served. It always comes: [`supervise`](super::supervise) ends whoever takes nothing,
+//! and sooner where somebody waits.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bowline_core::id::TenantId;
@@ -18,20 +20,36 @@ const BYTES_PER_TENANT_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Room {
-    all: Arc<Semaphore>,
-    by_tenant: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+    all: Arc<Share>,
+    by_tenant: Mutex<HashMap<TenantId, Weak<Share>>>,
 }
+
+/// So many bytes, and who waits for them.
+#[derive(Debug)]
+struct Share {
+    bytes: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// Counts one who waits, until dropped.
+struct Waiter<'a>(&'a Share);
 
 /// Room that is taken, until dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
-    of_tenant: OwnedSemaphorePermit,
-    of_all: OwnedSemaphorePermit,
+    of_tenant: Taken,
+    of_all: Taken,
+}
+
+#[derive(Debug)]
+struct Taken {
+    permit: OwnedSemaphorePermit,
+    share: Arc<Share>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(BYTES_MAX)), by_tenant: Mutex::default() }
+        Self { all: Share::new(BYTES_MAX), by_tenant: Mutex::default() }
     }
 }
 
@@ -39,35 +57,76 @@ impl Room {
     /// Waits for so many bytes; for all that a tenant may have, where that is less.
     pub(crate) async fn take(&self, tenant: TenantId, bytes: usize) -> Result<Held, Fault> {
         let bytes = bytes.clamp(1, BYTES_PER_TENANT_MAX) as u32;
-        // In this order, so that who waits for the tenant's keeps nobody else up. Neither is ever closed.
-        let of_tenant = self.of(tenant).acquire_many_owned(bytes).await.map_err(|_| Fault::Stopping)?;
-        let of_all = Arc::clone(&self.all).acquire_many_owned(bytes).await.map_err(|_| Fault::Stopping)?;
+        // In this order, so that who waits for the tenant's keeps nobody else up.
+        let of_tenant = self.of(tenant).take(bytes).await?;
+        let of_all = Arc::clone(&self.all).take(bytes).await?;
         Ok(Held { of_tenant, of_all })
     }
 
-    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
+    fn of(&self, tenant: TenantId) -> Arc<Share> {
         let mut by_tenant = self.by_tenant.lock();
         if let Some(known) = by_tenant.get(&tenant).and_then(Weak::upgrade) {
             return known;
         }
         by_tenant.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::new(Semaphore::new(BYTES_PER_TENANT_MAX));
+        let new = Share::new(BYTES_PER_TENANT_MAX);
         by_tenant.insert(tenant, Arc::downgrade(&new));
         new
+    }
+}
+
+impl Share {
+    fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { bytes: Arc::new(Semaphore::new(bytes)), waiting: AtomicUsize::new(0) })
+    }
+
+    async fn take(self: Arc<Self>, bytes: u32) -> Result<Taken, Fault> {
+        // While somebody waits there is none to be had at once.
+        let at_once = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
+        let permit = if let Ok(permit) = at_once {
+            permit
+        } else {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiter = Waiter(&self);
+            // It is never closed.
+            Arc::clone(&self.bytes).acquire_many_owned(bytes).await.map_err(|_| Fault::Stopping)?
+        };
+        Ok(Taken { permit, share: self })
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Taken {
+    fn split(&mut self, bytes: usize) -> Option<Self> {
+        Some(Self { permit: self.permit.split(bytes)?, share: Arc::clone(&self.share) })
     }
 }
 
 impl Held {
     /// Moves so many of its bytes, or all that it has.
     pub(crate) fn split(&mut self, bytes: usize) -> Option<Self> {
-        let bytes = bytes.min(self.of_all.num_permits());
+        let bytes = bytes.min(self.bytes());
         Some(Self { of_tenant: self.of_tenant.split(bytes)?, of_all: self.of_all.split(bytes)? })
     }
 
     /// Gives back what is more than that.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let excess = self.of_all.num_permits().saturating_sub(bytes);
+        let excess = self.bytes().saturating_sub(bytes);
         drop(self.split(excess));
+    }
+
+    /// Somebody waits for room.
+    pub(crate) fn is_wanted(&self) -> bool {
+        [&self.of_tenant, &self.of_all].iter().any(|taken| taken.share.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    fn bytes(&self) -> usize {
+        self.of_all.permit.num_permits()
     }
 }
 
@@ -83,7 +142,11 @@ mod tests {
         let take = |tenant, bytes| room.take(tenant, bytes).now_or_never().map(Result::unwrap);
         // More than there ever is: all there is.
         let mut held = take(first, usize::MAX).unwrap();
-        assert!(take(first, 1).is_none());
+        assert!(take(first, 1).is_none() && !held.is_wanted());
+        let mut waits = Box::pin(room.take(first, 1));
+        assert!(waits.as_mut().now_or_never().is_none() && held.is_wanted());
+        drop(waits);
+        assert!(!held.is_wanted());
         assert!(take(second, BYTES_PER_TENANT_MAX).is_some());
         let part = held.split(100).unwrap();
         held.shrink_to(50);
@@ -92,6 +155,6 @@ mod tests {
         assert!(take(first, BYTES_PER_TENANT_MAX - 50).is_some());
         drop(held);
         assert!(take(first, BYTES_PER_TENANT_MAX).is_some());
-        assert_eq!(room.all.available_permits(), BYTES_MAX);
+        assert_eq!(room.all.bytes.available_permits(), BYTES_MAX);
     }
 }

@@ -56,7 +56,7 @@ async fn end<M: Debug>(mut stream: Streaming<M>) -> Status {
 
 /// How each of the watches ends when this has happened to the key.
 async fn ends_of(admin: &Admin, things: &Things, happens: impl Future<Output = ()>) -> [Status; 4] {
-    let mut events = watch(admin, all()).await;
+    let events = watch(admin, all()).await;
     let deliveries = v1::WatchDeliveriesRequest::default();
     let mut deliveries = admin.deliveries().watch_deliveries(deliveries).await.unwrap().into_inner();
     let binding = v1::WatchBindingRequest { id: things.binding.clone(), ..Default::default() };
