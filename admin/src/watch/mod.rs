@@ -1,8 +1,8 @@
 //! The stream of what is committed to a log, from a cursor on.
 //!
 //! A row is read when the reader has room for it: who reads slowly holds a page, and goes on from where he
-//! is. What was committed since the last look is sent in the order of its transactions; more than a page
-//! of it is a backlog, and comes in the order it lies in.
+//! is. What was committed since the last look, or since the time it begins at, is sent in the order of its
+//! transactions; more than a page of it is a backlog, and comes in the order it lies in.
 
 mod place;
 
@@ -28,7 +28,7 @@ use crate::page::Listing;
 use crate::streaming::{Held, Outgoing, Part as Sent, Room, encode};
 
 pub(crate) use place::Key;
-use place::{Backlog, Place};
+use place::{Backlog, Place, Stage};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Keys held at a time.
@@ -134,7 +134,7 @@ impl Watching {
                     until: now.from,
                     high: begin.high,
                     next_low: now.low,
-                    part: Part::Strays(None),
+                    stage: Stage::Sorted(None),
                 }),
                 ..Place::at(0, time)
             },
@@ -196,7 +196,10 @@ impl<F: Feed> Watcher<F> {
             if !self.found.is_empty() {
                 self.read().await?;
             } else if let Some(backlog) = self.place.backlog {
-                self.find_backlog(backlog).await?;
+                match backlog.stage {
+                    Stage::Sorted(last) => self.find_sorted(backlog, last.is_some()).await?,
+                    Stage::Part(part) => self.find_part(backlog, part).await?,
+                }
             } else {
                 let mark = tokio::select! {
                     mark = self.watch.mark() => mark,
@@ -235,35 +238,50 @@ impl<F: Feed> Watcher<F> {
             self.place = after;
             return Ok(());
         }
-        let (span, skip) = (self.place.span(until, mark.span.high), self.place.skip);
-        let limit = PAGE as i64 + 1;
-        let mut found = Vec::new();
-        {
-            let _turn = self.watch.turn().await;
-            let client = self.context.client().await?;
-            self.check_kept(&client, Utc::now() - SURELY_KEPT).await?;
-            for part in [Part::Strays(None), Part::Others(None)] {
-                let reading = Reading { span, skip, part, limit };
-                found.extend(self.feed.find(&client, &reading).await?);
-                if found.len() > PAGE {
-                    break;
-                }
-            }
-        }
-        if found.len() > PAGE {
+        if let Some(found) = self.find_all(until, mark.span.high).await? {
+            self.take(found, after);
+        } else {
             let (high, next_low) = (mark.span.high, mark.next_low);
-            self.place.backlog = Some(Backlog { until, high, next_low, part: Part::Strays(None) });
-            return Ok(());
+            let stage = Stage::Part(Part::Strays(None));
+            self.place.backlog = Some(Backlog { until, high, next_low, stage });
         }
-        found.sort_unstable_by_key(|found| (found.tx, found.key));
-        self.take(found, after);
         Ok(())
     }
 
-    /// The next page of a backlog.
-    async fn find_backlog(&mut self, backlog: Backlog<F::Key>) -> Result<(), Fault> {
-        let (span, skip) = (self.place.span(backlog.until, backlog.high), self.place.skip);
-        let reading = Reading { span, skip, part: backlog.part, limit: PAGE as i64 };
+    /// A backlog in the order of its transactions, if it is no more than a page.
+    async fn find_sorted(&mut self, backlog: Backlog<F::Key>, begun: bool) -> Result<(), Fault> {
+        match self.find_all(backlog.until, backlog.high).await? {
+            Some(found) => self.take(found, self.place.after_stage()),
+            // It does not grow: the cursor is of another version, which holds more.
+            None if begun => return Err(Fault::CursorExpired),
+            None => self.place.backlog = Some(backlog.in_parts()),
+        }
+        Ok(())
+    }
+
+    /// All that is not known up to there, by transaction and key; `None` if that is more than a page.
+    async fn find_all(&self, until: u64, high: DateTime<Utc>) -> Result<Option<Vec<Found<F::Key>>>, Fault> {
+        let (span, known) = (self.place.span(until, high), self.place.known());
+        let limit = PAGE as i64 + 1;
+        let mut found = Vec::new();
+        let _turn = self.watch.turn().await;
+        let client = self.context.client().await?;
+        self.check_kept(&client, Utc::now() - SURELY_KEPT).await?;
+        for part in [Part::Strays(None), Part::Others(None)] {
+            let reading = Reading { span, known, part, limit };
+            found.extend(self.feed.find(&client, &reading).await?);
+            if found.len() > PAGE {
+                return Ok(None);
+            }
+        }
+        found.sort_unstable_by_key(|found| (found.tx, found.key));
+        Ok(Some(found))
+    }
+
+    /// The next page of a part of a backlog.
+    async fn find_part(&mut self, backlog: Backlog<F::Key>, part: Part<F::Key>) -> Result<(), Fault> {
+        let (span, known) = (self.place.span(backlog.until, backlog.high), self.place.known());
+        let reading = Reading { span, known, part, limit: PAGE as i64 };
         let found = {
             let _turn = self.watch.turn().await;
             let client = self.context.client().await?;
@@ -272,7 +290,7 @@ impl<F: Feed> Watcher<F> {
         };
         let then = match found.last() {
             Some(last) if found.len() >= PAGE => self.place.after(last.tx, last.key),
-            _ => self.place.after_part(),
+            _ => self.place.after_stage(),
         };
         self.take(found, then);
         Ok(())

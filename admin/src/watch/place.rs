@@ -57,8 +57,8 @@ pub(super) struct Place<K> {
     pub(super) backlog: Option<Backlog<K>>,
 }
 
-/// More rows than are held at a time, from `Place::from` up to `until`. They are read part by part, in an order
-/// that needs no sorting; the place follows when all are known.
+/// What lies from `Place::from` up to `until`, where that is a time or has more rows than are held at a time; the
+/// place follows when all are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backlog<K> {
     pub(super) until: u64,
@@ -66,7 +66,23 @@ pub(super) struct Backlog<K> {
     pub(super) high: DateTime<Utc>,
     /// As [`Span::low`], for what is from `until` on.
     pub(super) next_low: DateTime<Utc>,
-    pub(super) part: Part<K>,
+    pub(super) stage: Stage<K>,
+}
+
+/// How far a backlog is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage<K> {
+    /// All of it at once, sorted by transaction and key, after these. Only where it fits.
+    Sorted(Option<(u64, K)>),
+    /// Part by part, in an order that needs no sorting.
+    Part(Part<K>),
+}
+
+impl<K> Backlog<K> {
+    /// Nothing of it is known.
+    pub(super) fn in_parts(self) -> Self {
+        Self { stage: Stage::Part(Part::Strays(None)), ..self }
+    }
 }
 
 impl<K: Key> Place<K> {
@@ -80,20 +96,21 @@ impl<K: Key> Place<K> {
         match self.backlog {
             None => Self { from: tx, skip: Some(key), ..*self },
             Some(backlog) => {
-                let part = match backlog.part {
-                    Part::Strays(_) => Part::Strays(Some((tx, key))),
-                    Part::Others(_) => Part::Others(Some(key)),
+                let stage = match backlog.stage {
+                    Stage::Sorted(_) => Stage::Sorted(Some((tx, key))),
+                    Stage::Part(Part::Strays(_)) => Stage::Part(Part::Strays(Some((tx, key)))),
+                    Stage::Part(Part::Others(_)) => Stage::Part(Part::Others(Some(key))),
                 };
-                Self { backlog: Some(Backlog { part, ..backlog }), ..*self }
+                Self { backlog: Some(Backlog { stage, ..backlog }), ..*self }
             }
         }
     }
 
-    /// After all that is left of this part of the backlog.
-    pub(super) fn after_part(&self) -> Self {
+    /// After all that is left of this stage of the backlog.
+    pub(super) fn after_stage(&self) -> Self {
         match self.backlog {
-            Some(backlog) if matches!(backlog.part, Part::Strays(_)) => {
-                Self { backlog: Some(Backlog { part: Part::Others(None), ..backlog }), ..*self }
+            Some(backlog) if matches!(backlog.stage, Stage::Part(Part::Strays(_))) => {
+                Self { backlog: Some(Backlog { stage: Stage::Part(Part::Others(None)), ..backlog }), ..*self }
             }
             Some(backlog) => Self::at(backlog.until, backlog.next_low),
             None => *self,
@@ -103,6 +120,14 @@ impl<K: Key> Place<K> {
     /// No transaction from there on is needed to say where it is.
     pub(super) fn end(&self) -> u64 {
         self.backlog.map_or(self.from, |backlog| backlog.until)
+    }
+
+    /// What is known of the transactions from `from` on, as [`Reading::known`](bowline_core::store::watching::Reading).
+    pub(super) fn known(&self) -> Option<(u64, K)> {
+        match self.backlog.map(|backlog| backlog.stage) {
+            Some(Stage::Sorted(Some(last))) => Some(last),
+            _ => self.skip.map(|key| (self.from, key)),
+        }
     }
 
     pub(super) fn span(&self, until: u64, high: DateTime<Utc>) -> Span {
@@ -119,15 +144,18 @@ impl<K: Key> Position for Place<K> {
         out.extend_from_slice(&backlog.until.to_be_bytes());
         write_time(out, backlog.high);
         write_time(out, backlog.next_low);
-        match backlog.part {
-            Part::Strays(last) => {
+        match backlog.stage {
+            Stage::Part(Part::Strays(last)) => {
                 out.push(0);
-                out.extend_from_slice(&last.map_or(0, |(tx, _)| tx).to_be_bytes());
-                write_key(out, last.map(|(_, key)| key));
+                write_last(out, last);
             }
-            Part::Others(last) => {
+            Stage::Part(Part::Others(last)) => {
                 out.push(1);
                 write_key(out, last);
+            }
+            Stage::Sorted(last) => {
+                out.push(2);
+                write_last(out, last);
             }
         }
     }
@@ -144,15 +172,13 @@ impl<K: Key> Position for Place<K> {
             return Some(place);
         }
         let (until, high, next_low) = (read_u64(&mut rest)?, read_time(&mut rest)?, read_time(&mut rest)?);
-        let part = match rest.split_off_first()? {
-            0 => {
-                let tx = read_u64(&mut rest)?;
-                Part::Strays(read_key(&mut rest)?.map(|key| (tx, key)))
-            }
-            1 => Part::Others(read_key(&mut rest)?),
+        let stage = match rest.split_off_first()? {
+            0 => Stage::Part(Part::Strays(read_last(&mut rest)?)),
+            1 => Stage::Part(Part::Others(read_key(&mut rest)?)),
+            2 => Stage::Sorted(read_last(&mut rest)?),
             _ => return None,
         };
-        rest.is_empty().then_some(Self { backlog: Some(Backlog { until, high, next_low, part }), ..place })
+        rest.is_empty().then_some(Self { backlog: Some(Backlog { until, high, next_low, stage }), ..place })
     }
 }
 
@@ -170,6 +196,17 @@ fn read_u64(rest: &mut &[u8]) -> Option<u64> {
     let (number, after) = rest.split_first_chunk::<8>()?;
     *rest = after;
     Some(u64::from_be_bytes(*number))
+}
+
+fn write_last<K: Key>(out: &mut Vec<u8>, last: Option<(u64, K)>) {
+    out.extend_from_slice(&last.map_or(0, |(tx, _)| tx).to_be_bytes());
+    write_key(out, last.map(|(_, key)| key));
+}
+
+#[allow(clippy::option_option, reason = "the outer one is for bytes that are none")]
+fn read_last<K: Key>(rest: &mut &[u8]) -> Option<Option<(u64, K)>> {
+    let tx = read_u64(rest)?;
+    Some(read_key(rest)?.map(|key| (tx, key)))
 }
 
 fn write_key<K: Key>(out: &mut Vec<u8>, key: Option<K>) {
@@ -203,19 +240,22 @@ mod tests {
 
     fn everywhere<K: Key>(key: K) -> Vec<Place<K>> {
         let plain = Place::at(7, at(0));
-        let part = |part| Place {
-            backlog: Some(Backlog { until: u64::MAX, high: at(2), next_low: at(1), part }),
+        let stage = |stage| Place {
+            backlog: Some(Backlog { until: u64::MAX, high: at(2), next_low: at(1), stage }),
             ..plain
         };
+        let part = |part| stage(Stage::Part(part));
         let within = Place { skip: Some(key), ..part(Part::Others(Some(key))) };
         vec![
             plain,
             plain.after(8, key),
             part(Part::Strays(None)),
             part(Part::Strays(None)).after(9, key),
-            part(Part::Strays(None)).after_part(),
+            part(Part::Strays(None)).after_stage(),
             part(Part::Others(None)).after(9, key),
             Place { skip: Some(key), ..part(Part::Strays(Some((9, key)))) },
+            stage(Stage::Sorted(None)),
+            stage(Stage::Sorted(None)).after(9, key),
             within,
         ]
     }
@@ -247,10 +287,14 @@ mod tests {
     #[test]
     fn after_a_backlog_comes_what_was_committed_since() {
         let key = EventId::new();
-        let backlog = Backlog { until: 90, high: at(2), next_low: at(1), part: Part::Strays(None) };
-        let place = Place { backlog: Some(backlog), ..Place::at(7, at(0)) };
-        let others = place.after(8, key).after_part();
-        assert_eq!(others.backlog.unwrap().part, Part::Others(None));
-        assert_eq!(others.after(50, key).after_part(), Place::at(90, at(1)));
+        let sorted = Backlog { until: 90, high: at(2), next_low: at(1), stage: Stage::Sorted(None) };
+        let place = Place { backlog: Some(sorted.in_parts()), ..Place::at(7, at(0)) };
+        let others = place.after(8, key).after_stage();
+        assert_eq!(others.backlog.unwrap().stage, Stage::Part(Part::Others(None)));
+        assert_eq!(others.after(50, key).after_stage(), Place::at(90, at(1)));
+
+        let place = Place { backlog: Some(sorted), ..Place::at(0, at(0)) }.after(8, key);
+        assert_eq!((place.known(), place.from), (Some((8, key)), 0), "still from a time");
+        assert_eq!(place.after_stage(), Place::at(90, at(1)));
     }
 }

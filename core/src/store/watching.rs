@@ -71,8 +71,9 @@ pub enum Part<K> {
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<K> {
     pub span: Span,
-    /// Of transaction `span.from`, rows up to this key are known.
-    pub skip: Option<K>,
+    /// What transactions below this one wrote is known, and of itself the rows up to this key; of a span that is not
+    /// from a time the transaction is `span.from`.
+    pub known: Option<(u64, K)>,
     pub part: Part<K>,
     pub limit: i64,
 }
@@ -82,7 +83,7 @@ impl<K: Copy> Reading<K> {
     pub(super) fn above(&self, least: K) -> (String, K) {
         let (tx, key) = match self.part {
             Part::Strays(Some(after)) => after,
-            Part::Strays(None) | Part::Others(_) => (self.span.from, self.skip.unwrap_or(least)),
+            Part::Strays(None) | Part::Others(_) => self.known.unwrap_or((self.span.from, least)),
         };
         (tx.to_string(), key)
     }

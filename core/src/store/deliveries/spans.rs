@@ -38,8 +38,18 @@ const BY_KEY: &str = "ORDER BY event_id, endpoint_id, run, attempt_id LIMIT $14"
 
 /// By their own index.
 const STRAYS: &str = "
-    SELECT {taken} FROM attempts WHERE {of_span}
+    SELECT {taken} FROM attempts WHERE {of_span} AND {not_before}
      ORDER BY tx, event_id, endpoint_id, run, attempt_id LIMIT $14";
+/// Where it is asked for a time ($19), those recorded long before it are passed over: an event of the tenant that is
+/// no stray, and whose id is of 4 s before that time, had the number of its transaction
+/// [`BEHIND`](crate::store::strays::BEHIND) later at the latest. What was recorded from the time on, which is when its
+/// transaction began, has a greater one.
+const SINCE_A_TIME: &str = "
+    tx >= coalesce((SELECT e.tx FROM events AS e
+                     WHERE e.tenant_id = $1 AND e.id < first_id_at($19::timestamptz - interval '4 seconds')
+                       AND (e.tenant_id, e.id) < ($1, first_id_at($19::timestamptz - interval '4 seconds'))
+                       AND e.stray IS NOT TRUE
+                     ORDER BY e.tenant_id DESC, e.id DESC LIMIT 1), '0'::xid8)";
 const OF_ENDPOINT: &str = "SELECT {taken} FROM attempts WHERE endpoint_id = $15 AND {of_span} {by_key}";
 /// By the events of the tenant: no index has all attempts of one. See [`events`](crate::store::events::in_span)
 /// for how they are compared.
@@ -59,7 +69,9 @@ fn sql(reading: &Reading<AttemptKey>, query: &DeliveryQuery) -> String {
         }
         Part::Others(_) => (OF_TENANT, "event_id, endpoint_id, run, attempt_id"),
     };
+    let not_before = if reading.span.since().is_some() { SINCE_A_TIME } else { "true" };
     let rows = rows
+        .replace("{not_before}", not_before)
         .replace("{taken}", TAKEN)
         .replace("{of_span}", OF_SPAN)
         .replace("{by_key}", BY_KEY)

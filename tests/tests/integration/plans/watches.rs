@@ -18,7 +18,7 @@ pub(super) async fn spans(site: &mut Site) {
     let span = Span { from: 1, until: u64::MAX / 2, low: newest - TimeDelta::minutes(20), high: newest };
     let days = DAYS as usize;
     for (what, tenant, found_min) in [("", DEFAULT_TENANT, 5), (" of a small tenant", SMALL_TENANT, 0)] {
-        let reading = Reading { span, skip: None, part: Part::Others(None), limit: PAGE };
+        let reading = Reading { span, known: None, part: Part::Others(None), limit: PAGE };
         let found = events::in_span(&client, tenant, &EventQuery::default(), &reading).await.unwrap();
         assert!(found.len() >= found_min && found.len() < PAGE as usize, "{found:?}");
         site.check(&format!("events of a span{what}"), 100, 2);
@@ -33,7 +33,7 @@ pub(super) async fn spans(site: &mut Site) {
 
         let of_endpoint = DeliveryQuery { endpoint_id: Some(ENDPOINT), ..DeliveryQuery::default() };
         for (how, query) in [("", DeliveryQuery::default()), (", for an endpoint", of_endpoint)] {
-            let reading = Reading { span, skip: None, part: Part::Others(None), limit: PAGE };
+            let reading = Reading { span, known: None, part: Part::Others(None), limit: PAGE };
             let found = deliveries::in_span(&client, tenant, &query, &reading).await.unwrap();
             site.check(&format!("attempts of a span{what}{how}"), 300, 2);
             let keys: Vec<_> = found.iter().map(|found| found.key).collect();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bowline_core::id::{DEFAULT_TENANT, EventId};
 use bowline_proto::v1;
 use bowline_tests::admin::{Admin, KEY, violations};
-use bowline_tests::{Stack, database, http};
+use bowline_tests::{BOUND, Stack, database, eventually, http};
 use futures_util::future::join_all;
 use tonic::Code;
 use uuid::Uuid;
@@ -96,6 +96,45 @@ async fn what_a_long_transaction_wrote_comes_however_old_its_ids_are() {
         first.sort_unstable();
         assert_eq!(first, ["held.new", "held.old"]);
         assert_eq!(types(&told[2..]), ["later.0", "later.1", "later.2", "last"]);
+    }
+}
+
+#[tokio::test]
+async fn what_lies_behind_a_time_comes_as_it_was_committed() {
+    const ORDER: [&str; 5] = ["first", "second", "third", "fourth", "fifth"];
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let there = Admin::new(&stack.dispatchers[0].admin_url(), Some(KEY));
+    let sql = database::connect(&stack.database.url).await.unwrap();
+    let written = async |event_type: &str, hours_ago: u128| {
+        let id = EventId(Uuid::from_u128(EventId::new().0.as_u128() - ((hours_ago * 3_600_000) << 80)));
+        sql.execute(BY_HAND, &[&id.0, &DEFAULT_TENANT.0, &event_type, &Some(true)]).await.unwrap();
+    };
+    admin.publish("first").await;
+    written("second", 1).await;
+    // Received before the time that is asked for.
+    written("before", 5).await;
+    admin.publish("third").await;
+    written("fourth", 2).await;
+    admin.publish("fifth").await;
+    // Whatever else is open at the same server: what is not behind the time then comes as any news.
+    eventually(BOUND, async || {
+        let open = "SELECT count(*) FROM events WHERE tx >= pg_snapshot_xmin(pg_current_snapshot())";
+        let open = stack.database.count(open).await;
+        eventually::holds(open == 0, open)
+    })
+    .await;
+
+    let request = v1::WatchEventsRequest { start_time: since(4 * 3600), ..all() };
+    let (mut past, beginning) = begun(&admin, request).await;
+    let told = take(&mut past, ORDER.len()).await;
+    assert_eq!(types(&told), ORDER);
+    let cursors = [&beginning].into_iter().chain(told.iter().map(|(_, cursor)| cursor));
+    let last = admin.publish("last").await;
+    assert_eq!(next(&mut past).await.0.id, last);
+    for (at, cursor) in cursors.enumerate() {
+        let rest = take(&mut watch_from(&there, cursor).await, ORDER.len() - at + 1).await;
+        assert_eq!(types(&rest), [&ORDER[at..], &["last"]].concat(), "after {at}");
     }
 }
 
