@@ -191,7 +191,8 @@ pub(crate) fn event_type(violations: &mut Violations, field: &str, text: &str) {
     }
 }
 
-/// `order.created`, `order.*` or `*`. Providers name types as they like (`orders/create`).
+/// `order.created`, `order.*` or `*`. Providers name types as they like (`orders/create`), and what a source takes for
+/// a type may have a comma as well: a list in one pattern is for the clients to tell apart.
 pub(crate) fn event_type_pattern(violations: &mut Violations, field: &str, text: &str) {
     let name = match text.strip_suffix('*') {
         Some("") => return,
@@ -339,9 +340,16 @@ mod tests {
 
     #[test]
     fn event_type_patterns() {
-        for good in
-            ["*", "order.*", "order.created", "orders/create", "bowline.delivery.dead", "a.b.*", "a..*"]
-        {
+        for good in [
+            "*",
+            "order.*",
+            "order.created",
+            "orders/create",
+            "a,b",
+            "bowline.delivery.dead",
+            "a.b.*",
+            "a..*",
+        ] {
             assert_eq!(count(|v| event_type_pattern(v, "t", good)), 0, "{good}");
         }
         for bad in ["", "**", "*.a", "order*", "a.*.b", ".*", "a b.*", "a\0"] {
