@@ -1,6 +1,7 @@
 //! `EventService`: events an app publishes, and a look at what came in.
 
 mod bulk;
+mod dry_run;
 mod watch;
 
 use std::sync::Arc;

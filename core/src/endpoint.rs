@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::defaults;
 use crate::endpoint_auth::{EndpointAuth, EndpointTls};
+use crate::event::OWN_EVENTS;
 use crate::format::Custom;
 use crate::id::{EndpointId, TenantId};
 
@@ -239,5 +240,24 @@ impl EndpointSpec {
             ordering: EndpointOrdering::None,
             secret_revealable: false,
         }
+    }
+
+    /// Whether an event of this type and channel is for it; its filter is not asked. The same as
+    /// [`TenantEndpoints::matching`](crate::snapshot::TenantEndpoints::matching) says of many endpoints at once.
+    pub fn wants(&self, event_type: &str, channel: Option<&str>) -> bool {
+        // Bowline's own are asked for by name.
+        let by_default = !event_type.starts_with(OWN_EVENTS);
+        let named = |pattern: &String| match pattern.strip_suffix('*') {
+            Some("") => by_default,
+            Some(prefix) if prefix.ends_with('.') => event_type.starts_with(prefix),
+            _ => pattern == event_type,
+        };
+        let typed = if self.event_types.is_empty() { by_default } else { self.event_types.iter().any(named) };
+        typed && self.wants_channel(channel)
+    }
+
+    pub(crate) fn wants_channel(&self, channel: Option<&str>) -> bool {
+        self.channels.is_empty()
+            || channel.is_some_and(|channel| self.channels.iter().any(|wanted| wanted == channel))
     }
 }

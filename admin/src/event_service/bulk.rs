@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use tonic_types::StatusExt as _;
 
 use super::Events;
+use super::dry_run::{Counted, DryRun};
 use crate::call::Call;
 use crate::change::{Act, Repeat};
 use crate::fault::{Fault, Kind, to_status};
@@ -95,10 +96,10 @@ impl Events {
         let (start, end) = (time(&wire.start_time), time(&wire.end_time));
         violations.finish()?;
         let client = context.client().await?;
+        let mut endpoints = Vec::with_capacity(endpoint_ids.len());
         for id in &endpoint_ids {
-            if endpoints::find(&client, Some(tenant), *id).await?.is_none() {
-                return Err(Fault::not_found(Kind::Endpoint, id.to_string()));
-            }
+            let found = endpoints::find(&client, Some(tenant), *id).await?;
+            endpoints.push(found.ok_or_else(|| Fault::not_found(Kind::Endpoint, id.to_string()))?);
         }
         // What comes in from now on goes its way by itself. By id, since clocks differ.
         let last = replays::last_event(&client, tenant).await?;
@@ -111,8 +112,16 @@ impl Events {
             }
         }
         drop(client);
+        let max = (request.max_count > 0).then_some(request.max_count);
         if request.dry_run {
-            return Ok(v1::ReplayEventsResponse { operation: None, event_count });
+            let dry = DryRun { tenant, query, endpoints, only_missing: request.only_missing, max };
+            let Counted { count, truncated } = dry.count(context).await?;
+            return Ok(v1::ReplayEventsResponse {
+                operation: None,
+                event_count,
+                delivery_count: count,
+                truncated,
+            });
         }
         let replay = Replay {
             source_id: query.source_id,
@@ -124,14 +133,14 @@ impl Events {
             endpoint_ids,
             only_missing: request.only_missing,
         };
-        let max = (request.max_count > 0).then_some(request.max_count);
         let asked = operation::Request { work: Work::Replay(replay), max, estimate: event_count };
         let repeated = v1::ReplayEventsRequest { request_id: String::new(), ..request.clone() };
         let repeat = Repeat::new(tenant, "ReplayEvents", &request.request_id, &repeated);
         let request_id = request.request_id.clone();
         let act = Act { tenant: Some(tenant), request_id, ..Act::new("ReplayEvents", "") };
         let begun = operation_service::begin(context, call, &repeat, asked, rate, act).await?;
-        Ok(v1::ReplayEventsResponse { operation: Some(present::operation(&begun)), event_count })
+        let operation = Some(present::operation(&begun));
+        Ok(v1::ReplayEventsResponse { operation, event_count, ..Default::default() })
     }
 }
 

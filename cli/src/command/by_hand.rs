@@ -97,7 +97,7 @@ pub struct Replay {
     /// Stop once this many are queued; default: all of them
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     max_count: i64,
-    /// Change nothing; only count the events
+    /// Change nothing; only count the events that match, and what would be queued
     #[arg(long)]
     dry_run: bool,
 }
@@ -268,8 +268,18 @@ async fn replay(replay: Replay, admin: &Admin, tenant: &str, form: Form) -> Resu
     if let Some(operation) = answer.operation {
         return OperationView::from(operation).begun(form);
     }
-    let document = serde_json::json!({ "event_count": answer.event_count, "dry_run": true });
-    output::one(form, &document, &[("events that match", answer.event_count.to_string())])
+    let document = serde_json::json!({
+        "event_count": answer.event_count,
+        "delivery_count": answer.delivery_count,
+        "truncated": answer.truncated,
+        "dry_run": true,
+    });
+    let or_more = if answer.truncated { " or more" } else { "" };
+    let rows = [
+        ("events that match", answer.event_count.to_string()),
+        ("would be queued", format!("{}{or_more}", answer.delivery_count)),
+    ];
+    output::one(form, &document, &rows)
 }
 
 async fn test(test: Test, admin: &Admin, tenant: &str, form: Form) -> Result<(), Failure> {

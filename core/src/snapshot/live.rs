@@ -286,8 +286,7 @@ impl LiveEndpoint {
     }
 
     pub(super) fn wants_channel(&self, channel: Option<&str>) -> bool {
-        let channels = &self.endpoint.spec.channels;
-        channels.is_empty() || channel.is_some_and(|channel| channels.iter().any(|wanted| wanted == channel))
+        self.endpoint.spec.wants_channel(channel)
     }
 }
 

@@ -125,6 +125,72 @@ pub async fn lock_endpoints(client: &impl GenericClient, endpoints: &[EndpointId
     Ok(())
 }
 
+/// What is known of deliveries ($1 and $2, of events from $3 to $4): where $5, also what is not settled yet, which
+/// is in the outbox between $6 and $7. `{lock}` keeps the bodies.
+const KNOWN: &str = "
+    stored AS MATERIALIZED (
+        SELECT id FROM events WHERE id = ANY($1::uuid[]) AND id BETWEEN $3 AND $4 AND body_dropped_at IS NULL
+         ORDER BY id {lock}),
+    wanted AS MATERIALIZED (
+        SELECT w.event_id, w.endpoint_id FROM unnest($1::uuid[], $2::uuid[]) AS w (event_id, endpoint_id)
+          JOIN stored ON stored.id = w.event_id),
+    open AS MATERIALIZED (
+        SELECT unnest(event_ids) AS event_id FROM outbox
+         WHERE $5 AND id BETWEEN $6 AND $7 AND event_ids && $1::uuid[]),
+    known AS (
+        SELECT w.event_id, w.endpoint_id, a.run AS attempted, a.delivered, q.run AS queued, d.run AS died
+          FROM wanted AS w
+         CROSS JOIN LATERAL (
+               SELECT max(run) AS run, bool_or(decision = 'delivered') AS delivered FROM attempts
+                WHERE event_id = w.event_id AND event_id BETWEEN $3 AND $4
+                  AND endpoint_id = w.endpoint_id) AS a
+         CROSS JOIN LATERAL (
+               SELECT max(run) AS run FROM queue
+                WHERE event_id = w.event_id AND endpoint_id = w.endpoint_id) AS q
+         CROSS JOIN LATERAL (
+               SELECT max(run) AS run FROM dead_letters
+                WHERE event_id = w.event_id AND endpoint_id = w.endpoint_id) AS d)";
+/// Those of [`KNOWN`] that are queued.
+const QUEUED: &str = "
+    NOT $5 OR (delivered IS NOT TRUE AND queued IS NULL AND died IS NULL
+               AND event_id NOT IN (SELECT event_id FROM open))";
+
+/// Deliveries as [`KNOWN`] takes them.
+struct Pairs {
+    events: Vec<Uuid>,
+    endpoints: Vec<Uuid>,
+    least: Uuid,
+    most: Uuid,
+    chunks: (Uuid, Uuid),
+}
+
+impl Pairs {
+    /// None where there are none.
+    fn of(deliveries: &[(EventId, EndpointId)]) -> Option<Self> {
+        let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
+            deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
+        let (least, most) = (*events.iter().min()?, *events.iter().max()?);
+        Some(Self { events, endpoints, least, most, chunks: chunks_of(least, most) })
+    }
+}
+
+/// Of how many endpoints [`enqueue`] would queue each event with `only_missing`, had it been called now: those that
+/// it would, in their order.
+pub async fn missing(
+    client: &impl GenericClient,
+    deliveries: &[(EventId, EndpointId)],
+) -> Result<Vec<(EventId, i64)>, Error> {
+    let Some(Pairs { events, endpoints, least, most, chunks }) = Pairs::of(deliveries) else {
+        return Ok(Vec::new());
+    };
+    let known = KNOWN.replace("{lock}", "");
+    let sql = format!(
+        "WITH {known} SELECT event_id, count(*) FROM known WHERE {QUEUED} GROUP BY event_id ORDER BY event_id"
+    );
+    let rows = client.query(&sql, &[&events, &endpoints, &least, &most, &true, &chunks.0, &chunks.1]).await?;
+    rows.iter().map(|row| Ok((EventId(row.try_get(0)?), row.try_get(1)?))).collect()
+}
+
 /// Queues deliveries, each in a run that has not been; returns how many. With `only_missing` those are
 /// left out that were delivered, wait, are dead letters or are not settled yet. After retries and first
 /// attempts: what is new goes first. Events whose body has gone meanwhile are left out; the others keep
@@ -136,47 +202,21 @@ pub async fn enqueue(
     deliveries: &[(EventId, EndpointId)],
     only_missing: bool,
 ) -> Result<i64, Error> {
-    const SQL: &str = "
-        WITH stored AS MATERIALIZED (
-            SELECT id FROM events WHERE id = ANY($1::uuid[]) AND id BETWEEN $3 AND $4 AND body_dropped_at IS NULL
-             ORDER BY id FOR SHARE),
-        wanted AS MATERIALIZED (
-            SELECT w.event_id, w.endpoint_id FROM unnest($1::uuid[], $2::uuid[]) AS w (event_id, endpoint_id)
-              JOIN stored ON stored.id = w.event_id),
-        open AS MATERIALIZED (
-            SELECT unnest(event_ids) AS event_id FROM outbox
-             WHERE $6 AND id BETWEEN $7 AND $8 AND event_ids && $1::uuid[]),
-        known AS (
-            SELECT w.event_id, w.endpoint_id, a.run AS attempted, a.delivered, q.run AS queued, d.run AS died
-              FROM wanted AS w
-             CROSS JOIN LATERAL (
-                   SELECT max(run) AS run, bool_or(decision = 'delivered') AS delivered FROM attempts
-                    WHERE event_id = w.event_id AND event_id BETWEEN $3 AND $4
-                      AND endpoint_id = w.endpoint_id) AS a
-             CROSS JOIN LATERAL (
-                   SELECT max(run) AS run FROM queue
-                    WHERE event_id = w.event_id AND endpoint_id = w.endpoint_id) AS q
-             CROSS JOIN LATERAL (
-                   SELECT max(run) AS run FROM dead_letters
-                    WHERE event_id = w.event_id AND endpoint_id = w.endpoint_id) AS d)
-        INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority)
-        SELECT event_id, endpoint_id, greatest(attempted, queued, died, 0) + 1, $5, now(), 0, 1
-          FROM known
-         WHERE NOT $6 OR (delivered IS NOT TRUE AND queued IS NULL AND died IS NULL
-                          AND event_id NOT IN (SELECT event_id FROM open))
-         ORDER BY event_id, endpoint_id
-        RETURNING event_id, endpoint_id, run";
-    let (Some(least), Some(most)) = (
-        deliveries.iter().map(|(event, _)| event.0).min(),
-        deliveries.iter().map(|(event, _)| event.0).max(),
-    ) else {
+    let Some(Pairs { events, endpoints, least, most, chunks }) = Pairs::of(deliveries) else {
         return Ok(0);
     };
-    let (events, endpoints): (Vec<Uuid>, Vec<Uuid>) =
-        deliveries.iter().map(|(event, endpoint)| (event.0, endpoint.0)).unzip();
-    let chunks = chunks_of(least, most);
+    let known = KNOWN.replace("{lock}", "FOR SHARE");
+    let sql = format!(
+        "WITH {known}
+        INSERT INTO queue (event_id, endpoint_id, run, tenant_id, due_at, attempt, priority)
+        SELECT event_id, endpoint_id, greatest(attempted, queued, died, 0) + 1, $8, now(), 0, 1
+          FROM known
+         WHERE {QUEUED}
+         ORDER BY event_id, endpoint_id
+        RETURNING event_id, endpoint_id, run"
+    );
     let queued = client
-        .query(SQL, &[&events, &endpoints, &least, &most, &tenant.0, &only_missing, &chunks.0, &chunks.1])
+        .query(&sql, &[&events, &endpoints, &least, &most, &only_missing, &chunks.0, &chunks.1, &tenant.0])
         .await?;
     let queued: Vec<DeliveryKey> = queued.iter().map(read_key).collect::<Result<_, _>>()?;
     channels::enlist(client, &queued).await?;

@@ -1,5 +1,6 @@
 //! Bulk work as operations: at a rate, with progress, cancelled, watched, and through crashes.
 
+mod dry_runs;
 mod turns;
 
 use std::collections::HashMap;
@@ -143,6 +144,7 @@ async fn a_replay_sends_what_is_chosen_to_an_endpoint_that_is_younger() {
     let dry = v1::ReplayEventsRequest { dry_run: true, ..replay_of(&endpoint, "order.created") };
     let counted = admin.events().replay_events(dry).await.unwrap().into_inner();
     assert_eq!((counted.event_count, counted.operation), (25, None));
+    assert_eq!((counted.delivery_count, counted.truncated), (25, false));
     let begun = replay(&admin, replay_of(&endpoint, "order.created")).await;
     let done = await_state(&admin, &begun.id, OperationState::Done).await;
     assert_eq!((done.done_count, done.skipped_count, done.estimated_count), (25, 0, 25));

@@ -152,7 +152,11 @@ proptest! {
         }
         let expected = |gone: &BTreeSet<usize>| -> Vec<u128> {
             let kept = endpoints.iter().enumerate().filter(|(number, _)| !gone.contains(number));
-            kept.filter(|(_, live)| wants(live, event_type, channel)).map(|(n, _)| n as u128).collect()
+            kept.filter(|(_, live)| {
+                let says = live.endpoint.spec.wants(event_type, channel);
+                assert_eq!(says, wants(live, event_type, channel), "{event_type} {channel:?}");
+                says
+            }).map(|(n, _)| n as u128).collect()
         };
         prop_assert_eq!(found(&before, event_type, channel), expected(&BTreeSet::new()));
         prop_assert_eq!(found(&after, event_type, channel), expected(&gone));

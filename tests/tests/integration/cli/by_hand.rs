@@ -119,6 +119,12 @@ async fn events_are_replayed_by_an_operation_that_can_be_followed() {
     assert_eq!(replayed["work"], "replay");
     assert!(!receiver.await_count(1, BOUND).await[0].header("webhook-id").is_empty());
     assert_eq!(ended(&cli, &replayed).await["done_count"], 1);
+    let missing = [&to[..], &["--all", "--only-missing", "--dry-run"]].concat();
+    let counted = cli.json(&missing).await;
+    assert_eq!((&counted["event_count"], &counted["delivery_count"]), (&3.into(), &2.into()));
+    assert_eq!(counted["truncated"], false);
+    let table = cli.ok(&missing).await.text();
+    assert!(table.contains("events that match") && table.contains("would be queued"), "{table}");
     let again = cli.json(&[&to[..], &["--all", "--max-count", "2", "--only-missing"]].concat()).await;
     ended(&cli, &again).await;
     receiver.await_count(3, BOUND).await;
