@@ -39,6 +39,7 @@ pub mod headers;
 pub mod id;
 pub mod inbound;
 pub mod journal;
+mod json;
 pub mod operation;
 pub mod own_event;
 pub mod preset;

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use super::limits;
+use crate::json::JsonFault;
+
+const ALTERED: &str = "a text with half of a surrogate pair or a number beyond the range of a double";
 
 /// Both count from 1; the column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +69,10 @@ pub enum Fault {
     Overflow,
     #[error("division by zero")]
     DivisionByZero,
-    #[error("the body is not JSON: {0}")]
-    NotJson(String),
+    #[error("the body {0}")]
+    Json(JsonFault),
+    #[error("it looks at {ALTERED}, of which two different ones could be taken for the same")]
+    Altered,
     #[error("the body is larger than the {} bytes that expressions read as JSON", limits::JSON_BYTES_MAX)]
     BodyTooLarge,
     #[error("this text is no {0}")]

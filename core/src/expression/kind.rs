@@ -18,6 +18,18 @@ pub enum Place {
 }
 
 impl Place {
+    /// Whether it may look at what a body holds otherwise than it was sent ([`crate::json::Json::Altered`]).
+    ///
+    /// Not a deduplication key, also not by a hash of it: of two events whose keys differ only there, the second
+    /// would be taken for the first and lost. A refusal is heard of. Nor a verification: what is compared with a
+    /// secret is what was sent. A name may be that of others, too, and a filter or a transform has what can be had.
+    pub(super) fn takes_alterations(self) -> bool {
+        match self {
+            Self::DedupKey | Self::Verify => false,
+            Self::Name | Self::Filter | Self::Transform => true,
+        }
+    }
+
     /// The variables with their fields.
     pub(super) fn variables(self) -> &'static [(&'static str, &'static [(&'static str, Field)])] {
         const REQUEST: (&str, &[(&str, Field)]) = (

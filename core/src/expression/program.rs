@@ -55,9 +55,11 @@ impl Program {
         scope: &'a Scope<'_>,
         budget: &Budget,
     ) -> Result<Value<'a>, EvaluationError> {
-        let value = evaluate::run(&self.root, scope, budget).map_err(|stop| self.locate(stop))?;
-        self.fit(&value)
-            .map_err(|fault| EvaluationError { position: Position { line: 1, column: 1 }, fault })?;
+        let (value, altered) = scope.notices_alterations(|| evaluate::run(&self.root, scope, budget));
+        let value = value.map_err(|stop| self.locate(stop))?;
+        let is_exact = !altered || self.place.takes_alterations();
+        let fits = if is_exact { self.fit(&value) } else { Err(Fault::Altered) };
+        fits.map_err(|fault| EvaluationError { position: Position { line: 1, column: 1 }, fault })?;
         Ok(value)
     }
 

@@ -14,6 +14,7 @@ use super::limits;
 use super::value::Value;
 use crate::event::Event;
 use crate::format::Data;
+use crate::json::{self, Alteration, Document};
 use crate::secrets::Secret;
 
 /// Gives the value of a secret by its name; the newest of an overlap, or the one that is tried.
@@ -51,7 +52,7 @@ pub struct Scope<'a> {
     delivery: Option<DeliveryScope>,
     secrets: Option<&'a dyn SecretLookup>,
     ids: OnceCell<(String, Option<String>)>,
-    json: OnceCell<Result<serde_json::Value, Fault>>,
+    json: OnceCell<Result<Document, Fault>>,
 }
 
 /// Bodies and headers may hold secrets and are left out.
@@ -107,7 +108,7 @@ impl<'a> Scope<'a> {
             Field::RequestQuery => query(split(request()?.path_and_query).1),
             Field::RequestHeaders => Value::Headers(request()?.headers),
             Field::RequestBody => Value::Bytes(request()?.body.into()),
-            Field::RequestJson => Value::of_json(self.request_json(request()?)?),
+            Field::RequestJson => self.json(request()?.body)?,
             Field::EventId => text(&self.ids(event()?).0),
             Field::EventType => text(&event()?.event_type),
             Field::EventChannel => event()?.channel.as_deref().map_or(Value::Null, text),
@@ -123,8 +124,24 @@ impl<'a> Scope<'a> {
         self.ids.get_or_init(|| (event.id.to_string(), event.source_id.map(|id| id.to_string())))
     }
 
-    fn request_json(&self, request: RequestScope<'_>) -> Result<&serde_json::Value, Fault> {
-        self.json.get_or_init(|| read_json(request.body)).as_ref().map_err(Clone::clone)
+    fn json(&self, body: &[u8]) -> Result<Value<'_>, Fault> {
+        let read = self.json.get_or_init(|| read_json(body));
+        let document = read.as_ref().map_err(Clone::clone)?;
+        // Nobody knows which of its members are meant.
+        if document.has_altered_names {
+            document.alteration.notice();
+        }
+        Ok(Value::of_json(&document.root))
+    }
+
+    /// Runs `work`, and says whether it looked at something in the body that is not read as it was sent.
+    pub(super) fn notices_alterations<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
+        let alteration = || Some(&self.json.get()?.as_ref().ok()?.alteration);
+        if let Some(alteration) = alteration() {
+            alteration.forget();
+        }
+        let done = work();
+        (done, alteration().is_some_and(Alteration::was_noticed))
     }
 
     /// As an envelope holds it: JSON, else text, else bytes.
@@ -132,14 +149,11 @@ impl<'a> Scope<'a> {
         if event.body.len() > limits::JSON_BYTES_MAX {
             return Err(Fault::BodyTooLarge);
         }
-        if let Some(json) = self.json.get() {
-            return json.as_ref().map(Value::of_json).map_err(Clone::clone);
+        if self.json.get().is_some() {
+            return self.json(&event.body);
         }
         match Data::of(event) {
-            Data::Json(text) => {
-                let read = self.json.get_or_init(|| read_json(text.as_bytes()));
-                read.as_ref().map(Value::of_json).map_err(Clone::clone)
-            }
+            Data::Json(text) => self.json(text.as_bytes()),
             Data::Text(text) => Ok(Value::String(text.into())),
             Data::Binary(bytes) => Ok(Value::Bytes(bytes.into())),
         }
@@ -191,14 +205,9 @@ fn query(text: &str) -> Value<'_> {
     Value::Map(Rc::new(entries))
 }
 
-fn read_json(body: &[u8]) -> Result<serde_json::Value, Fault> {
+fn read_json(body: &[u8]) -> Result<Document, Fault> {
     if body.len() > limits::JSON_BYTES_MAX {
         return Err(Fault::BodyTooLarge);
     }
-    // The message of the parser names the position, never the text.
-    serde_json::from_slice(body).map_err(|fault| Fault::NotJson(position_of(&fault)))
-}
-
-fn position_of(fault: &serde_json::Error) -> String {
-    format!("line {}, column {}", fault.line(), fault.column())
+    json::read(body).map_err(Fault::Json)
 }

@@ -14,6 +14,8 @@ use crate::event::Event;
 use crate::id::{EventId, SourceId, TenantId};
 use crate::secrets::Secret;
 
+mod altered;
+
 const BODY: &str = r#"{"id":"evt-7","type":"order.paid","total":12.5,"count":3,"big":18446744073709551615,
     "paid":true,"none":null,"tags":["a","b","b"],"items":[{"sku":"x","n":1},{"sku":"y","n":2}],"text":"Ünïcode"}"#;
 

@@ -1,6 +1,7 @@
 //! Values, borrowed from the scope where they stand there already.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::budget::Budget;
 use super::error::Fault;
+use crate::json::Json;
 
 type Entries<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
@@ -29,8 +31,8 @@ pub enum Value<'a> {
     List(Rc<Vec<Value<'a>>>),
     /// In the order it was written; no key is there twice.
     Map(Rc<Entries<'a>>),
-    JsonList(&'a [serde_json::Value]),
-    JsonMap(&'a serde_json::Map<String, serde_json::Value>),
+    JsonList(&'a [Json]),
+    JsonMap(&'a BTreeMap<String, Json>),
     Headers(&'a HeaderMap),
     Secret(Rc<Zeroizing<Vec<u8>>>),
 }
@@ -43,18 +45,20 @@ impl fmt::Debug for Value<'_> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn of_json(json: &'a serde_json::Value) -> Self {
+    pub(super) fn of_json(json: &'a Json) -> Self {
         match json {
-            serde_json::Value::Null => Self::Null,
-            serde_json::Value::Bool(bool) => Self::Bool(*bool),
-            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(int), _) => Self::Int(int),
-                (None, Some(uint)) => Self::Uint(uint),
-                (None, None) => Self::Double(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            serde_json::Value::String(text) => Self::String(Cow::Borrowed(text)),
-            serde_json::Value::Array(list) => Self::JsonList(list),
-            serde_json::Value::Object(map) => Self::JsonMap(map),
+            Json::Null => Self::Null,
+            Json::Bool(bool) => Self::Bool(*bool),
+            Json::Int(number) => Self::Int(*number),
+            Json::Uint(number) => Self::Uint(*number),
+            Json::Double(number) => Self::Double(*number),
+            Json::Text(text) => Self::String(Cow::Borrowed(text)),
+            Json::Array(list) => Self::JsonList(list),
+            Json::Object(map) => Self::JsonMap(map),
+            Json::Altered(json, alteration) => {
+                alteration.notice();
+                Self::of_json(json)
+            }
         }
     }
 
