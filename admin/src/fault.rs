@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bowline_core::journal::JournalError;
+use bowline_core::query::QueryError;
 use bowline_core::secrets::SecretError;
 use bowline_core::store;
 use bowline_core::store::resources::WriteError;
@@ -131,6 +132,8 @@ pub(crate) enum Fault {
     TenantWatchesFull(usize),
     #[error("nothing of this watch was taken for {} s: read faster, and go on with the last cursor", .0.as_secs())]
     WatchUnread(Duration),
+    #[error(transparent)]
+    Query(QueryError),
     #[error("what follows the cursor is no longer kept, or is of another database: begin anew")]
     CursorExpired,
     #[error("this replica stops: go on at another one, with the last cursor")]
@@ -169,6 +172,15 @@ impl From<Full> for Fault {
         match full {
             Full::Process => Self::WatchesFull,
             Full::Tenant(max) => Self::TenantWatchesFull(max),
+        }
+    }
+}
+
+impl From<QueryError> for Fault {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Store(error) => error.into(),
+            error => Self::Query(error),
         }
     }
 }
@@ -349,6 +361,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::TestNotTaken(_) => (Code::DeadlineExceeded, ErrorReason::TestNotTaken),
         Fault::LimitReached { .. } => (Code::FailedPrecondition, ErrorReason::LimitReached),
         Fault::Timeout(_) => (Code::DeadlineExceeded, ErrorReason::Timeout),
+        Fault::Query(error) => classify_query(error),
         Fault::Journal(JournalError::Overloaded { .. })
         | Fault::WatchesFull
         | Fault::AnswersUnread
@@ -365,6 +378,16 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         Fault::Journal(JournalError::Stale) | Fault::Secret(_) | Fault::Unreadable(_) => {
             (Code::Internal, ErrorReason::Internal)
         }
+    }
+}
+
+fn classify_query(error: &QueryError) -> (Code, ErrorReason) {
+    match error {
+        QueryError::Store(error) => classify_store(error),
+        QueryError::Unfinished { .. } | QueryError::ProjectionTooLong => {
+            (Code::DeadlineExceeded, ErrorReason::Timeout)
+        }
+        QueryError::Busy => (Code::ResourceExhausted, ErrorReason::Overloaded),
     }
 }
 
@@ -385,6 +408,17 @@ fn classify_store(error: &store::Error) -> (Code, ErrorReason) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_that_takes_too_much_is_told_from_a_fault() {
+        let of = |error: QueryError| to_status(&error.into(), "call-1");
+        let unfinished = of(QueryError::Unfinished { read: 3, of: 9, is_kept: true });
+        assert_eq!(unfinished.code(), Code::DeadlineExceeded);
+        assert!(unfinished.message().contains("3 of 9 payloads"), "{}", unfinished.message());
+        assert_eq!(of(QueryError::Busy).code(), Code::ResourceExhausted);
+        let away = store::Error::TimedOut(Duration::from_secs(1));
+        assert_eq!(of(QueryError::Store(away)).code(), Code::Unavailable);
+    }
 
     #[test]
     fn every_bad_field_is_a_violation() {

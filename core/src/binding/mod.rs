@@ -26,8 +26,8 @@ pub use touched::Touched;
 pub use watch::{Watch, Watches};
 
 use crate::id::{BindingId, SourceId, TenantId};
-use crate::query::{Aggregate, Aggregated, Queries, Query, SourceWindow};
-use crate::store::{Connection, Error};
+use crate::query::{Aggregate, Aggregated, PathError, Queries, Query, QueryError, SourceWindow};
+use crate::store::Connection;
 
 /// As JSON.
 pub const DATA_BYTES_MAX: usize = 1024 * 1024;
@@ -60,13 +60,35 @@ pub struct BindingSpec {
     pub template: String,
 }
 
+impl BindingSpec {
+    /// A path that was stored by a version which allowed it, and is not followed any more: which one, and why.
+    pub fn refused(&self) -> Option<(String, &PathError)> {
+        let of_query = match &self.query {
+            Query::Latest => None,
+            Query::Aggregate(asked) => asked.field.as_ref().map(|path| ("query.aggregate.field", path)),
+            Query::List(asked) => asked.sort_by.as_ref().map(|path| ("query.list.sort_by", path)),
+        };
+        if let Some((field, path)) = of_query
+            && let Some(error) = path.refused()
+        {
+            return Some((field.to_owned(), error));
+        }
+        self.projection.iter().find_map(|(name, field)| match field {
+            Field::Literal { .. } => None,
+            Field::Source { source, .. } => {
+                Some((format!("projection.fields[{name}].source"), source.refused()?))
+            }
+        })
+    }
+}
+
 /// Runs the query and the projection: the data as JSON.
 async fn evaluate(
     client: &Connection,
     queries: &Queries,
     window: SourceWindow,
     spec: &BindingSpec,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Vec<u8>, QueryError> {
     let result = match &spec.query {
         Query::Latest => queries
             .latest(client, window)
@@ -82,7 +104,11 @@ async fn evaluate(
             [b"[", bodies.join(&b","[..]).as_slice(), b"]"].concat().into()
         }
     };
-    Ok(Value::Object(project(&spec.projection, &result)).to_string().into_bytes())
+    let projection = spec.projection.clone();
+    let made = queries.work(result.len(), move |time| {
+        project(&projection, &result, time).map(|data| Value::Object(data).to_string().into_bytes())
+    });
+    made.await?.ok_or(QueryError::ProjectionTooLong)
 }
 
 /// The body, or its text where it is no JSON.
@@ -115,6 +141,26 @@ mod tests {
             let text = json_of_aggregate(&asked, Aggregated { value, count: 2 });
             let expected = format!("{{\"count\":2,\"op\":\"sum\",\"value\":{shown},\"window\":\"1h\"}}");
             assert_eq!(text, expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_stored_spec_with_a_refused_path_is_read_and_says_which() {
+        let spec = |query: &str, source: &str| -> BindingSpec {
+            let text = format!(r#"{{"query": {query}, "projection": {{"n": {{"source": "{source}"}}}}}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let aggregate =
+            |field: &str| format!(r#"{{"type":"aggregate","window":"1h","op":"sum","field":"{field}"}}"#);
+        let list = r#"{"type":"list","limit":1,"sort_by":"$..a..b"}"#;
+        let latest = r#"{"type":"latest"}"#;
+        for (spec, field) in [
+            (spec(&aggregate("$..[?@[?@]]"), "a"), Some("query.aggregate.field")),
+            (spec(list, "a"), Some("query.list.sort_by")),
+            (spec(latest, "$..[?@[?@]]"), Some("projection.fields[n].source")),
+            (spec(&aggregate("$..a"), "$..a"), None),
+        ] {
+            assert_eq!(spec.refused().map(|(field, _)| field).as_deref(), field);
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Makes the fields of a widget of the result of a query. Pure.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::format::number_text;
-use crate::query::{FieldPath, Found, number};
+use crate::query::{Content, FieldPath, Found, number};
 
 /// Widget fields by name.
 pub type Projection = BTreeMap<String, Field>;
@@ -37,16 +38,20 @@ pub enum FieldFormat {
     Datetime,
 }
 
-/// The data of the widget; `result` is JSON.
-pub fn project(projection: &Projection, result: &[u8]) -> Map<String, Value> {
-    projection.iter().map(|(name, field)| (name.clone(), value(field, result))).collect()
+/// The data of the widget; `result` is JSON. `None` where it is not made in time.
+pub fn project(projection: &Projection, result: &[u8], time_max: Duration) -> Option<Map<String, Value>> {
+    let (content, begun) = (Content::of(result), Instant::now());
+    let each = projection
+        .iter()
+        .map(|(name, field)| (begun.elapsed() < time_max).then(|| (name.clone(), value(field, &content))));
+    each.collect()
 }
 
-fn value(field: &Field, result: &[u8]) -> Value {
+fn value(field: &Field, result: &Content<'_>) -> Value {
     match field {
         Field::Literal { literal } => literal.clone(),
         Field::Source { source, format } => {
-            let found = source.first(result);
+            let found = source.first_in(result);
             match format {
                 Some(format) => Value::String(found.map(|found| write(*format, found)).unwrap_or_default()),
                 None => found.map(plain).unwrap_or_default(),
@@ -148,11 +153,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn made(projection: &Projection, result: &[u8]) -> Map<String, Value> {
+        project(projection, result, Duration::MAX).unwrap()
+    }
+
     fn written(format: FieldFormat, value: &str) -> String {
         let field = Field::Source { source: FieldPath::parse("v").unwrap(), format: Some(format) };
         let projection = Projection::from([("f".to_owned(), field)]);
         let result = format!("{{\"v\": {value}}}");
-        project(&projection, result.as_bytes())["f"].as_str().unwrap().to_owned()
+        made(&projection, result.as_bytes())["f"].as_str().unwrap().to_owned()
     }
 
     #[test]
@@ -206,16 +215,23 @@ mod tests {
             "huge": {"source": "$[1]"},
         }))
         .unwrap();
-        let data = project(&projection, br#"[{"n": 5}, 1e400]"#);
+        let data = made(&projection, br#"[{"n": 5}, 1e400]"#);
         assert_eq!(data["label"], "Errors (1h)");
         assert_eq!(
             (&data["first"], &data["none"], &data["no_text"]),
             (&json!("5"), &json!(null), &json!(""))
         );
         assert_eq!(data["huge"], "Infinity");
-        let data = project(&projection, br#"[{"n": 5}]"#);
+        let data = made(&projection, br#"[{"n": 5}]"#);
         assert_eq!(data["whole"], json!([{"n": 5}]));
         let text = serde_json::to_value(&projection).unwrap();
         assert_eq!(serde_json::from_value::<Projection>(text).unwrap(), projection);
+    }
+    #[test]
+    fn it_is_not_made_beyond_its_time() {
+        let field = Field::Source { source: FieldPath::parse("$..a").unwrap(), format: None };
+        let projection = Projection::from([("f".to_owned(), field)]);
+        assert_eq!(project(&projection, b"[]", Duration::ZERO), None);
+        assert!(project(&Projection::default(), b"[]", Duration::ZERO).is_some());
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::agenda::Agenda;
 use super::{DATA_BYTES_MAX, Touched, Watches, evaluate};
 use crate::id::{BindingId, SourceId, TenantId};
-use crate::query::Queries;
+use crate::query::{Queries, QueryError};
 use crate::store::{Error, Pool, bindings, payloads, replicas};
 
 /// Between two refreshes of one binding.
@@ -37,6 +37,8 @@ pub enum Refreshed {
     TooSoon,
     /// The binding or its source is gone, or has just been changed.
     Nothing,
+    /// Not all was read: the binding says so, and the next refresh goes on.
+    Unfinished,
 }
 
 #[derive(Debug)]
@@ -141,7 +143,7 @@ impl Refresher {
                     };
                     let Some(id) = tasks.remove(&task) else { continue };
                     let again = match outcome {
-                        Some(Ok(Refreshed::TooSoon)) => true,
+                        Some(Ok(Refreshed::TooSoon | Refreshed::Unfinished)) => true,
                         Some(Ok(Refreshed::Done | Refreshed::Nothing)) | None => false,
                         Some(Err(error)) => {
                             tracing::warn!(%error, binding = %id, "a binding was not refreshed");
@@ -214,19 +216,43 @@ impl Refresher {
         };
         // Taken first: what is committed later may be in the data, and is looked for again.
         let horizon = payloads::horizon(&client).await?;
-        let data = evaluate(&client, &self.queries, window, &binding.spec).await?;
-        let written = if data.len() > DATA_BYTES_MAX {
-            let error = format!("the data has {} bytes; at most {DATA_BYTES_MAX} are kept", data.len());
-            bindings::keep(&client, &binding, None, &error, &horizon).await?
-        } else {
-            bindings::keep(&client, &binding, Some(&data), "", &horizon).await?
+        let made = match binding.spec.refused() {
+            Some((field, error)) => Err(Unmade { why: format!("{field}: {error}"), goes_on: false }),
+            None => made(evaluate(&client, &self.queries, window, &binding.spec).await)?,
         };
+        let (data, error) = match &made {
+            Ok(data) => (Some(&data[..]), ""),
+            Err(unmade) => (None, unmade.why.as_str()),
+        };
+        let written = bindings::keep(&client, &binding, data, error, &horizon).await?;
         drop(client);
         if written {
             self.watches.tell(id).await;
         }
-        Ok(Refreshed::Done)
+        Ok(if made.is_err_and(|unmade| unmade.goes_on) { Refreshed::Unfinished } else { Refreshed::Done })
     }
+}
+
+/// Why a binding keeps the data it has; it says so.
+#[derive(Debug)]
+struct Unmade {
+    why: String,
+    /// Another refresh comes farther.
+    goes_on: bool,
+}
+
+/// The data, or what the binding says instead; an error is nothing that a binding could say.
+fn made(evaluated: Result<Vec<u8>, QueryError>) -> Result<Result<Vec<u8>, Unmade>, Error> {
+    let too_large = |bytes| format!("the data has {bytes} bytes; at most {DATA_BYTES_MAX} are kept");
+    Ok(match evaluated {
+        Ok(data) if data.len() > DATA_BYTES_MAX => Err(Unmade { why: too_large(data.len()), goes_on: false }),
+        Ok(data) => Ok(data),
+        Err(QueryError::Store(error)) => return Err(error),
+        Err(error) => {
+            let goes_on = matches!(error, QueryError::Busy | QueryError::Unfinished { is_kept: true, .. });
+            Err(Unmade { why: error.to_string(), goes_on })
+        }
+    })
 }
 
 /// One who tells no more will not tell of a change.
@@ -246,6 +272,26 @@ async fn sleep_until(at: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_made_is_said_and_what_goes_on_is_tried_again() {
+        let unfinished = |is_kept| QueryError::Unfinished { read: 3, of: 9, is_kept };
+        for (error, goes_on, said) in [
+            (unfinished(true), true, "3 of 9 payloads, and the next call goes on"),
+            (unfinished(false), false, "3 of 9 payloads; a dotted path"),
+            (QueryError::ProjectionTooLong, false, "fewer of them"),
+            (QueryError::Busy, true, "try again"),
+        ] {
+            let unmade = made(Err(error)).unwrap().unwrap_err();
+            assert_eq!(unmade.goes_on, goes_on, "{}", unmade.why);
+            assert!(unmade.why.contains(said), "{}", unmade.why);
+        }
+        assert_eq!(made(Ok(vec![1])).unwrap().unwrap(), [1]);
+        let large = made(Ok(vec![0; DATA_BYTES_MAX + 1])).unwrap().unwrap_err();
+        assert!(!large.goes_on && large.why.contains("1048577 bytes"), "{}", large.why);
+        let away = Error::TimedOut(Duration::from_secs(1));
+        assert!(made(Err(QueryError::Store(away))).is_err());
+    }
 
     #[test]
     fn a_look_is_taken_at_first_after_a_death_and_now_and_then() {

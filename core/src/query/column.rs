@@ -2,7 +2,8 @@
 //!
 //! Payloads never change, so what was read of one is true for good; which of them are in the window is
 //! asked of Postgres each time, and most often the answer is the same as before: then nothing else is read.
-//! What is new is read with its body. What does not fit the memory is read anew.
+//! What is new is read with its body, as far as there is time ([`super::work`]). What does not fit the memory is
+//! read anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,10 +14,11 @@ use uuid::Uuid;
 
 use super::order::{Order, SortKey, sort};
 use super::path::FieldPath;
-use super::{PAGE_BYTES_MAX, SourceWindow};
+use super::work::Work;
+use super::{PAGE_BYTES_MAX, QueryError, SourceWindow};
 use crate::id::SourceId;
+use crate::store::Connection;
 use crate::store::payloads;
-use crate::store::{Connection, Error};
 
 /// What all columns of one kind may take.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -112,30 +114,11 @@ impl<T: Send + Sync + 'static> Columns<T> {
         client: &Connection,
         window: SourceWindow,
         path: &FieldPath,
-        reading: &Reading<T>,
-    ) -> Result<Arc<Column<T>>, Error> {
-        match self.kept(window, path) {
-            None => self.read(client, window, path, reading).await,
-            Some(kept) => {
-                let ids = payloads::ids(client, window).await?;
-                self.follow(client, (window, path), kept, &ids, reading).await
-            }
-        }
-    }
-
-    async fn read(
-        &self,
-        client: &Connection,
-        window: SourceWindow,
-        path: &FieldPath,
-        reading: &Reading<T>,
-    ) -> Result<Arc<Column<T>>, Error> {
-        let mut entries = Vec::new();
-        payloads::scan(client, window, |id, received, body| {
-            entries.push(Arc::new(Entry { id, received, value: (reading.read)(path, body) }));
-        })
-        .await?;
-        Ok(self.keep(window, path, Column::new(entries, reading)))
+        reading: (&Reading<T>, Work<'_>),
+    ) -> Result<Arc<Column<T>>, QueryError> {
+        let kept = self.kept(window, path).unwrap_or_else(|| Arc::new(Column::new(Vec::new(), reading.0)));
+        let ids = payloads::ids(client, window).await?;
+        self.follow(client, (window, path), kept, &ids, reading).await
     }
 
     /// The column of the payloads that are in the window now; of most the value is known.
@@ -146,8 +129,8 @@ impl<T: Send + Sync + 'static> Columns<T> {
         (window, path): (SourceWindow, &FieldPath),
         kept: Arc<Column<T>>,
         ids: &[Uuid],
-        reading: &Reading<T>,
-    ) -> Result<Arc<Column<T>>, Error> {
+        (reading, mut work): (&Reading<T>, Work<'_>),
+    ) -> Result<Arc<Column<T>>, QueryError> {
         if kept.is_of(ids) {
             return Ok(kept);
         }
@@ -155,19 +138,32 @@ impl<T: Send + Sync + 'static> Columns<T> {
             kept.entries.iter().map(|entry| (entry.id, Arc::clone(entry))).collect();
         let unknown: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
         let mut rest = &unknown[..];
-        while !rest.is_empty() {
+        let (mut is_whole, mut failed) = (true, None);
+        while is_whole && !rest.is_empty() {
             let found = payloads::named(client, rest, PAGE_BYTES_MAX).await?;
             // What comes before the last one and was not found is not stored any more.
             let last = found.last().and_then(|last| rest.iter().position(|id| *id == last.event_id.0));
             rest = last.map_or(&[], |last| &rest[last + 1..]);
-            known.extend(found.into_iter().map(|payload| {
-                let value = (reading.read)(path, &payload.body);
+            let bodies = found.iter().map(|payload| payload.body.clone()).collect();
+            let values = work.read(path, bodies, reading.read).await.unwrap_or_else(|error| {
+                failed = Some(error);
+                Vec::new()
+            });
+            is_whole = values.len() == found.len();
+            known.extend(found.into_iter().zip(values).map(|(payload, value)| {
                 let id = payload.event_id.0;
                 (id, Arc::new(Entry { id, received: payload.received, value }))
             }));
         }
         let entries = ids.iter().filter_map(|id| known.remove(id)).collect();
-        Ok(self.keep(window, path, Column::new(entries, reading)))
+        // Also where there was no time for all of it: who asks next goes on from here, if there is room for it.
+        let column = self.keep(window, path, Column::new(entries, reading));
+        if is_whole && failed.is_none() {
+            return Ok(column);
+        }
+        let is_kept = column.bytes as u64 <= BYTES_MAX;
+        let unfinished = QueryError::Unfinished { read: column.entries.len(), of: ids.len(), is_kept };
+        Err(failed.unwrap_or(unfinished))
     }
 
     fn keep(&self, window: SourceWindow, path: &FieldPath, column: Column<T>) -> Arc<Column<T>> {

@@ -2,13 +2,16 @@
 //!
 //! They see exactly the newest payloads of the source's window, by receipt. Postgres says each time
 //! which those are; what one of them holds at a [`path`] is read once and remembered in a [`column`].
-//! [`number`] makes numbers of what is found, [`aggregate`] folds them, [`order`] sorts.
+//! [`work`] sees to it that reading keeps nobody else waiting. [`number`] makes numbers of what is found, [`aggregate`] folds them, [`order`] sorts.
 
 mod aggregate;
 mod column;
 pub mod number;
 mod order;
 mod path;
+mod work;
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::try_join;
@@ -17,7 +20,7 @@ use uuid::Uuid;
 
 pub use aggregate::{Aggregate, Aggregated, Op, Span};
 pub use order::{Order, SortKey, sort};
-pub use path::{FieldPath, Found, PathError};
+pub use path::{Content, FieldPath, Found, PathError};
 
 use crate::defaults;
 use crate::id::SourceId;
@@ -26,11 +29,33 @@ use crate::store::payloads::{self, Payload};
 use crate::store::{Connection, Error};
 use aggregate::{Numbers, fold};
 use column::{Column, Columns, Reading};
+use work::Workplace;
 
 pub const LIST_LIMIT_DEFAULT: u32 = 10;
 pub const LIST_LIMIT_MAX: u32 = 1000;
 /// A page ends before its bodies pass this, unless it is one body alone.
 pub const PAGE_BYTES_MAX: i64 = 3 * 1024 * 1024;
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error(
+        "reading the field took too long: it is read of {read} of {of} payloads{}; a dotted path is read sooner, and of fewer payloads with a smaller query_window_payloads of the source",
+        if *.is_kept { ", and the next call goes on from there" } else { "" }
+    )]
+    Unfinished {
+        read: usize,
+        of: usize,
+        /// What was read is remembered.
+        is_kept: bool,
+    },
+    #[error("making the fields of the widget took too long: have fewer of them, or dotted paths")]
+    ProjectionTooLong,
+    #[error("this replica reads as many large payloads as it may: try again, or at another one")]
+    Busy,
+}
 
 /// How many of a source's payloads queries see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +126,12 @@ const SORT_KEYS: Reading<Option<SortKey>> = Reading {
 pub struct Queries {
     numbers: Columns<Numbers>,
     sort_keys: Columns<Option<SortKey>>,
+    workplace: Workplace,
 }
 
 impl Default for Queries {
     fn default() -> Self {
-        Self { numbers: Columns::new(), sort_keys: Columns::new() }
+        Self { numbers: Columns::new(), sort_keys: Columns::new(), workplace: Workplace::new() }
     }
 }
 
@@ -122,14 +148,14 @@ impl Queries {
         window: SourceWindow,
         asked: &Aggregate,
         now: DateTime<Utc>,
-    ) -> Result<Aggregated, Error> {
+    ) -> Result<Aggregated, QueryError> {
         let begin = now - asked.window.length();
         let Some(field) = &asked.field else {
             let count = payloads::count(client, window, (begin, now)).await?;
             return Ok(fold(asked.op, std::iter::repeat_n(1.0, count)));
         };
         let within = |received: DateTime<Utc>| begin < received && received <= now;
-        let column = self.numbers.of(client, window, field, &NUMBERS).await?;
+        let column = self.numbers.of(client, window, field, (&NUMBERS, self.workplace.begin())).await?;
         let oldest_first = column.entries.iter().rev().filter(|entry| within(entry.received));
         Ok(fold(asked.op, oldest_first.flat_map(|entry| entry.value.as_slice()).copied()))
     }
@@ -141,14 +167,14 @@ impl Queries {
         window: SourceWindow,
         asked: &List,
         from: Option<ListPosition>,
-    ) -> Result<Page, Error> {
+    ) -> Result<Page, QueryError> {
         let done = from.map_or(0, |position| position.done).min(asked.limit);
         let left = asked.limit - done;
         if left == 0 {
             return Ok(Page { payloads: Vec::new(), next: None });
         }
         match &asked.sort_by {
-            None => self.by_receipt(client, window, asked.order, from, (done, left)).await,
+            None => Ok(self.by_receipt(client, window, asked.order, from, (done, left)).await?),
             Some(path) => self.sorted(client, window, (path, asked.order), from, (done, left)).await,
         }
     }
@@ -194,7 +220,7 @@ impl Queries {
         (path, order): (&FieldPath, Order),
         from: Option<ListPosition>,
         (done, left): (u32, u32),
-    ) -> Result<Page, Error> {
+    ) -> Result<Page, QueryError> {
         let select = |column: &Column<Option<SortKey>>| {
             let newest = column.entries.first().map_or(Uuid::max(), |entry| entry.id);
             let until = from.map_or(newest, |position| position.until);
@@ -204,7 +230,8 @@ impl Queries {
         // Most often the window is as it was: then what is asked for is what it was, and comes along.
         let (until, asked, payloads) = match self.sort_keys.kept(window, path) {
             None => {
-                let column = self.sort_keys.of(client, window, path, &SORT_KEYS).await?;
+                let reading = (&SORT_KEYS, self.workplace.begin());
+                let column = self.sort_keys.of(client, window, path, reading).await?;
                 let (until, asked) = select(&column);
                 let payloads = payloads::named(client, &asked, PAGE_BYTES_MAX).await?;
                 (until, asked, payloads)
@@ -214,7 +241,8 @@ impl Queries {
                 let (ids, payloads) =
                     try_join(payloads::ids(client, window), payloads::named(client, &likely, PAGE_BYTES_MAX))
                         .await?;
-                let column = self.sort_keys.follow(client, (window, path), kept, &ids, &SORT_KEYS).await?;
+                let reading = (&SORT_KEYS, self.workplace.begin());
+                let column = self.sort_keys.follow(client, (window, path), kept, &ids, reading).await?;
                 let (until, asked) = select(&column);
                 let payloads = if asked == likely {
                     payloads
@@ -228,6 +256,15 @@ impl Queries {
         let more = taken > 0 && (taken as usize) < asked.len();
         let next = more.then_some(ListPosition { until, done: done + taken });
         Ok(Page { payloads, next })
+    }
+
+    /// Work over a result of so many bytes, that is told how much time it has.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(Duration) -> T + Send + 'static,
+    ) -> Result<T, QueryError> {
+        self.workplace.begin().run(bytes, true, work).await
     }
 }
 

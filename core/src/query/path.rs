@@ -4,6 +4,7 @@
 //! A path of names and indices reads the body as a stream and makes nothing of what it passes; only a
 //! JSONPath with wildcards, filters and the like has the whole body parsed.
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -11,16 +12,16 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_json_path::JsonPath;
 
+use crate::json;
+
+mod cost;
+
 const PATH_BYTES_MAX: usize = 256;
 const STEPS_MAX: usize = 32;
-/// Each comma of a JSONPath may double the work.
-const COMMAS_MAX: usize = 4;
 /// Values of one payload that a JSONPath may lead to; it passes over those beyond.
 const PLACES_MAX: usize = 1000;
 /// A JSONPath that needs a body parsed finds nothing in a larger one: parsed it takes some thirty times as much.
 const PARSED_BYTES_MAX: usize = 1024 * 1024;
-/// The functions of JSONPath whose work depends on a pattern, not on the payload.
-const PATTERN_FUNCTIONS: [&str; 2] = ["match(", "search("];
 
 /// Why a text is no path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,10 +38,34 @@ pub enum PathError {
     Part,
     #[error("is no JSONPath: {0}")]
     JsonPath(String),
-    #[error("asks for too much: `match` and `search` are not allowed in a JSONPath")]
+    #[error(
+        "asks for too much: `match` and `search` are not allowed in a JSONPath: compare with `==` or `<`"
+    )]
     Pattern,
-    #[error("asks for too much: at most one `..`, one `$` and {COMMAS_MAX} commas are allowed in a JSONPath")]
-    Costly,
+    #[error(
+        "asks for too much: at most {max} parentheses may stand in each other in a JSONPath",
+        max = cost::PARENTHESES_MAX
+    )]
+    Parentheses,
+    #[error(
+        "asks for too much: only one `..` is allowed in a JSONPath: name the parts between, as in `$.orders..id`"
+    )]
+    Descents,
+    #[error("asks for too much: a filter must not look at `$`: it may look at what is below `@`")]
+    Roots,
+    #[error(
+        "asks for too much: a filter must not stand in a filter: join conditions with `&&`, or filter one level after the other, as in `$.orders[?@.open].items[?@.count > 1]`"
+    )]
+    FilterInFilter,
+    #[error(
+        "asks for too much: behind `..` a filter compares with constants alone, as in `$..items[?@.count > 1]`"
+    )]
+    ComparedPlaces,
+    #[error(
+        "asks for too much: it would pass over a payload {passes} times, and {max} are allowed: write fewer conditions and commas, and fewer parts behind `..`",
+        max = cost::PASSES_MAX
+    )]
+    Costly { passes: u32 },
 }
 
 /// A checked path.
@@ -54,6 +79,8 @@ pub struct FieldPath {
 enum Way {
     Steps(Vec<Step>),
     Query(Box<JsonPath>),
+    /// Stored by a version that allowed it: it leads nowhere.
+    Refused(PathError),
 }
 
 /// One level down: by name in an object, by place in an array. In a dotted path digits are both.
@@ -99,6 +126,16 @@ impl FieldPath {
         &self.text
     }
 
+    /// Why this version does not follow the path, which was stored by one that did.
+    pub fn refused(&self) -> Option<&PathError> {
+        if let Way::Refused(error) = &self.way { Some(error) } else { None }
+    }
+
+    /// Whether it has whole bodies parsed.
+    pub(super) fn parses(&self) -> bool {
+        matches!(self.way, Way::Query(_))
+    }
+
     /// Shows what the path leads to in a body, the first [`PLACES_MAX`]; nothing where the body is not JSON.
     pub fn each(&self, body: &[u8], mut see: impl FnMut(Seen<'_>)) {
         match &self.way {
@@ -112,16 +149,40 @@ impl FieldPath {
                     path.query(&value).iter().take(PLACES_MAX).for_each(|found| see(Seen::Value(found)));
                 }
             }
+            Way::Refused(_) => {}
         }
     }
 
     /// The first of [`Self::each`].
     pub fn first(&self, body: &[u8]) -> Option<Found> {
+        self.first_in(&Content::of(body))
+    }
+
+    /// As [`Self::first`], for several paths into one body.
+    pub fn first_in(&self, content: &Content<'_>) -> Option<Found> {
         match &self.way {
-            Way::Steps(steps) => seek(body, steps).and_then(read),
+            Way::Steps(steps) => seek(content.body, steps).and_then(read),
             // Of what was found one is copied: a JSONPath may find each value once for each level it is in.
-            Way::Query(path) => path.query(&parse(body)?).first().cloned().map(Found::Value),
+            Way::Query(path) => path.query(content.parsed()?).first().cloned().map(Found::Value),
+            Way::Refused(_) => None,
         }
+    }
+}
+
+/// A body, parsed at most once.
+#[derive(Debug)]
+pub struct Content<'b> {
+    body: &'b [u8],
+    parsed: OnceCell<Option<Value>>,
+}
+
+impl<'b> Content<'b> {
+    pub fn of(body: &'b [u8]) -> Self {
+        Self { body, parsed: OnceCell::new() }
+    }
+
+    fn parsed(&self) -> Option<&Value> {
+        self.parsed.get_or_init(|| parse(self.body)).as_ref()
     }
 }
 
@@ -137,10 +198,11 @@ impl serde::Serialize for FieldPath {
     }
 }
 
+/// Reads what is stored: what was allowed then is kept, so that all else of its binding can be read.
 impl<'de> serde::Deserialize<'de> for FieldPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        Ok(Self::parse(&text).unwrap_or_else(|error| Self { text, way: Way::Refused(error) }))
     }
 }
 
@@ -175,32 +237,11 @@ fn place(digits: &str) -> Option<usize> {
 }
 
 fn json_path(text: &str) -> Result<Way, PathError> {
+    // First: to parse what stands in many parentheses takes as long as to follow what asks for too much.
+    cost::check(text)?;
     let path = JsonPath::parse(text).map_err(|error| PathError::JsonPath(error.to_string()))?;
     if let Some(steps) = singular(&text[1..]) {
         return Ok(Way::Steps(steps));
-    }
-    let mut quote = None;
-    let mut unquoted = String::with_capacity(text.len());
-    let (mut roots, mut commas, mut descents, mut before) = (0, 0, 0, '\0');
-    for character in text.chars() {
-        match (quote, character) {
-            (Some(open), _) if character == open && before != '\\' => quote = None,
-            (None, '\'' | '"') => quote = Some(character),
-            (None, '$') => roots += 1,
-            (None, ',') => commas += 1,
-            (None, '.') if before == '.' => descents += 1,
-            _ => {}
-        }
-        if quote.is_none() {
-            unquoted.push(character);
-        }
-        before = if before == '\\' { '\0' } else { character };
-    }
-    if PATTERN_FUNCTIONS.iter().any(|function| unquoted.contains(function)) {
-        return Err(PathError::Pattern);
-    }
-    if roots > 1 || descents > 1 || commas > COMMAS_MAX {
-        return Err(PathError::Costly);
     }
     Ok(Way::Query(Box::new(path)))
 }
@@ -239,7 +280,12 @@ fn parse(body: &[u8]) -> Option<Value> {
     if body.len() > PARSED_BYTES_MAX {
         return None;
     }
-    serde_json::from_slice(body).ok()
+    whole(body)
+}
+
+/// Most often as `serde_json` reads it; [`json`] reads what that refuses of valid JSON, and takes longer.
+fn whole(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body).ok().or_else(|| json::read(body).ok().map(|document| document.root.into()))
 }
 
 /// Of two members with one name the last counts, as in JavaScript.
@@ -255,7 +301,7 @@ fn read(raw: &RawValue) -> Option<Found> {
     if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return text.parse().ok().map(Found::Number);
     }
-    serde_json::from_str(text).ok().map(Found::Value)
+    whole(text.as_bytes()).map(Found::Value)
 }
 
 struct Seek<'s>(&'s [Step]);
@@ -331,7 +377,8 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
+        // Not as a text: half of a surrogate pair is none, and may stand in any name.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -342,8 +389,8 @@ impl Visitor<'_> for Name<'_> {
         f.write_str("a name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(self.0 == Some(name))
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<bool, E> {
+        Ok(self.0.is_some_and(|wanted| wanted.as_bytes() == name))
     }
 }
 

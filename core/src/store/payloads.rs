@@ -3,11 +3,8 @@
 //! Each statement walks `events_source` backwards from the newest id and stops at the size of the
 //! window, so that its cost has nothing to do with how much is stored.
 
-use std::pin::pin;
-
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -78,21 +75,6 @@ pub async fn latest(client: &Connection, window: SourceWindow) -> Result<Option<
 pub async fn horizon(client: &Connection) -> Result<Horizon, Error> {
     let statement = client.prepare_cached(HORIZON).await?;
     Ok(Horizon(client.query_one(&statement, &[]).await?.try_get(0)?))
-}
-
-/// Hands over the window, newest first.
-pub async fn scan(
-    client: &Connection,
-    window: SourceWindow,
-    mut take: impl FnMut(Uuid, DateTime<Utc>, &[u8]),
-) -> Result<(), Error> {
-    let sql = visible(window, "id, create_time, body", "");
-    let statement = client.prepare_cached(&sql).await?;
-    let mut rows = pin!(client.query_raw(&statement, [&window.source_id.0]).await?);
-    while let Some(row) = rows.try_next().await? {
-        take(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    }
-    Ok(())
 }
 
 /// The ids of the window, newest first. In one value: a thousand rows cost as much as finding them.

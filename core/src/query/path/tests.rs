@@ -101,12 +101,132 @@ fn what_is_wrong_with_a_path_is_said() {
         assert_eq!(FieldPath::parse(pattern), Err(PathError::Pattern), "{pattern}");
     }
     assert!(FieldPath::parse("$['search('].*").is_ok(), "a name");
-    for costly in ["$..a..b", "$[?$.a == @.b]", "$[0,1,2,3,4,5]"] {
-        assert_eq!(FieldPath::parse(costly), Err(PathError::Costly), "{costly}");
+}
+
+#[test]
+fn what_a_path_may_cost_is_told_from_its_text() {
+    use PathError::{ComparedPlaces, Costly, Descents, FilterInFilter, Parentheses, Pattern, Roots};
+    let nested = |n: usize| format!("$..[?{}{}{}", "@[?".repeat(n), "@", "]".repeat(n + 1));
+    for costly in [nested(1), nested(12), nested(60)] {
+        assert_eq!(FieldPath::parse(&costly), Err(FilterInFilter), "{costly}");
     }
-    for cheap in ["$['a,b,c,d,e,f,g..h..$']['x'].*", "$[0,1,2,3,4]", "$..a[?@.b > 1]"] {
-        assert!(FieldPath::parse(cheap).is_ok(), "{cheap}");
+    let many = |part: &str, count: usize| format!("$..[?{}@]", format!("{part}||").repeat(count));
+    for (costly, error) in [
+        ("$[?@[?@.a].b]", FilterInFilter),
+        ("$[?count(@[?@.a]) > 1]", FilterInFilter),
+        ("$..a..b", Descents),
+        ("$..[?@..a]", Descents),
+        ("$[?@..a || @..b]", Descents),
+        ("$[?@..a]..b", Descents),
+        ("$[?$.a == @.b]", Roots),
+        ("$..[?@ == @]", ComparedPlaces),
+        ("$..[?@.x || @.a >= @.b]", ComparedPlaces),
+        ("$..[?@.x != value(@.*)]", ComparedPlaces),
+        ("$..[?length(@.a) == count(@.b)]", ComparedPlaces),
+        ("$..['x?'][?@ == @]", ComparedPlaces),
+        ("$[?match(@.a, 'x')]", Pattern),
+        ("$[?@.b && !(search(@.a, '((x+)+)+'))]", Pattern),
+        ("$..*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*", Costly { passes: 17 }),
+        ("$[0,1,2,3][0,1,2,3,4]", Costly { passes: 20 }),
+        ("$..[0,0,0,0][0,0,0,0]", Costly { passes: 21 }),
+        ("$..[?@.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a]", Costly { passes: 19 }),
+        ("$[?((((@))))]", Parentheses),
+        ("$[?!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(!(@", Parentheses),
+        ("$[?length(length(length(length(length(length(length(@", Parentheses),
+    ] {
+        assert_eq!(FieldPath::parse(costly), Err(error), "{costly}");
     }
+    for costly in [many("!@", 20), many("1==2", 20), many("length(@)>9", 9), many("count(@.*)>9", 9)] {
+        assert!(matches!(FieldPath::parse(&costly), Err(Costly { .. })), "{costly}");
+    }
+    assert!(Costly { passes: 17 }.to_string().contains("17 times, and 16 are allowed"));
+    for plausible in [
+        "$.items[?@.type=='x'].amount",
+        "$..amount",
+        "$..items[?@.type=='x' && @.open==true].amount",
+        "$..book[?@.price<10].title",
+        "$.orders[?@.open].items[?@.count > 1].sku",
+        "$.items[?@.a == @.b]",
+        "$.items[?count(@.parts[*]) > 1].id",
+        "$.items[?(@.a=='x' || @.b>1.5) && !@.c].d",
+        "$.items[?@..error].id",
+        "$..['id','name']",
+        "$.a[*].b[1:-1:2].c[-1]['d','e']",
+        "$['a,b,c,d,e,f,g..h..$[?@[?@]]']['it\\'s [?@[?'].*",
+        "$.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*",
+    ] {
+        assert!(FieldPath::parse(plausible).is_ok(), "{plausible}: {:?}", FieldPath::parse(plausible));
+    }
+}
+
+/// What this thread has had of a processor, whatever else runs beside it.
+fn worked() -> std::time::Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    std::time::Duration::from_nanos(told.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// The dearest paths that are allowed, over what is most to look at in a body of 1 MB.
+#[test]
+fn no_allowed_path_takes_long_of_one_body() {
+    use std::time::Duration;
+    let deep = |open: &str, close: &str, levels: usize, many: usize| {
+        format!("[{}]", vec![format!("{}1{}", open.repeat(levels), close.repeat(levels)); many].join(","))
+    };
+    let bodies = [
+        deep("[", "]", 120, 4300),
+        deep("{\"a\":", "}", 120, 1200),
+        deep("[", "]", 1, 260_000),
+        format!("[{}0]", "0,".repeat(500_000)),
+        format!("[\"{}\"]", "a".repeat(1_000_000)),
+    ];
+    for path in [
+        "$..*.*.*.*.*.*.*.*.*.*.*.*.*.*.*",
+        "$..a.a.a.a.a.a.a.a.a.a.a.a.a.a.a",
+        "$..[?@.*.*.*.*.*.*.*.*.*.*]",
+        "$..[?!@.*&&!@.a&&!@.b&&!@.c]",
+        "$..[*,*,*,*,*,*,*,*,*,*,*,*,*,*,*]",
+        "$..[?count(@.*)>9||length(@)>9||value(@.*)==9]",
+        "$[?@..*.*.*.*.*.*.*.*.*.*.*]",
+        "$[?@==@&&@==@&&@==@&&@==@&&@==@]",
+        "$..[::-1][::1][::-1][::1][::-1][::1][::-1]",
+    ] {
+        let path = FieldPath::parse(path).unwrap();
+        for body in &bodies {
+            assert!(body.len() <= PARSED_BYTES_MAX, "{}", body.len());
+            let before = worked();
+            path.each(body.as_bytes(), |_| ());
+            let took = worked() - before;
+            println!("{took:?} {} {}", path.as_str(), &body[..20]);
+            // Without optimisation; a filter in each of sixty took minutes.
+            assert!(took < Duration::from_secs(10), "{} took {took:?}", path.as_str());
+        }
+    }
+}
+
+#[test]
+fn a_stored_path_that_is_refused_now_is_kept_and_leads_nowhere() {
+    let stored = "\"$..[?@[?@]]\"";
+    let path: FieldPath = serde_json::from_str(stored).unwrap();
+    assert_eq!((path.as_str(), path.refused()), ("$..[?@[?@]]", Some(&PathError::FilterInFilter)));
+    assert_eq!(serde_json::to_string(&path).unwrap(), stored);
+    assert_eq!(path.first(b"[[[1]]]"), None);
+    path.each(b"[[[1]]]", |seen| panic!("{seen:?}"));
+    assert_eq!(serde_json::from_str::<FieldPath>("\"$..a\"").unwrap().refused(), None);
+}
+
+#[test]
+fn valid_json_is_read_whatever_else_stands_in_it() {
+    for path in ["a", "$..a"] {
+        for body in
+            [r#"{"b": "\ud83d", "a": 1}"#, r#"{"\ud83d": [1e400], "a": 1}"#, r#"{"b": -1e400, "a": 1}"#]
+        {
+            let found = first(path, body).and_then(|found| found.as_f64());
+            assert_eq!(found, Some(1.0), "{path} {body}");
+        }
+        assert_eq!(first(path, r#"{"a": "x\ud83d"}"#), Some(json!("x\u{fffd}")), "{path}");
+    }
+    assert_eq!(first("a", r#"{"a": ["\udd25", 1e400]}"#), Some(json!(["\u{fffd}", "Infinity"])));
+    assert_eq!(first("$..a", r#"{"a": 1e400}"#), Some(json!("Infinity")), "as JavaScript's Number reads it");
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
