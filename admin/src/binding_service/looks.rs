@@ -4,13 +4,12 @@
 //! who came meanwhile are given the same bytes. A few bindings are read at a time, so that calls find a connection.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bowline_core::binding::DATA_BYTES_MAX;
 use bowline_core::id::{BindingId, TenantId};
 use bowline_core::store::bindings::{self, State};
 use bowline_proto::v1;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -19,7 +18,7 @@ use super::watch::write_cursor;
 use crate::AdminContext;
 use crate::fault::Fault;
 use crate::present;
-use crate::streaming::{Held, Part, Room, encode};
+use crate::streaming::{Encoded, Part, Room, encode};
 
 /// Of one process.
 const READS_MAX: usize = 2;
@@ -31,6 +30,8 @@ pub(super) struct Looks {
     room: Arc<Room>,
     turns: Semaphore,
     looked_at: Mutex<HashMap<BindingId, Looked>>,
+    /// What somebody is being sent.
+    sent: Mutex<HashMap<BindingId, (State, Weak<Encoded>)>>,
 }
 
 /// A binding that somebody looks at just now.
@@ -44,13 +45,12 @@ struct Looked {
 #[derive(Clone)]
 pub(super) struct Seen {
     pub(super) state: State,
-    message: Bytes,
-    held: Arc<Held>,
+    message: Arc<Encoded>,
 }
 
 impl Seen {
     pub(super) fn part(&self) -> Part {
-        Part::of(self.message.clone(), Some(Arc::clone(&self.held)))
+        Part::of(Arc::clone(&self.message))
     }
 }
 
@@ -74,11 +74,16 @@ impl Drop for Looker<'_> {
 
 impl Looks {
     pub(super) fn new(context: Arc<AdminContext>, room: Arc<Room>) -> Self {
-        Self { context, room, turns: Semaphore::new(READS_MAX), looked_at: Mutex::default() }
+        Self {
+            context,
+            room,
+            turns: Semaphore::new(READS_MAX),
+            looked_at: Mutex::default(),
+            sent: Mutex::default(),
+        }
     }
 
     pub(super) async fn tenant_of(&self, scope: Option<TenantId>, id: BindingId) -> Result<TenantId, Fault> {
-        let _turn = self.turns.acquire().await;
         let client = self.context.client().await?;
         Ok(found(bindings::find(&client, scope, id).await?, id)?.tenant_id)
     }
@@ -113,6 +118,9 @@ impl Looks {
     }
 
     async fn read(&self, tenant: TenantId, id: BindingId) -> Result<Seen, Fault> {
+        if let Some(seen) = self.being_sent(id).await? {
+            return Ok(seen);
+        }
         let mut held = self.room.take(tenant, BYTES_MAX).await?;
         let (binding, kept) = {
             let _turn = self.turns.acquire().await;
@@ -126,6 +134,24 @@ impl Looks {
         let message =
             encode(&v1::WatchBindingResponse { binding: Some(shown), cursor: write_cursor(&state) });
         held.shrink_to(message.len());
-        Ok(Seen { state, message, held: Arc::new(held) })
+        let message = Encoded::new(message, Some(held));
+        let mut sent = self.sent.lock();
+        sent.retain(|_, (_, message)| message.strong_count() > 0);
+        sent.insert(id, (state, Arc::downgrade(&message)));
+        Ok(Seen { state, message })
+    }
+
+    /// The state as it is, if it is being sent to somebody already: it takes no more room.
+    async fn being_sent(&self, id: BindingId) -> Result<Option<Seen>, Fault> {
+        let is_sent = || self.sent.lock().get(&id).and_then(|(state, sent)| Some((*state, sent.upgrade()?)));
+        if is_sent().is_none() {
+            return Ok(None);
+        }
+        let now = {
+            let _turn = self.turns.acquire().await;
+            let client = self.context.client().await?;
+            bindings::states(&client, &[id]).await?.get(&id).copied()
+        };
+        Ok(is_sent().filter(|(state, _)| Some(*state) == now).map(|(state, message)| Seen { state, message }))
     }
 }

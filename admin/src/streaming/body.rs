@@ -94,12 +94,7 @@ impl Answer {
 
     /// What lies ready here takes room that somebody waits for.
     pub(super) fn is_in_the_way(&self) -> bool {
-        self.state
-            .lock()
-            .rest
-            .as_ref()
-            .and_then(|part| part.held.as_ref())
-            .is_some_and(|held| held.is_wanted())
+        self.state.lock().rest.as_ref().is_some_and(Part::is_in_the_way)
     }
 
     /// The message under way is the last.
@@ -119,7 +114,7 @@ impl Answer {
             state.end = Some(status);
         }
         let rest = state.rest.take_if(|_| cut);
-        state.is_cut |= rest.as_ref().is_some_and(|part| part.is_begun);
+        state.is_cut |= rest.as_ref().is_some_and(Part::is_begun);
         drop(state);
         drop((source, rest));
         // It may be asked for the next message just now, or wait for a place of a frame.
@@ -191,13 +186,12 @@ impl State {
         while frame.len() < FRAME_BYTES {
             if let Some(part) = &mut self.rest {
                 // Whole where it can be: where a message ends, a status can be said.
-                if !frame.is_empty() && frame.len() + part.message.len() > FRAME_BYTES {
+                if !frame.is_empty() && frame.len() + part.rest.len() > FRAME_BYTES {
                     break;
                 }
-                let piece = part.message.split_to(part.message.len().min(FRAME_BYTES - frame.len()));
+                let piece = part.rest.split_to(part.rest.len().min(FRAME_BYTES - frame.len()));
                 frame.extend_from_slice(&piece);
-                part.is_begun = true;
-                if part.message.is_empty() {
+                if part.rest.is_empty() {
                     self.rest = None;
                 }
                 continue;
@@ -244,6 +238,7 @@ impl Drop for AnswerBody {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Encoded;
     use super::*;
     use futures_util::StreamExt as _;
     use futures_util::stream;
@@ -255,7 +250,7 @@ mod tests {
         let counter = Arc::clone(&asked);
         let parts = stream::iter(sizes.to_vec()).map(move |size| {
             counter.fetch_add(1, Ordering::SeqCst);
-            Ok(Part::of(vec![b'x'; size].into(), None))
+            Ok(Part::of(Encoded::new(vec![b'x'; size].into(), None)))
         });
         (Answer::new(Box::pin(parts.chain(stream::pending())), Arc::new(())), asked)
     }

@@ -50,20 +50,41 @@ pub(crate) type Nothing<M> = stream::Empty<Result<M, Status>>;
 
 /// A message as it is on the wire, with the room it takes.
 #[derive(Debug)]
+pub(crate) struct Encoded {
+    bytes: Bytes,
+    held: Option<Held>,
+}
+
+impl Encoded {
+    pub(crate) fn new(bytes: Bytes, held: Option<Held>) -> Arc<Self> {
+        Arc::new(Self { bytes, held })
+    }
+}
+
+/// What is left of a message that one watch is to be sent; others may be sent the same.
+#[derive(Debug)]
 pub(crate) struct Part {
-    message: Bytes,
-    is_begun: bool,
-    held: Option<Arc<Held>>,
+    message: Arc<Encoded>,
+    rest: Bytes,
 }
 
 impl Part {
     /// Few bytes, as heartbeats have.
     pub(crate) fn small(message: &impl Message) -> Self {
-        Self::of(encode(message), None)
+        Self::of(Encoded::new(encode(message), None))
     }
 
-    pub(crate) fn of(message: Bytes, held: Option<Arc<Held>>) -> Self {
-        Self { message, is_begun: false, held }
+    pub(crate) fn of(message: Arc<Encoded>) -> Self {
+        let rest = message.bytes.clone();
+        Self { message, rest }
+    }
+
+    fn is_begun(&self) -> bool {
+        self.rest.len() < self.message.bytes.len()
+    }
+
+    fn is_in_the_way(&self) -> bool {
+        self.message.held.as_ref().is_some_and(Held::is_wanted)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::AdminContext;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::page::Listing;
-use crate::streaming::{Held, Outgoing, Part as Sent, Room, encode};
+use crate::streaming::{Encoded, Held, Outgoing, Part as Sent, Room, encode};
 
 pub(crate) use place::Key;
 use place::{Backlog, Place, Stage};
@@ -185,7 +185,7 @@ impl<F: Feed> Watcher<F> {
                 self.place = self.place.after(tx, key);
                 self.settle();
                 let message = self.feed.message(Some(row), self.listing.token(&self.place));
-                return Ok(Sent::of(encode(&message), held.map(Arc::new)));
+                return Ok(Sent::of(Encoded::new(encode(&message), held)));
             }
             if self.stopping.is_cancelled() {
                 return Err(Fault::Stopping);
