@@ -183,8 +183,8 @@ mod tests {
         Response::new(Body::new(http_body_util::Full::new(Bytes::from(vec![7; bytes]))))
     }
 
-    fn tenant(number: u128) -> Option<TenantId> {
-        Some(TenantId(uuid::Uuid::from_u128(number)))
+    fn tenant(number: u128) -> TenantId {
+        TenantId(uuid::Uuid::from_u128(number))
     }
 
     async fn length(answer: Response<Body>) -> Result<usize, Status> {
@@ -195,7 +195,7 @@ mod tests {
     async fn an_answer_is_what_it_was() {
         let answers = Arc::new(Answers::default());
         for bytes in [0, 1, SMALL_BYTES, SMALL_BYTES + 1, PIECE_BYTES, 5 * PIECE_BYTES + 3] {
-            let held = answers.hold(tenant(1), answer(bytes)).await.unwrap();
+            let held = answers.hold(Some(tenant(1)), answer(bytes)).await.unwrap();
             assert_eq!(length(held).await.unwrap(), bytes);
             assert!(answers.waiting.lock().is_empty());
         }
@@ -207,19 +207,19 @@ mod tests {
         let half = ANSWER_BYTES_MAX / 2;
         let mut held = Vec::new();
         for (asking, fits) in [(1, true), (1, true), (1, false), (2, true), (2, true), (3, false)] {
-            let answer = answers.hold(tenant(asking), answer(half)).await;
+            let answer = answers.hold(Some(tenant(asking)), answer(half)).await;
             assert_eq!(answer.is_ok(), fits, "tenant {asking}");
             held.extend(answer);
         }
-        assert!(answers.hold(tenant(3), answer(SMALL_BYTES)).await.is_ok(), "small ones always fit");
+        assert!(answers.hold(Some(tenant(3)), answer(SMALL_BYTES)).await.is_ok(), "small ones always fit");
         held.remove(0);
-        assert!(answers.hold(tenant(3), answer(half)).await.is_ok());
+        assert!(answers.hold(Some(tenant(3)), answer(half)).await.is_ok());
     }
 
     #[tokio::test]
     async fn what_is_not_read_goes() {
         let answers = Arc::new(Answers { patience: Duration::from_millis(10), ..Answers::default() });
-        let unread = answers.hold(tenant(1), answer(ANSWER_BYTES_MAX)).await.unwrap();
+        let unread = answers.hold(Some(tenant(1)), answer(ANSWER_BYTES_MAX)).await.unwrap();
         let gone = async {
             while !answers.waiting.lock().is_empty() {
                 tokio::task::yield_now().await;

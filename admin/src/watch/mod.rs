@@ -85,6 +85,9 @@ pub(crate) struct Watching {
     pub(crate) stopping: CancellationToken,
 }
 
+/// The transaction of a row, its key, the row, and the room it takes.
+type Loaded<F> = (u64, <F as Feed>::Key, <F as Feed>::Row, Option<Held>);
+
 struct Watcher<F: Feed> {
     context: Arc<AdminContext>,
     tenant: TenantId,
@@ -97,7 +100,7 @@ struct Watcher<F: Feed> {
     place: Place<F::Key>,
     /// To be read, and to be sent; both after `place`.
     found: VecDeque<(u64, F::Key, u64)>,
-    rows: VecDeque<(u64, F::Key, F::Row, Option<Held>)>,
+    rows: VecDeque<Loaded<F>>,
     /// Where it stands when those are sent.
     then: Option<Place<F::Key>>,
     /// The first message says where it begins.

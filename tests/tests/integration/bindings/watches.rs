@@ -4,6 +4,7 @@ use super::*;
 use crate::by_hand::somebody;
 
 const TENANT_MAX: usize = 256;
+const SENT: usize = 20;
 
 async fn sum(admin: &Admin, source_id: &str) -> String {
     let fields = [("sum", field("value", FieldFormat::Number))];
@@ -34,7 +35,6 @@ async fn a_tenant_has_so_many_and_all_of_them_are_told_the_end() {
     let other = sum(&theirs, &theirs.source_like(source, "").await.id).await;
     next(&mut watch(&theirs, &other, "").await).await;
 
-    const SENT: usize = 20;
     for _ in 0..SENT {
         send(&stack.inbound(&source_id), "{\"n\": 1}").await;
     }
