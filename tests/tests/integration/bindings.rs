@@ -1,6 +1,7 @@
 //! Bindings, as a caller of the admin API and whoever watches meets them.
 
 mod pages;
+mod refused;
 mod turns;
 mod watches;
 

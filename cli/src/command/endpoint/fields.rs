@@ -11,6 +11,7 @@ use super::auth::AuthFlags;
 use super::retry::{DisableFlags, RetryFlags};
 use crate::command::{duration, header, key_value};
 use crate::failure::Failure;
+use crate::output;
 use crate::scheme_file;
 
 /// The fields of an endpoint that its caller decides, but for the name.
@@ -184,6 +185,12 @@ impl EndpointFields {
                     fields.push(stringify!($field));
                 }
             )*};
+        }
+        for several in self.event_types.iter().filter(|event_type| event_type.contains(',')) {
+            let shown = output::printable(several);
+            eprintln!(
+                "warning: {shown} is one event type, comma and all: --event-type is given once for each"
+            );
         }
         take!(url, format, filter, transform, concurrency, rate, display_name);
         take_all!(event_types, channels, headers, labels);

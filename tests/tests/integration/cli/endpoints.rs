@@ -251,3 +251,14 @@ async fn a_list_shows_the_endpoints_that_are_asked_for() {
     let rows: Vec<&str> = table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(rows, ["a", "b", "c"], "{table}");
 }
+
+#[tokio::test]
+async fn several_types_in_one_flag_are_warned_of() {
+    let (_stack, cli) = stack().await;
+    let create = [&["endpoint", "create", "late", "--event-type", "push,issues"][..], &URL].concat();
+    let made = cli.ok(&create).await;
+    assert!(made.err.contains("push,issues is one event type"), "{made:?}");
+    let apart = ["endpoint", "update", "late", "--event-type", "push", "--event-type", "issues"];
+    let made = cli.ok(&apart).await;
+    assert!(!made.err.contains("warning"), "{made:?}");
+}
