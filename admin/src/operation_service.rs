@@ -33,7 +33,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const WATCHES_MAX: usize = 512;
 const WATCHES_PER_TENANT_MAX: usize = 64;
 /// Of those who watch, so that calls find a connection.
-const READS_MAX: usize = 2;
+const READS_MAX: usize = 1;
 
 pub(crate) struct Operations {
     context: Arc<AdminContext>,

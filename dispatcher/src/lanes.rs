@@ -19,9 +19,11 @@ use bowline_core::endpoint::EndpointState;
 use bowline_core::id::EndpointId;
 use bowline_core::replica::Replica;
 use bowline_core::snapshot::Snapshot;
+use bowline_core::store::{self, Pool};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::asleep::Asleep;
 use crate::attempt::Sender;
 use crate::holdings::Holdings;
 use crate::job::{Came, Job};
@@ -49,6 +51,7 @@ pub(crate) struct Lanes {
     snapshot: Arc<Snapshot>,
     replica: Arc<Replica>,
     holdings: Arc<Holdings>,
+    asleep: Asleep,
     park_after: Duration,
     /// Nothing waits for longer.
     retention: Duration,
@@ -78,6 +81,7 @@ impl Lanes {
             tasks: TaskTracker::new(),
             sender: parts.sender,
             recorder: parts.recorder,
+            asleep: Asleep::new(Arc::clone(&parts.snapshot)),
             snapshot: parts.snapshot,
             replica: parts.replica,
             holdings: parts.holdings,
@@ -86,6 +90,11 @@ impl Lanes {
             soon: Soon::default(),
             rates: parts.rates,
         })
+    }
+
+    /// Makes due what was put off for endpoints that are enabled by now; follows the configuration for ever.
+    pub(crate) async fn wake_the_asleep(&self, pool: &Pool) -> Result<(), store::Error> {
+        self.asleep.wake(pool, &self.recorder).await
     }
 
     /// The chunks that are ours: what came from another one is not sent.
@@ -168,12 +177,16 @@ impl Lanes {
         if job.ordered {
             return job.tell_holder(Came::Unsent(due_in));
         }
+        let id = job.key.endpoint_id;
         let entry = if job.queued.load(Ordering::Acquire) {
             Entry::Release { key: job.key, life: job.life, due_in }
         } else {
             Entry::Park { job, keep: false, due_in }
         };
         self.recorder.send(entry).await;
+        if due_in == PAUSED_RECHECK {
+            self.asleep.add(id);
+        }
     }
 
     /// Sends what has its turn, and goes on while there is a next one.

@@ -16,6 +16,7 @@
 //! Beside that, [`trial`] sends tests of endpoints past the lanes, [`operate`] works on operations, [`tell`]
 //! hands over Bowline's own events, and [`janitor`] takes away what is older than the retention.
 
+mod asleep;
 mod attempt;
 mod bodies;
 mod breaker;
@@ -257,6 +258,11 @@ fn intake(
             Ok(())
         })
     });
+    let (claims, token) = (Arc::clone(of), shutdown.clone());
+    workers.push(supervise("enabled endpoints", shutdown, move || {
+        let claims = Arc::clone(&claims);
+        until(token.clone(), async move { claims.lanes.wake_the_asleep(&claims.pool).await })
+    }));
     workers.extend(ordered(of, shutdown, drained));
     let (claims, token) = (Arc::clone(of), shutdown.clone());
     workers.push(supervise("tests", shutdown, move || until(token.clone(), Arc::clone(&claims).tests())));

@@ -21,7 +21,7 @@ use crate::present;
 use crate::streaming::{Encoded, Part, Room, encode};
 
 /// Of one process.
-const READS_MAX: usize = 2;
+const READS_MAX: usize = 1;
 /// The data, and what says how it is made.
 const BYTES_MAX: usize = DATA_BYTES_MAX + 256 * 1024;
 

@@ -96,3 +96,26 @@ async fn an_endpoint_that_is_down_is_asked_by_a_probe_and_what_waits_for_it_uses
     }
     assert_eq!(attempts, requests.len(), "nothing is in the log but what was sent");
 }
+
+/// Whoever enables an endpoint makes due what waits for it. What a dispatcher puts off a moment later, before it hears
+/// of that, it makes due itself: here that is all there is, because nobody else does it.
+#[tokio::test]
+async fn what_was_put_off_for_an_endpoint_is_sent_when_it_is_heard_to_be_enabled() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::start().await;
+    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    admin.set_state(&endpoint, EndpointState::Paused).await;
+    let event = admin.publish("order.created").await;
+    eventually(BOUND, async || {
+        let put_off = "SELECT count(*) FROM queue WHERE due_at > now() + interval '30 minutes'";
+        let waiting = stack.database.count(put_off).await;
+        if waiting == 1 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    let enable = "UPDATE config_state SET version = version + 1;
+                  UPDATE endpoints SET state = 'enabled', config_version = (SELECT version FROM config_state)";
+    stack.database.sql().batch_execute(enable).await.unwrap();
+    receiver.await_ids(&[event], BOUND).await;
+    stack.await_quiet().await;
+}
