@@ -184,6 +184,13 @@ pub(crate) fn waits_in_line(path: &str) -> bool {
         && !path.ends_with("/SendEndpointTest")
 }
 
+/// Whether what a method answers may be so much that who asks for it and does not read it is to be bounded here. Streams
+/// have bounds of their own, and events that are published are answered by their ids.
+pub(crate) fn may_answer_much(path: &str) -> bool {
+    let access = METHODS.iter().find(|(known, _)| *known == path).map(|(_, access)| *access);
+    access.is_some_and(|access| access != Access::Publish) && !is_stream(path)
+}
+
 /// Whether a method answers with a stream: such are named so.
 pub(crate) fn is_stream(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|method| method.starts_with("Watch"))

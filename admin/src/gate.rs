@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::AdminContext;
-use crate::auth::{Gate, is_stream, method_name, waits_in_line};
+use crate::auth::{Gate, may_answer_much, method_name, waits_in_line};
 use crate::call::{Call, trace_of};
 use crate::change::{Act, record_failure};
 use crate::fault::{Fault, to_status};
@@ -136,7 +136,7 @@ impl GateLayer {
             }
         };
         let path = request.uri().path();
-        if method_name(path).is_none_or(|_| is_stream(path)) {
+        if !may_answer_much(path) {
             return inner.call(request).await;
         }
         let turn = match tenant.filter(|_| waits_in_line(path)) {
