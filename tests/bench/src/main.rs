@@ -7,10 +7,11 @@
 //! 3. [`report`] holds metrics against limits and budgets and shows them; [`machine`] says where.
 //!
 //! [`child`] starts the processes, [`wire`] is what they say, [`payload`] what a numbered body carries,
-//! [`procfs`] what the kernel knows, [`statements`] what Postgres knows.
+//! [`procfs`] what the kernel knows, [`statements`] what Postgres knows, [`disk`] how long it let a commit wait.
 
 mod arguments;
 mod child;
+mod disk;
 mod http;
 mod load;
 mod machine;

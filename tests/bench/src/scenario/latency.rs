@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Bench, all_ok, make_endpoints, ms};
 use crate::child;
+use crate::disk;
 use crate::report::{Budget, Metric};
 use crate::rig::Rig;
 use crate::wire::{LoadSpec, Pace, Quantiles};
@@ -22,14 +23,17 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Metric>> {
     steady(bench, &mut rig, bench.signed(&url, pace(500, bench.pick(4, 1)))).await?;
     let mut metrics = Vec::new();
     for rate in RATES_PER_S {
-        let (mut ours, mut direct) = (Vec::new(), Vec::new());
+        let (mut ours, mut direct, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
         for round in 1..=bench.rounds() {
             bench.progress.step(format!("{rate}/s, round {round}"));
             let spec = bench.signed(&url, pace(rate, bench.pick(8, 2)));
             direct.push(straight(bench, &spec).await?);
+            let disk = disk::Watch::start()?;
             ours.push(steady(bench, &mut rig, spec).await?);
+            syncs.push(disk.end()?.as_secs_f64() * 1000.0);
         }
         metrics.extend(of_rate(rate, &ours, &direct));
+        metrics.push(Metric::new(format!("longest sync of the disk meanwhile, {rate}/s"), "ms", syncs));
     }
     rig.end().await?;
     Ok(metrics)
