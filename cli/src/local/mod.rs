@@ -3,7 +3,7 @@
 //! 1. [`binaries`] finds the programs, [`account`] whom they run as, [`port`] where they listen.
 //! 2. [`process`] runs a program so that it cannot outlive the one who started it; `readiness` waits
 //!    until it answers.
-//! 3. [`postgres`] and [`redis`] are the two servers; `bowline dev` and the tests stand on them.
+//! 3. `server` is one that runs; [`postgres`] and [`redis`] are the two. `bowline dev` and the tests stand on them.
 
 pub mod account;
 pub mod binaries;
@@ -14,6 +14,7 @@ pub mod postgres;
 pub mod process;
 mod readiness;
 pub mod redis;
+mod server;
 
 use std::io;
 use std::path::PathBuf;

@@ -11,9 +11,10 @@ use super::account::Account;
 use super::binaries::{self, PostgresPrograms};
 use super::cluster::{self, DATA, ROLE, choose, make_cluster, reachable};
 use super::folder::{Folder, Home};
-use super::process::{Launch, Output, Process, Stopped, in_words};
+use super::process::{Launch, Output, Process};
 use super::readiness::{POLL, Starting};
-use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
+use super::server::{Server, Site};
+use super::{LocalError, port};
 
 const NAME: &str = "postgres";
 const DATABASE: &str = "bowline";
@@ -37,17 +38,11 @@ const SETTINGS: &[&str] = &[
     "timezone=UTC",
 ];
 
-/// A running Postgres. Dropped, it stops too: its keeper sees to it.
-#[derive(Debug)]
-pub struct PrivatePostgres {
-    process: Process,
-    site: Site,
-    port: u16,
-}
+/// A running Postgres.
+pub type PrivatePostgres = Server<PostgresSite>;
 
-/// What stays the same over the server's restarts.
 #[derive(Debug)]
-struct Site {
+pub struct PostgresSite {
     folder: Folder,
     programs: PostgresPrograms,
     account: Option<Account>,
@@ -72,7 +67,7 @@ impl PrivatePostgres {
         reachable(&folder.path, account.as_ref()).await?;
         let programs = choose(&installed, &folder.path.join(DATA))?;
         let password = make_cluster(&folder, &programs, account.as_ref()).await?;
-        let site = Site { folder, programs, account, password };
+        let site = PostgresSite { folder, programs, account, password };
         let (process, port) = site.launch_on_a_free_port().await?;
         let server = Self { process, site, port };
         server.make_database().await?;
@@ -87,73 +82,6 @@ impl PrivatePostgres {
     /// Another database of this server.
     pub fn url_of(&self, database: &str) -> String {
         self.site.url(self.port, database)
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
-    /// Waits until the server ends by itself, and says how.
-    ///
-    /// # Errors
-    /// When the kernel cannot say.
-    pub async fn ended(&mut self) -> Result<String, LocalError> {
-        self.process.wait().await.map(in_words)
-    }
-
-    /// A fast shutdown: sessions are cut, what is committed is kept. Killed if it takes too long.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub async fn stop(&mut self) -> Result<Stopped, LocalError> {
-        self.process.stop(STOP_WITHIN).await
-    }
-
-    /// SIGKILL, as a machine that loses power would have it (but for the kernel's own buffers).
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub async fn kill(&mut self) -> Result<(), LocalError> {
-        self.process.kill().await
-    }
-
-    /// Stops it where it runs, and starts it again on the same port with the same data.
-    ///
-    /// # Errors
-    /// When it does not come back within [`READY_WITHIN`].
-    pub async fn restart(&mut self) -> Result<(), LocalError> {
-        self.stop().await?;
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            match self.site.launch(self.port).await {
-                Ok(process) => {
-                    self.process = process;
-                    return Ok(());
-                }
-                // After SIGKILL the old sessions hold on for a moment; a port is a matter of luck.
-                Err(LocalError::Ended { .. }) if Instant::now() < deadline => sleep(POLL * 10).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// SIGSTOP: connections stay open and nothing answers. Sessions that are at work go on; new ones
-    /// are not served.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn pause(&mut self) -> Result<(), LocalError> {
-        self.process.signal(Signal::SIGSTOP)
-    }
-
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn resume(&mut self) -> Result<(), LocalError> {
-        self.process.signal(Signal::SIGCONT)
     }
 
     async fn make_database(&self) -> Result<(), LocalError> {
@@ -177,15 +105,7 @@ impl PrivatePostgres {
     }
 }
 
-impl Drop for PrivatePostgres {
-    fn drop(&mut self) {
-        if self.process.ended().is_none() {
-            self.site.folder.leave_to_keeper();
-        }
-    }
-}
-
-impl Site {
+impl PostgresSite {
     fn url(&self, port: u16, database: &str) -> String {
         format!("postgres://{ROLE}:{}@127.0.0.1:{port}/{database}", self.password)
     }
@@ -212,7 +132,21 @@ impl Site {
         }
     }
 
-    /// Starts the server and waits until it answers.
+    fn port_was_taken(&self) -> bool {
+        self.folder.last_words(LOG).contains("could not create any TCP/IP sockets")
+    }
+
+    fn folder_is_in_use(&self) -> bool {
+        let last_words = self.folder.last_words(LOG);
+        last_words.contains("lock file") || last_words.contains("pre-existing shared memory block")
+    }
+}
+
+impl Site for PostgresSite {
+    fn leave_to_keeper(&mut self) {
+        self.folder.leave_to_keeper();
+    }
+
     async fn launch(&self, port: u16) -> Result<Process, LocalError> {
         let log_path = self.folder.path.join(LOG);
         let log = File::create(&log_path).map_err(LocalError::file("write", &log_path))?;
@@ -236,20 +170,12 @@ impl Site {
             async || tokio_postgres::connect(&url, NoTls).await.map(drop).map_err(|error| error.to_string());
         Starting { program: NAME, folder: &self.folder, log: LOG }.answered(process, probe).await
     }
-
-    fn port_was_taken(&self) -> bool {
-        self.folder.last_words(LOG).contains("could not create any TCP/IP sockets")
-    }
-
-    fn folder_is_in_use(&self) -> bool {
-        let last_words = self.folder.last_words(LOG);
-        last_words.contains("lock file") || last_words.contains("pre-existing shared memory block")
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::process::Stopped;
 
     async fn answers(url: &str) -> Option<String> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;

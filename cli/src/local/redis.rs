@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
 
 use super::account::Account;
 use super::binaries;
 use super::folder::{Folder, Home};
-use super::process::{Launch, Output, Process, Stopped, in_words};
-use super::readiness::{POLL, Starting};
-use super::{LocalError, READY_WITHIN, STOP_WITHIN, port};
+use super::process::{Launch, Output, Process};
+use super::readiness::Starting;
+use super::server::{Server, Site};
+use super::{LocalError, port};
 
 const NAME: &str = "redis";
 const ACCOUNTS: &[&str] = &["redis", "nobody"];
@@ -25,16 +25,11 @@ const PORT_TRIES: u32 = 5;
 /// Streams are trimmed and skipped when full; this bounds what a fault could still pile up.
 const MEMORY_MAX: &str = "512mb";
 
-/// A running Redis. Dropped, it stops too: its keeper sees to it.
-#[derive(Debug)]
-pub struct PrivateRedis {
-    process: Process,
-    site: Site,
-    port: u16,
-}
+/// A running Redis.
+pub type PrivateRedis = Server<RedisSite>;
 
 #[derive(Debug)]
-struct Site {
+pub struct RedisSite {
     folder: Folder,
     program: PathBuf,
     account: Option<Account>,
@@ -50,7 +45,7 @@ impl PrivateRedis {
         let program = binaries::redis()?;
         let account = Account::unprivileged(NAME, ACCOUNTS)?;
         let folder = Folder::make(home, NAME, account.as_ref())?;
-        let site = Site { folder, program, account, password: hex::encode(rand::random::<[u8; 24]>()) };
+        let site = RedisSite { folder, program, account, password: hex::encode(rand::random::<[u8; 24]>()) };
         let mut tries = 0;
         loop {
             tries += 1;
@@ -71,78 +66,13 @@ impl PrivateRedis {
     pub fn url(&self) -> String {
         format!("redis://:{}@127.0.0.1:{}/0", self.site.password, self.port)
     }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
-    /// Waits until the server ends by itself, and says how.
-    ///
-    /// # Errors
-    /// When the kernel cannot say.
-    pub async fn ended(&mut self) -> Result<String, LocalError> {
-        self.process.wait().await.map(in_words)
-    }
-
-    /// # Errors
-    /// When it cannot be signalled.
-    pub async fn stop(&mut self) -> Result<Stopped, LocalError> {
-        self.process.stop(STOP_WITHIN).await
-    }
-
-    /// # Errors
-    /// When it cannot be signalled.
-    pub async fn kill(&mut self) -> Result<(), LocalError> {
-        self.process.kill().await
-    }
-
-    /// Stops it where it runs, and starts it again, empty, on the same port.
-    ///
-    /// # Errors
-    /// When it does not come back within [`READY_WITHIN`].
-    pub async fn restart(&mut self) -> Result<(), LocalError> {
-        self.stop().await?;
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            match self.site.launch(self.port).await {
-                Ok(process) => {
-                    self.process = process;
-                    return Ok(());
-                }
-                Err(LocalError::Ended { .. }) if Instant::now() < deadline => sleep(POLL * 10).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// SIGSTOP: connections stay open and nothing answers.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn pause(&mut self) -> Result<(), LocalError> {
-        self.process.signal(Signal::SIGSTOP)
-    }
-
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn resume(&mut self) -> Result<(), LocalError> {
-        self.process.signal(Signal::SIGCONT)
-    }
 }
 
-impl Drop for PrivateRedis {
-    fn drop(&mut self) {
-        if self.process.ended().is_none() {
-            self.site.folder.leave_to_keeper();
-        }
+impl Site for RedisSite {
+    fn leave_to_keeper(&mut self) {
+        self.folder.leave_to_keeper();
     }
-}
 
-impl Site {
     async fn launch(&self, port: u16) -> Result<Process, LocalError> {
         let configuration = self.write_configuration(port)?;
         let log_path = self.folder.path.join(LOG);
@@ -165,7 +95,9 @@ impl Site {
         };
         Starting { program: NAME, folder: &self.folder, log: LOG }.answered(process, probe).await
     }
+}
 
+impl RedisSite {
     /// A file, because others on this machine can read a process's arguments.
     fn write_configuration(&self, port: u16) -> Result<PathBuf, LocalError> {
         let path = self.folder.path.join("redis.conf");
@@ -211,6 +143,7 @@ async fn ping(port: u16, password: &str) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::process::Stopped;
 
     #[tokio::test]
     async fn it_starts_empty_comes_back_on_its_port_and_leaves_nothing() {
