@@ -8,8 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -19,7 +17,7 @@ use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use crate::egress::{EgressGuard, EgressRequest, EgressSendError};
+use crate::egress::{EgressGuard, EgressRequest, EgressSendError, basic};
 use crate::endpoint_auth::ClientCredentials;
 use crate::secrets::{Purpose, Secret, SecretError, StoredSecret, Vault};
 
@@ -185,15 +183,6 @@ impl AccessTokens {
         let body = form.finish().into();
         EgressRequest { method: Method::POST, url: self.url.clone(), headers, body, timeout }
     }
-}
-
-/// `Basic ...` of a user name and a password with a colon between.
-pub(crate) fn basic(pair: &str) -> HeaderValue {
-    // Base64 is always a header value.
-    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))
-        .unwrap_or_else(|_| unreachable!("base64 is printable"));
-    value.set_sensitive(true);
-    value
 }
 
 /// `error` of RFC 6749, 5.2, as far as it is one word.

@@ -6,7 +6,7 @@ use bowline_core::secrets::{SECRET_BYTES_MAX, Secret, name};
 use bowline_proto::v1;
 use bowline_proto::v1::endpoint_auth::Method;
 
-use super::{Violations, endpoint};
+use super::{Violations, url};
 use crate::sealing::{Given, SEALED, Sealing};
 
 const NAME_BYTES_MAX: usize = 256;
@@ -62,7 +62,7 @@ fn client_credentials(
     sealing: &mut Sealing,
 ) -> ClientCredentials {
     let field = |name: &str| format!("endpoint.auth.client_credentials.{name}");
-    endpoint::check_url(violations, &field("token_url"), &wire.token_url, egress);
+    url::check(violations, &field("token_url"), &wire.token_url, egress);
     text(violations, &field("client_id"), &wire.client_id, NAME_BYTES_MAX);
     secret(violations, sealing, name::CLIENT_SECRET, &field("client_secret"), &wire.client_secret);
     if wire.scopes.len() > SCOPES_MAX {

@@ -10,12 +10,10 @@ use bowline_core::endpoint::{DisablePolicy, EndpointOrdering, EndpointSpec};
 use bowline_core::expression::Place;
 use bowline_core::format::{self, Format};
 use bowline_proto::v1;
-use url::Url;
 
-use super::{Range, Violations, auth, headers};
+use super::{Range, Violations, auth, headers, url};
 use crate::sealing::Sealing;
 
-const URL_BYTES_MAX: usize = 2048;
 const LIST_MAX: usize = 256;
 const CONCURRENCY_MAX: u32 = 256;
 const DISABLE_FAILURES_MAX: u32 = 100_000;
@@ -50,7 +48,7 @@ pub(crate) fn check(
     }
     super::display_name(violations, "endpoint.display_name", &endpoint.display_name);
     super::labels(violations, "endpoint.labels", &endpoint.labels);
-    check_url(violations, "endpoint.url", &endpoint.url, egress);
+    url::check(violations, "endpoint.url", &endpoint.url, egress);
     check_filters(violations, endpoint);
     let format_name = if endpoint.format.is_empty() { format::STANDARD } else { &endpoint.format };
     let custom = endpoint.custom_format.as_ref().and_then(|wire| super::format::custom(violations, wire));
@@ -108,29 +106,6 @@ pub(crate) fn disable_default(format: &str) -> DisablePolicy {
     match format {
         "rkt" => DisablePolicy { after_failures: 10, after: Duration::ZERO },
         _ => DisablePolicy::default(),
-    }
-}
-
-pub(super) fn check_url(violations: &mut Violations, field: &str, text: &str, egress: &EgressPolicy) {
-    if text.is_empty() {
-        violations.add(field, "is required");
-    } else if text.len() > URL_BYTES_MAX {
-        violations.add(field, format!("must be at most {URL_BYTES_MAX} bytes"));
-    } else if text.chars().any(char::is_control) {
-        // A URL parser takes some of them out; Postgres refuses one of them, and all are shown as they are stored.
-        violations.add(field, "must not have control characters");
-    } else {
-        match Url::parse(text) {
-            Err(error) => violations.add(field, format!("is no URL: {error}")),
-            Ok(url) => {
-                if let Err(error) = egress.check_url(&url) {
-                    violations.add(field, error);
-                }
-                if url.fragment().is_some() {
-                    violations.add(field, "must not have a fragment (#...): it is never sent");
-                }
-            }
-        }
     }
 }
 

@@ -15,6 +15,7 @@ mod retry;
 mod scheme;
 pub(crate) mod secret;
 pub(crate) mod source;
+mod url;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -6,12 +6,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::refresh::PACE;
 use crate::id::{BindingId, TenantId};
 
+/// Between two refreshes of one binding.
+pub(crate) const PACE: Duration = Duration::from_millis(250);
 /// Refreshes at a time; each holds a connection of the pool.
 const AT_ONCE: usize = 3;
 const OF_A_TENANT_MAX: usize = 2;

@@ -16,14 +16,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::agenda::Agenda;
+use super::agenda::{Agenda, PACE};
 use super::{DATA_BYTES_MAX, Touched, Watches, evaluate};
 use crate::id::{BindingId, SourceId, TenantId};
 use crate::query::{Queries, QueryError};
 use crate::store::{Error, Pool, bindings, payloads, replicas};
 
-/// Between two refreshes of one binding.
-pub(crate) const PACE: Duration = Duration::from_millis(250);
 /// How soon the death of a replica is heard of.
 const DEATHS_POLL: Duration = Duration::from_secs(2);
 /// Whether or not one has died.

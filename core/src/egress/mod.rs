@@ -18,6 +18,7 @@
 //! apart, [`certificates`] are those an endpoint has for itself.
 
 pub mod address;
+mod basic;
 mod certificates;
 mod connect;
 mod exchange;
@@ -46,6 +47,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 pub use address::AddressClass;
+pub(crate) use basic::basic;
 pub use certificates::{
     CertificateFault, Certificates, PEM_BYTES_MAX, check_authorities, check_chain, check_key,
 };

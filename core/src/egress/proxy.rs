@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+use super::basic;
 use super::connect::race;
-use crate::access_token::basic;
 
 /// After it failed for all, it is left alone so long.
 const AWAY_PAUSE: Duration = Duration::from_secs(3);

@@ -9,8 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::keys::KEPT_S;
-use crate::access_token::basic;
-use crate::egress::CertificateFault;
+use crate::egress::{CertificateFault, basic};
 use crate::endpoint::EndpointSpec;
 use crate::endpoint_auth::EndpointAuth;
 use crate::format::{Format, is_credential};
