@@ -89,9 +89,21 @@ impl Health {
         self.snapshot.endpoints_of(tenant).matching(DELIVERY_DEAD, None).next().is_some()
     }
 
-    /// Counts what a record commit decided; disables the endpoints that are gone, and those whose policy
-    /// says so.
-    pub(crate) async fn count(&self, decisions: &[(DeliveryKey, Decision)], gone: &[EndpointId]) {
+    /// Disables endpoints whose receivers say that they are gone. This process knows of it when this is done.
+    pub(crate) async fn disable_gone(&self, endpoints: &[EndpointId]) {
+        for endpoint in endpoints {
+            let disabled = async {
+                let mut client = self.pool.get().await?;
+                self.disable(&mut client, *endpoint, "gone: the receiver answered 410", None).await
+            };
+            if let Err(error) = disabled.await {
+                tracing::warn!(%endpoint, %error, "an endpoint that is gone was not disabled");
+            }
+        }
+    }
+
+    /// Counts what a record commit decided, and disables the endpoints whose policy says so.
+    pub(crate) async fn count(&self, decisions: &[(DeliveryKey, Decision)]) {
         let mut failures: HashMap<EndpointId, i32> = HashMap::new();
         let mut successes = Vec::new();
         for (key, decision) in decisions {
@@ -104,7 +116,7 @@ impl Health {
                 Decision::Cancelled | Decision::Expired | Decision::Stale => {}
             }
         }
-        if let Err(error) = self.write(successes, failures, gone).await {
+        if let Err(error) = self.write(successes, failures).await {
             tracing::warn!(%error, "failure counts of endpoints were not written");
         }
     }
@@ -113,18 +125,14 @@ impl Health {
         &self,
         successes: Vec<EndpointId>,
         failures: HashMap<EndpointId, i32>,
-        gone: &[EndpointId],
     ) -> Result<(), store::Error> {
         let successes = self.to_clear(successes, &failures);
-        if successes.is_empty() && failures.is_empty() && gone.is_empty() {
+        if successes.is_empty() && failures.is_empty() {
             return Ok(());
         }
         let mut client = self.pool.get().await?;
         if !successes.is_empty() {
             health::succeeded(&client, &successes).await?;
-        }
-        for endpoint in gone {
-            self.disable(&mut client, *endpoint, "gone: the receiver answered 410", None).await?;
         }
         if failures.is_empty() {
             return Ok(());

@@ -184,6 +184,8 @@ impl Writer {
             let (batch, after) = fold(gathered.drain(..));
             let Recorded { mut decisions, lost } = self.commit(batch).await;
             self.lose(lost.iter().filter_map(|id| after.touched.get(id)));
+            // First, or the next of a channel would go out to one that is gone.
+            self.health.disable_gone(&after.disable).await;
             tell_holders(&after.ordered, &decisions);
             if !after.died.is_empty() {
                 let dead = |one: &Died| decisions.contains(&(one.key, Decision::Dead));
@@ -193,7 +195,7 @@ impl Writer {
             for chunk in &after.chunks {
                 chunk.tell_settled();
             }
-            self.health.count(&decisions, &after.disable).await;
+            self.health.count(&decisions).await;
             for done in after.flushed {
                 // Nobody waits any more: nothing to tell.
                 let _ = done.send(());

@@ -56,6 +56,29 @@ async fn a_person_who_retries_the_first_sends_all_that_waits_behind_it() {
 }
 
 #[tokio::test]
+async fn nothing_follows_in_a_channel_whose_receiver_is_gone() {
+    let stack = Stack::start().await;
+    let admin = stack.admin();
+    let receiver = Receiver::scripted([Reply::Status(410)]).await;
+    let (endpoint, _) = admin.endpoint(ordered(&receiver, EndpointOrdering::Strict)).await;
+    admin.set_state(&endpoint, EndpointState::Paused).await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(publish(&admin, "a").await);
+    }
+    admin.set_state(&endpoint, EndpointState::Enabled).await;
+    admin.await_delivery(&ids[0], &endpoint, DeliveryState::Dead).await;
+    at_rest(&stack, &receiver, 1).await;
+    assert_eq!(admin.get_endpoint(&endpoint).await.state(), EndpointState::Disabled);
+
+    // Who enables it sends the rest.
+    admin.set_state(&endpoint, EndpointState::Enabled).await;
+    stack.await_quiet().await;
+    assert_eq!(arrived(&receiver, &ids), ids);
+    assert_eq!(receiver.count(), 10);
+}
+
+#[tokio::test]
 async fn a_dead_letter_makes_room_and_a_redrive_joins_at_the_tail() {
     let stack = Stack::start().await;
     let admin = stack.admin();
