@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserializer as _;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize as _, Deserializer as _};
 use serde_json::value::RawValue;
 
 use super::source::JsonPointer;
@@ -40,18 +40,13 @@ pub(super) fn find<'de>(
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let written = raw.get();
     match written.as_bytes().first()? {
-        b'"' => match serde_json::from_str::<BorrowedText<'_>>(written) {
-            Ok(text) => Some(text.0),
-            // A lone surrogate has no text.
-            Err(_) => None,
-        },
+        b'"' if !written.contains('\\') => Some(Cow::Borrowed(written.trim_matches('"'))),
+        // Half of a surrogate pair has no text.
+        b'"' => serde_json::from_str::<String>(written).ok().map(Cow::Owned),
         b'{' | b'[' | b'n' => None,
         _ => Some(Cow::Borrowed(written)),
     }
 }
-
-#[derive(serde::Deserialize)]
-struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Clone, Copy)]
 struct Wanted<'p> {
@@ -68,7 +63,11 @@ fn descend<'de>(
 ) -> Result<(), serde_json::Error> {
     let mut level = Level { wanted, hits: vec![None; wanted.len()] };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer.deserialize_any(&mut level)?;
+    if text.trim_ascii_start().starts_with(['{', '[']) {
+        deserializer.deserialize_any(&mut level)?;
+    } else {
+        IgnoredAny::deserialize(&mut deserializer)?;
+    }
     deserializer.end()?;
     let hits = level.hits;
     let mut below: Vec<(&'de RawValue, Vec<Wanted<'_>>)> = Vec::new();
@@ -113,16 +112,20 @@ impl<'de> Visitor<'de> for &mut Level<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+        f.write_str("an object or an array")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key_seed(MemberName)? {
-            if self.wants(&name) {
-                let raw = map.next_value::<&'de RawValue>()?;
-                self.keep(&name, raw);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+        // Read as it is written: a name with half of a surrogate pair is JSON, and no `String`.
+        while let Some(written) = map.next_key::<&'de RawValue>()? {
+            match text_of(written) {
+                Some(name) if self.wants(&name) => {
+                    let raw = map.next_value::<&'de RawValue>()?;
+                    self.keep(&name, raw);
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         Ok(())
@@ -143,63 +146,12 @@ impl<'de> Visitor<'de> for &mut Level<'_, '_, 'de> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
 }
 
 /// The element a pointer segment names in an array: digits without a leading zero.
 fn index_of(name: &str) -> Option<usize> {
     let canonical = name == "0" || !name.starts_with(['0', '+']);
     name.parse().ok().filter(|_| canonical)
-}
-
-/// A member's name, borrowed from the text unless it holds escapes.
-struct MemberName;
-
-impl<'de> DeserializeSeed<'de> for MemberName {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for MemberName {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(name))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(name.to_owned()))
-    }
 }
 
 #[cfg(test)]
@@ -259,8 +211,25 @@ mod tests {
 
     #[test]
     fn scalars_at_the_top_hold_nothing() {
-        for body in ["1", "-1", "1.5", "true", "null", "\"x\""] {
+        for body in ["1", "-1", "1.5", "1e999", "true", " null", "\"x\"", "\"\\ud83d\""] {
             assert_eq!(look(body, &["/a"]).unwrap(), [None], "{body}");
         }
+    }
+    #[test]
+    fn half_of_a_surrogate_pair_is_valid_wherever_it_stands() {
+        let body =
+            r#"{"\ud83d":1,"a":{"x\udc00":[{"\ud83d\ud83d":"\ud83d"}],"b":2},"\ud83d\ude00":3,"c":"\ud83d"}"#;
+        let found = look(body, &["/a/b", "/\u{1f600}", "/\u{fffd}", "/c"]).unwrap();
+        assert_eq!(found, [Some("2".to_owned()), Some("3".to_owned()), None, None]);
+        for body in ["{\"\\ud83\":1}", "{\"a\nb\":1}", "{\"\\x\":1}", "{1:2}", "{\"a\"}"] {
+            assert!(look(body, &["/b"]).is_err(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_read_with_their_quotes_and_escapes() {
+        let body = r#"{"a":"","b":"\"","c":"\"q\"","d":"\u00e9"}"#;
+        let found = look(body, &["/a", "/b", "/c", "/d"]).unwrap();
+        assert_eq!(found, ["", "\"", "\"q\"", "\u{e9}"].map(|text| Some(text.to_owned())));
     }
 }
