@@ -28,6 +28,8 @@ pub enum Malformed {
     Empty,
     #[error("not plain text")]
     NotText,
+    #[error("it was sent {times} times, and this scheme has one")]
+    Repeated { times: usize },
     #[error("it does not start with `{prefix}`")]
     Prefix { prefix: String },
     #[error("more than {max} items")]

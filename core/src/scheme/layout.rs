@@ -4,6 +4,7 @@
 use super::describe::Layout;
 use super::error::Malformed;
 use super::limits;
+use super::request::JOINT;
 
 /// Stands for every key but the timestamp's.
 const ANY_KEY: &str = "*";
@@ -92,14 +93,18 @@ impl CompiledLayout {
         }
     }
 
-    /// Items under keys not in `labels` are skipped, never an error.
+    /// Items under keys not in `labels` are skipped, never an error. What joins repeated headers separates
+    /// items whatever else does.
     pub(super) fn parse<'v>(&self, value: &'v str, labels: &[String]) -> Result<Parsed<'v>, Malformed> {
         let mut parsed = Parsed::default();
+        let values = value.split(JOINT);
         match &self.separator {
-            Separator::Text(text) => self.collect(value.split(text.as_str()), labels, &mut parsed),
+            Separator::Text(text) => {
+                self.collect(values.flat_map(move |one| one.split(text.as_str())), labels, &mut parsed)
+            }
             Separator::AnyOf(chars) => {
-                let items = value.split(|c| chars.contains(c)).filter(|item| !item.is_empty());
-                self.collect(items, labels, &mut parsed)
+                let items = values.flat_map(move |one| one.split(move |c| chars.contains(c)));
+                self.collect(items.filter(|item| !item.is_empty()), labels, &mut parsed)
             }
         }?;
         Ok(parsed)
@@ -190,6 +195,12 @@ mod tests {
         let standard = layout("item_sep=' '\nkv_sep=','\nsignature_key='v1'");
         let parsed = standard.parse("v1,a v2,b  v1,c", &v1).unwrap();
         assert_eq!(texts(&parsed), ["a", "c"]);
+        let parsed = standard.parse("v1,a v1,b, v1,c, v2,d", &v1).unwrap();
+        assert_eq!(texts(&parsed), ["a", "b", "c"]);
+
+        let paddle = layout("item_sep=';'\nkv_sep='='\nsignature_key='v1'\ntimestamp_key='ts'");
+        let parsed = paddle.parse("ts=1;v1=a, ts=2;v1=b", &v1).unwrap();
+        assert_eq!((parsed.timestamp, texts(&parsed)), (Some("1"), vec!["a", "b"]));
 
         let recurly = layout("item_sep=','\ntimestamp_index=0");
         let parsed = recurly.parse("17,a,b", &[]).unwrap();

@@ -17,6 +17,9 @@ use super::limits;
 use super::source::{JsonPointer, Source};
 use super::xml;
 
+/// What stands between the values of a header that is there more than once.
+pub(super) const JOINT: &str = ", ";
+
 /// A value and where it stood.
 pub type Found<'s, 'a> = (&'s Source, Cow<'a, [u8]>);
 
@@ -112,6 +115,11 @@ impl<'a> InboundRequest<'a> {
     }
 
     fn field(&self, name: &str) -> Result<Option<&Cow<'a, [u8]>>, Malformed> {
+    /// How often the place is there: more than once only for a header.
+    pub(super) fn times(&self, source: &Source) -> usize {
+        source.as_header().map_or(1, |name| self.headers.get_all(name).iter().count())
+    }
+
         Ok(form::first(self.form()?, name))
     }
 
@@ -142,7 +150,7 @@ impl<'a> InboundRequest<'a> {
         let mut joined = Cow::Borrowed(first.as_bytes());
         for value in values {
             let joined = joined.to_mut();
-            joined.extend_from_slice(b", ");
+            joined.extend_from_slice(JOINT.as_bytes());
             joined.extend_from_slice(value.as_bytes());
             if joined.len() > limits::HEADER_BYTES_MAX {
                 break;

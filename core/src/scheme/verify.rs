@@ -183,6 +183,9 @@ impl CompiledScheme {
             if value.len() > limits::HEADER_BYTES_MAX {
                 return Err(malformed(Malformed::TooLong { max_bytes: limits::HEADER_BYTES_MAX }));
             }
+            if self.layout.is_none() && request.times(source) > 1 {
+                return Err(malformed(Malformed::Repeated { times: request.times(source) }));
+            }
             values.push((source, into_text(value).ok_or_else(|| malformed(Malformed::NotText))?));
         }
         match (values.is_empty(), self.sources.first()) {
@@ -240,8 +243,8 @@ impl CompiledScheme {
         let Some(spec) = &self.timestamp else {
             return Ok(Stamp { text: Cow::Borrowed(&[]), time: None });
         };
-        let (at, text) = if let Some(layout) = self.layout.as_ref().filter(|layout| layout.holds_timestamp())
-        {
+        let in_layout = self.layout.as_ref().filter(|layout| layout.holds_timestamp());
+        let (at, text) = if let Some(layout) = in_layout {
             let text = parsed.timestamp.ok_or_else(|| VerifyError::Malformed {
                 at: signature_at.clone(),
                 fault: Malformed::NoTimestamp { key: layout.timestamp_name() },
@@ -252,13 +255,15 @@ impl CompiledScheme {
             let found = found.map_err(|(at, fault)| VerifyError::Malformed { at: at.clone(), fault })?;
             found.ok_or_else(|| missing(&spec.sources, signature_at))?
         };
+        let malformed = || {
+            let fault = match request.times(at) {
+                times if times > 1 && in_layout.is_none() => Malformed::Repeated { times },
+                _ => Malformed::Timestamp { form: spec.unit.form() },
+            };
+            VerifyError::Malformed { at: at.clone(), fault }
+        };
         let stamp =
-            std::str::from_utf8(&text).ok().and_then(|text| spec.unit.parse(text)).ok_or_else(|| {
-                VerifyError::Malformed {
-                    at: at.clone(),
-                    fault: Malformed::Timestamp { form: spec.unit.form() },
-                }
-            })?;
+            std::str::from_utf8(&text).ok().and_then(|text| spec.unit.parse(text)).ok_or_else(malformed)?;
         spec.check_fresh(stamp, now)?;
         let time = match spec.unit {
             TimestampUnit::S | TimestampUnit::Rfc3339 => DateTime::from_timestamp(stamp, 0),

@@ -2,6 +2,7 @@
 
 mod constant_time;
 mod engine;
+mod places;
 mod properties;
 mod published;
 mod vectors;
