@@ -88,7 +88,8 @@ fn limits_are_the_providers() {
     assert_eq!(limit("github"), 25 * 1024 * 1024);
     assert_eq!(find("chatblocks").unwrap().max_stored_payloads(), Some(1000));
     assert_eq!(find("github").unwrap().max_stored_payloads(), None);
-    for preset in all().filter(|preset| !["github", "chatblocks"].contains(&preset.name())) {
+    assert_eq!(limit("mailgun"), 25 * 1024 * 1024);
+    for preset in all().filter(|preset| !["github", "mailgun", "chatblocks"].contains(&preset.name())) {
         assert_eq!(preset.body_limit_bytes(), crate::defaults::BODY_LIMIT_BYTES, "{}", preset.name());
     }
 }
@@ -175,6 +176,17 @@ fn keys_names_and_channels_come_from_where_the_provider_puts_them() {
     assert_eq!(read("stripe", &[], r#"{"id":"","type":"a\nb"}"#), (None, None, None));
     assert_eq!(read("github", &[("x-github-event", "push")], "{"), (some("push"), None, None));
     assert_eq!(read("custom", &[("idempotency-key", "k")], "{}"), (None, None, None));
+}
+
+#[test]
+fn a_link_in_an_order_is_no_ping() {
+    let preset = find("woocommerce").unwrap();
+    let headers = headers(&[("content-type", "application/json")]);
+    let order = request(preset, &headers, br#"{"id":7,"note":"https://example.com/?a=1&webhook_id=1"}"#);
+    assert_eq!(preset.handshake(&order, &[], false), None);
+    assert_eq!(preset.handshake(&order, &[], true), None);
+    let none = HeaderMap::new();
+    assert!(preset.handshake(&request(preset, &none, b"webhook_id=1"), &[], false).is_some());
 }
 
 #[test]

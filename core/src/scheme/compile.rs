@@ -62,6 +62,7 @@ impl Scheme {
         self.check_signature(&mut faults);
         self.check_extras(&content, &mut faults);
         if self.signs_content() {
+            self.check_bound(&content, &content_also, &mut faults);
             self.check_content(&content, layout.as_ref(), &mut faults);
         }
         let require_headers = self.compile_require_headers(&mut faults);
@@ -208,11 +209,12 @@ impl Scheme {
         }
     }
 
-    /// What is not covered by the signature must be said out loud.
-    fn check_content(&self, content: &Content, layout: Option<&CompiledLayout>, faults: &mut Faults) {
+    /// What is not covered by the signature must be said out loud, and is the same in every reading.
+    fn check_bound(&self, content: &Content, also: &[Content], faults: &mut Faults) {
+        let binds_body = |one: &Content| one.binds_body() || !self.require_equal.is_empty();
         if content.is_empty() {
             faults.add("content", "say what is signed, such as `{body}`");
-        } else if self.body_bound != (content.binds_body() || !self.require_equal.is_empty()) {
+        } else if self.body_bound != binds_body(content) {
             let problem = if self.body_bound {
                 "does not hold {body}; if that is meant, set body_bound = false"
             } else {
@@ -225,6 +227,17 @@ impl Scheme {
         }
         let in_layout = layout.is_some_and(CompiledLayout::holds_timestamp);
         let Some(timestamp) = &self.timestamp else {
+        let signed = |one: &Content| {
+            (self.body_bound && binds_body(one), one.has_timestamp(), one.has_id(), one.has(&Part::Secret))
+        };
+        if also.iter().any(|one| signed(one) != signed(content)) {
+            let problem =
+                "{body}, {timestamp}, {id} and {secret} stand in all readings of the content or in none";
+            faults.add("content_also", problem);
+        }
+    }
+
+    fn check_content(&self, content: &Content, layout: Option<&CompiledLayout>, faults: &mut Faults) {
             if content.has_timestamp() {
                 faults.add("timestamp", "is needed because the content holds {timestamp}");
             }
@@ -323,7 +336,7 @@ impl CompiledScheme {
     pub fn binds_every_byte(&self) -> bool {
         let hashed = self.require_equal.iter().any(|(_, content)| content.binds_every_byte());
         hashed
-            || self.content.binds_every_byte()
+            || std::iter::once(&self.content).chain(&self.content_also).all(Content::binds_every_byte)
             || self.jwt.as_ref().is_some_and(|spec| spec.body_hash.is_some())
     }
 

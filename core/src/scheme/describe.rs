@@ -20,7 +20,7 @@ pub struct Scheme {
     /// Template of the signed bytes, such as `{timestamp}.{body}`; see [`super::Content`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub content: String,
-    /// Further readings of what is signed, tried when verifying only.
+    /// Further readings of what is signed, tried when verifying only: those of which every part is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content_also: Vec<String>,
     /// False says out loud that the signature does not cover the body.

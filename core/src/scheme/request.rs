@@ -92,7 +92,8 @@ impl<'a> InboundRequest<'a> {
         self.fields().map(|_| ())
     }
 
-    /// The value at `source`, or `None` where there is none.
+    /// The value at `source`, or `None` where there is none. A body is asked for the fields of a form or for
+    /// members of its JSON as its content type has it: a form has no members, and JSON no fields.
     pub fn get(&self, source: &Source) -> Result<Option<Cow<'a, [u8]>>, Malformed> {
         match source {
             Source::Header(name) => self.header(&name.0),
@@ -114,20 +115,26 @@ impl<'a> InboundRequest<'a> {
         }
     }
 
-    fn field(&self, name: &str) -> Result<Option<&Cow<'a, [u8]>>, Malformed> {
     /// How often the place is there: more than once only for a header.
     pub(super) fn times(&self, source: &Source) -> usize {
         source.as_header().map_or(1, |name| self.headers.get_all(name).iter().count())
     }
 
+    fn field(&self, name: &str) -> Result<Option<&Cow<'a, [u8]>>, Malformed> {
+        // The word of the content type is not enough: what is no JSON is read for its fields all the same.
+        if form::is_json(self.content_type()) && self.check_json().is_ok() {
+            return Ok(None);
+        }
         Ok(form::first(self.form()?, name))
+    }
+
+    fn content_type(&self) -> Option<&'a [u8]> {
+        self.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes)
     }
 
     /// The fields of the form in the body, in their order.
     pub(super) fn form(&self) -> Result<&[Field<'a>], Malformed> {
-        let read =
-            || form::fields(self.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes), self.body);
-        match self.form.get_or_init(read) {
+        match self.form.get_or_init(|| form::fields(self.content_type(), self.body)) {
             Ok(fields) => Ok(fields),
             Err(fault) => Err(fault.clone()),
         }
@@ -172,14 +179,15 @@ impl<'a> InboundRequest<'a> {
     }
 
     fn json(&self, pointer: &JsonPointer) -> Result<Option<Cow<'a, [u8]>>, Malformed> {
-        let not_json = |fault: JsonFault| Malformed::Json(fault);
-        let raw = match self.pointers.iter().position(|known| known == pointer) {
-            Some(slot) => self.fields().map_err(not_json)?.get(slot).copied().flatten(),
+        let found = match self.pointers.iter().position(|known| known == pointer) {
+            Some(slot) => self.fields().map(|fields| fields.get(slot).copied().flatten()),
             None => json::find(self.body, std::slice::from_ref(pointer))
-                .map_err(not_json)?
-                .first()
-                .copied()
-                .flatten(),
+                .map(|found| found.first().copied().flatten()),
+        };
+        let raw = match found {
+            Ok(raw) => raw,
+            Err(_) if form::is_form(self.content_type()) => None,
+            Err(fault) => return Err(Malformed::Json(fault)),
         };
         Ok(raw.and_then(json::text_of).map(|text| match text {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),

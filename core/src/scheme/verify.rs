@@ -288,27 +288,32 @@ impl CompiledScheme {
         Ok(id)
     }
 
-    /// Every reading of the content with one key, each compared with every signature in constant time.
+    /// Every reading of the content with one key, each compared with every signature in constant time. A
+    /// reading of which the request lacks a part is not what was signed; if it lacks one of each, that is said.
     fn matches(&self, trial: &Trial<'_, '_>, form: &KeyForm) -> Result<bool, VerifyError> {
         let fits = |p: &&Presented| p.label.is_none_or(|label| label == form.label);
         if !trial.presented.iter().any(|p| fits(&p)) {
             return Ok(false);
         }
         let origin = trial.request.public_url().unwrap_or_default();
+        let origins: Vec<Cow<'_, str>> = match self.url_variants.as_slice() {
+            [] => vec![Cow::Borrowed(origin)],
+            variants => variants.iter().map(|one| Cow::Owned(canonical::url_variant(origin, *one))).collect(),
+        };
+        let (mut was_read, mut lacking) = (false, None);
         for content in std::iter::once(&self.content).chain(&self.content_also) {
-            if self.url_variants.is_empty() {
-                if self.matches_content(trial, form, content, origin)? {
-                    return Ok(true);
-                }
-                continue;
-            }
-            for variant in &self.url_variants {
-                if self.matches_content(trial, form, content, &canonical::url_variant(origin, *variant))? {
-                    return Ok(true);
+            for origin in &origins {
+                match self.matches_content(trial, form, content, origin) {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => was_read = true,
+                    Err(fault) => lacking = lacking.or(Some(fault)),
                 }
             }
         }
-        Ok(false)
+        match lacking {
+            Some(fault) if !was_read => Err(fault),
+            _ => Ok(false),
+        }
     }
 
     fn matches_content(

@@ -242,6 +242,10 @@ fn every_fault_of_a_description_is_named_at_once() {
             "timestamp",
         ),
         ("algorithm='hmac-sha256'\nsignature={sources=['header:s']}", "say what is signed"),
+        (
+            "algorithm='hmac-sha256'\ncontent='{body}'\ncontent_also=['{method}']\nsignature={sources=['header:s']}",
+            "content_also",
+        ),
         ("algorithm='token'\ncontent='{body}'\nsignature={sources=['header:s']}", "nothing is signed"),
         (
             "algorithm='hmac-sha1'\ncontent='{body}'\nsignature={sources=['header:s']}\nkey={if_prefix=['']}",

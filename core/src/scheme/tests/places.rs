@@ -1,12 +1,20 @@
-//! Where values stand: in a header that is there more than once.
+//! Where values stand: in a header that is there more than once, in JSON, in forms.
 
 use super::{Sent, keys, scheme};
-use crate::scheme::StatusHint;
+use crate::scheme::{InboundRequest, StatusHint};
 
 const NOW: i64 = 1_767_312_000;
 
 /// HMAC-SHA256 of `17`, computed apart from this engine with `openssl dgst -hmac k`.
 const OF_17: &str = "039b53ec46e91f83a33874321401b48dd51cf5fb75ed453c7c0529349958496d";
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+fn sent_times(name: &str, values: &[&str]) -> Sent {
+    let headers: Vec<(&str, &str)> = values.iter().map(|value| (name, *value)).collect();
+    Sent::new(&headers, "17")
+}
 
 #[test]
 fn any_of_a_list_of_signatures_wins_however_often_its_header_is_there() {
@@ -52,4 +60,50 @@ fn what_there_is_one_of_is_refused_when_it_comes_twice_and_the_refusal_says_so()
     let token = scheme("algorithm='token'\nsignature={sources=['header:x-token']}");
     let fault = sent_times("x-token", &["a", "a"]).verify(&token, &keys(&token, &["a"]), NOW).unwrap_err();
     assert!(fault.to_string().contains("2 times"), "{fault}");
+}
+
+#[test]
+fn a_form_and_json_can_hold_the_same_values() {
+    let either = scheme(
+        "algorithm='hmac-sha256'\ncontent='{json:/t}'\ncontent_also=['{form:t}']\nbody_bound=false\n\
+         signature={sources=['json:/s','form:s']}",
+    );
+    let active = keys(&either, &["k"]);
+    let verify = |content_type, body: &str| Sent::new(&[content_type], body).verify(&either, &active, NOW);
+    let json = |rest: &str| format!(r#"{{"t":"17","s":"{OF_17}"{rest}}}"#);
+    verify(JSON, &json("")).unwrap();
+    verify(FORM, &json("")).unwrap();
+    verify(FORM, &format!("t=17&s={OF_17}")).unwrap();
+    let multipart = format!(
+        "--x\r\nContent-Disposition: form-data; name=\"t\"\r\n\r\n17\r\n\
+         --x\r\nContent-Disposition: form-data; name=\"s\"\r\n\r\n{OF_17}\r\n--x--\r\n"
+    );
+    verify(("content-type", "multipart/form-data; boundary=x"), &multipart).unwrap();
+    // A link in JSON is no form, even an empty one.
+    verify(JSON, &json(r#","link":"https://example.com/?a&s=&t=""#)).unwrap();
+    for (content_type, body, code) in [
+        (FORM, format!("t=18&s={OF_17}"), "signature_mismatch"),
+        (FORM, format!("s={OF_17}"), "missing_field"),
+        (FORM, "t=17".to_owned(), "missing_field"),
+        (JSON, json("").replace("17\"", "18\""), "signature_mismatch"),
+        (JSON, format!("t=17&s={OF_17}"), "invalid_json"),
+    ] {
+        assert_eq!(verify(content_type, &body).unwrap_err().code(), code, "{body}");
+    }
+}
+
+#[test]
+fn a_content_type_alone_hides_nothing() {
+    let get = |content_type, body: &str, source: &str| {
+        let sent = Sent::new(&[content_type], body);
+        let request = InboundRequest::new("POST", "/in", &sent.headers, &sent.body);
+        request
+            .get(&source.parse().unwrap())
+            .unwrap()
+            .map(|value| String::from_utf8(value.into_owned()).unwrap())
+    };
+    assert_eq!(get(JSON, "a=1", "form:a").as_deref(), Some("1"));
+    assert_eq!(get(FORM, r#"{"a":1}"#, "json:/a").as_deref(), Some("1"));
+    assert_eq!(get(JSON, r#"{"b":"&a=1&"}"#, "form:a"), None);
+    assert_eq!(get(FORM, "a=1", "json:/a"), None);
 }
