@@ -198,6 +198,22 @@ pub(super) fn path_query_escaped(path_and_query: &str) -> String {
     }
 }
 
+/// `url` without the percent-escapes of `characters`. What comes of it is not looked at again: `%253A` stays.
+pub(super) fn unescape(url: &str, characters: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(url.len());
+    let mut rest = url.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after.get(..2).filter(|_| byte == b'%').and_then(|digits| {
+            let mut character = [0];
+            hex::decode_to_slice(digits, &mut character).ok()?;
+            characters.as_bytes().contains(&character[0]).then_some(character[0])
+        });
+        out.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    out
+}
+
 /// Method, path and ordered query as Atlassian's `qsh` claim hashes them; the token itself is left out.
 pub(super) fn atlassian_request(method: &str, path_and_query: &str) -> String {
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
@@ -302,6 +318,18 @@ mod tests {
         }
         assert_eq!(path_query_escaped("/a b"), "/a%20b");
         assert_eq!(path_query_escaped("/a?x=1&y"), "/a?x%253D1%2526y");
+    }
+
+    #[test]
+    fn only_the_escapes_that_are_listed_are_undone_and_only_once() {
+        for (url, unescaped) in [
+            ("https://h/in?a=%3a%2F%3F&b=%20%25%26", "https://h/in?a=:/?&b=%20%25%26"),
+            ("/%253A%25%33A%3", "/%253A%25%33A%3"),
+            ("/%%3A%zz%", "/%:%zz%"),
+            ("/é%C3%A9%3A", "/é%C3%A9:"),
+        ] {
+            assert_eq!(String::from_utf8(unescape(url, ":/?")).unwrap(), unescaped);
+        }
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl Scheme {
         SchemeFields {
             signed_headers: self.signed_headers.clone(),
             json_fields: self.json_fields.clone(),
+            url_unescape: self.url_unescape.clone(),
             signature_fields: self.signature.sources.iter().filter_map(form_field).collect(),
         }
     }
@@ -160,6 +161,10 @@ impl Scheme {
         }
         if content.has(&Part::JsonFields) != self.json_fields.is_some() {
             faults.add("json_fields", "goes with {json_fields} in the content");
+        }
+        faults.text("url_unescape", &self.url_unescape);
+        if content.has(&Part::UrlUnescaped) == self.url_unescape.is_empty() {
+            faults.add("url_unescape", "goes with {url_unescaped} in the content");
         }
         if content.has_mac() {
             faults.add("content", "{mac_hex:..} and {mac_base64:..} are for answers");
@@ -222,11 +227,6 @@ impl Scheme {
             };
             faults.add("content", problem);
         }
-        if content.has_id() && self.event_id.is_empty() {
-            faults.add("event_id", "is needed because the content holds {id}");
-        }
-        let in_layout = layout.is_some_and(CompiledLayout::holds_timestamp);
-        let Some(timestamp) = &self.timestamp else {
         let signed = |one: &Content| {
             (self.body_bound && binds_body(one), one.has_timestamp(), one.has_id(), one.has(&Part::Secret))
         };
@@ -238,6 +238,11 @@ impl Scheme {
     }
 
     fn check_content(&self, content: &Content, layout: Option<&CompiledLayout>, faults: &mut Faults) {
+        if content.has_id() && self.event_id.is_empty() {
+            faults.add("event_id", "is needed because the content holds {id}");
+        }
+        let in_layout = layout.is_some_and(CompiledLayout::holds_timestamp);
+        let Some(timestamp) = &self.timestamp else {
             if content.has_timestamp() {
                 faults.add("timestamp", "is needed because the content holds {timestamp}");
             }

@@ -10,6 +10,7 @@
 //! | `{id}` | the value at `event_id` |
 //! | `{method}` | the method in capitals |
 //! | `{url}`, `{url_no_query}` | the URL as the caller saw it |
+//! | `{url_unescaped}` | the URL without the percent-escapes of the characters in the scheme's `url_unescape` |
 //! | `{path_query}` | path and query as received |
 //! | `{path_query_escaped}` | the same with the whole query escaped as one component |
 //! | `{url_with_sorted_form}` | the URL with its query in order, and the form behind it |
@@ -44,6 +45,7 @@ pub(super) enum Part {
     Method,
     Url,
     UrlNoQuery,
+    UrlUnescaped,
     PathQuery,
     PathQueryEscaped,
     UrlWithSortedForm,
@@ -217,6 +219,7 @@ impl Part {
             "method" => Self::Method,
             "url" => Self::Url,
             "url_no_query" => Self::UrlNoQuery,
+            "url_unescaped" => Self::UrlUnescaped,
             "path_query" => Self::PathQuery,
             _ if name.starts_with("mac_hex:") || name.starts_with("mac_base64:") => {
                 let (function, written) = name.split_once(':').unwrap_or((name, ""));

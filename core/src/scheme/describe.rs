@@ -29,6 +29,9 @@ pub struct Scheme {
     /// In place of the URL as it is: each of these is tried; signing takes the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub url_variants: Vec<UrlVariant>,
+    /// The characters of which `{url_unescaped}` has no percent-escapes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url_unescape: String,
     /// In place of `algorithm`, by a value of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm_by: Option<AlgorithmBy>,

@@ -15,6 +15,7 @@ use super::source::Source;
 pub(super) struct SchemeFields {
     pub(super) signed_headers: Option<SignedHeadersSpec>,
     pub(super) json_fields: Option<JsonFieldsSpec>,
+    pub(super) url_unescape: String,
     /// Fields of a form that hold the signature, and so are not signed.
     pub(super) signature_fields: Vec<String>,
 }
@@ -83,6 +84,10 @@ impl Values<'_> {
             Part::BodySha256Hex => hex::encode(Sha256::digest(request.body())).into_bytes(),
             Part::BodyCrc32Dec => crc32fast::hash(request.body()).to_string().into_bytes(),
             Part::PathQueryEscaped => canonical::path_query_escaped(request.path_and_query()).into_bytes(),
+            Part::UrlUnescaped => {
+                let url = [self.origin, request.path_and_query()].concat();
+                canonical::unescape(&url, &self.fields.url_unescape)
+            }
             Part::FormSortedConcat => canonical::form_sorted_concat(form(request)?),
             Part::UrlWithSortedForm => {
                 canonical::url_with_sorted_form(self.origin, request.path_and_query(), form(request)?)

@@ -10,7 +10,7 @@ pub const SEEDS: &[&[u8]] = &[
     b"algorithm = 'hmac-sha256'\ncontent = '{id}.{timestamp}.{body}'\nevent_id = ['header:webhook-id', 'json:/id']\n[signature]\nsources = ['header:x-sig']\nencoding = 'base64'\nlayout = { item_sep = ' ', kv_sep = ',', signature_key = 'v1' }\n[timestamp]\nsources = ['header:webhook-timestamp']\nunit = 's'\n[key]\ndecode = 'base64'\nif_prefix = ['whsec_']\nstrip_prefix = ['whsec_']\n[[key.also]]\nalgorithm = 'ed25519'\npart = 'private'\nsignature_key = 'v1a'\ndecode = 'base64'\n",
     b"algorithm = 'token'\n[signature]\nsources = ['header:authorization', 'query:token']\nprefix = 'Bearer '\n",
     b"algorithm = 'basic'\n[signature]\nsources = ['header:authorization']\n[require_headers]\nx-kind = 'a'\n",
-    b"algorithm = 'sha256'\ncontent = '{secret}{url}{body_sha256_hex}{form:a}'\nurl_variants = ['without_port']\n[signature]\nsources = ['form:signature', 'query:s']\nhex_case_insensitive = true\n",
+    b"algorithm = 'sha256'\ncontent = '{secret}{url_unescaped}{body_sha256_hex}{form:a}'\nurl_unescape = ':/?'\nurl_variants = ['without_port']\n[signature]\nsources = ['form:signature', 'query:s']\nhex_case_insensitive = true\n",
     b"algorithm = 'jwt'\n[signature]\nsources = ['header:authorization']\nprefix = 'Bearer '\n[jwt]\nalgorithms = ['HS256', 'RS256']\nissuer = 'x'\nbody_hash = { claim = 'hash', encoding = 'hex' }\n",
     b"{\"algorithm\":\"hmac-sha1\",\"content\":\"{method}{path_query}{header:x-a}{body}\",\"signature\":{\"sources\":[\"header:x-sig\"],\"layout\":{\"item_sep_any\":\", \",\"kv_sep\":\"=\",\"signature_key\":\"*\",\"timestamp_key\":\"t\"}},\"timestamp\":{\"unit\":\"ms\"},\"require_equal\":[{\"source\":\"query:h\",\"equals\":\"{body_sha256_hex}\"}]}",
     b"algorithm = 'rsa-sha256'\ncontent = '{body}'\nbody_bound = true\n[signature]\nsources = ['header:x-sig']\nencoding = 'base64url-nopad'\n[key]\ndecode = 'pem'\n",
@@ -43,6 +43,8 @@ pub const WORDS: &[&str] = &[
     "normalize",
     "content_also",
     "url_variants",
+    "url_unescape = ':'",
+    "{url_unescaped}",
     "algorithm_by",
     "signed_headers",
     "json_fields",
@@ -89,7 +91,7 @@ pub const WORDS: &[&str] = &[
 ];
 
 /// The fields of a description, by which a fault is named.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "algorithm",
     "algorithm_by",
     "body_bound",
@@ -106,6 +108,7 @@ const FIELDS: [&str; 16] = [
     "signature",
     "signed_headers",
     "timestamp",
+    "url_unescape",
 ];
 
 /// Secrets of every form that one may have.

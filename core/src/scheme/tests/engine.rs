@@ -246,6 +246,14 @@ fn every_fault_of_a_description_is_named_at_once() {
             "algorithm='hmac-sha256'\ncontent='{body}'\ncontent_also=['{method}']\nsignature={sources=['header:s']}",
             "content_also",
         ),
+        (
+            "algorithm='hmac-sha256'\ncontent='{url_unescaped}{body}'\nsignature={sources=['header:s']}",
+            "url_unescape",
+        ),
+        (
+            "algorithm='hmac-sha256'\ncontent='{url}{body}'\nurl_unescape=':'\nsignature={sources=['header:s']}",
+            "url_unescape",
+        ),
         ("algorithm='token'\ncontent='{body}'\nsignature={sources=['header:s']}", "nothing is signed"),
         (
             "algorithm='hmac-sha1'\ncontent='{body}'\nsignature={sources=['header:s']}\nkey={if_prefix=['']}",
