@@ -38,6 +38,7 @@ pub(crate) fn preset(preset: &Preset) -> Result<v1::Preset, Fault> {
         event_type: places(&known.event_type),
         channel: places(&known.channel),
         dedup_key: places(&known.dedup.sources),
+        dedup_key_with: places(&known.dedup.with),
         dedup_required: known.dedup.required,
         body_limit_bytes: i64::try_from(known.body_limit_bytes).unwrap_or(i64::MAX),
         max_stored_payloads: known.max_stored_payloads.map(|payloads| payloads as i32),

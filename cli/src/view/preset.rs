@@ -26,6 +26,7 @@ pub struct PresetView {
     pub event_type: Vec<String>,
     pub channel: Vec<String>,
     pub dedup_key: Vec<String>,
+    pub dedup_key_with: Vec<String>,
     pub dedup_required: bool,
     pub body_limit_bytes: i64,
     pub max_stored_payloads: Option<i32>,
@@ -80,6 +81,7 @@ impl From<v1::Preset> for PresetView {
             event_type: preset.event_type,
             channel: preset.channel,
             dedup_key: preset.dedup_key,
+            dedup_key_with: preset.dedup_key_with,
             dedup_required: preset.dedup_required,
             body_limit_bytes: preset.body_limit_bytes,
             max_stored_payloads: preset.max_stored_payloads,
@@ -144,6 +146,7 @@ impl PresetView {
             ("event type", self.event_type.join(", ")),
             ("channel", self.channel.join(", ")),
             ("dedup key", format!("{}{needed}", self.dedup_key.join(", "))),
+            ("with", self.dedup_key_with.join(", ")),
             ("body limit", format!("{} bytes", self.body_limit_bytes)),
             (
                 "keeps",

@@ -60,6 +60,10 @@ pub struct Description {
 pub struct Dedup {
     #[serde(default)]
     pub sources: Vec<Source>,
+    /// Where that names what an event is about, and not the event: values that tell its events apart, as far as
+    /// they are there.
+    #[serde(default)]
+    pub with: Vec<Source>,
     /// A request without a key is refused.
     #[serde(default)]
     pub required: bool,

@@ -286,9 +286,9 @@ impl Preset {
             )));
         }
         let mut pointers: Vec<JsonPointer> = Vec::new();
-        let sources =
-            description.event_type.iter().chain(&description.channel).chain(&description.dedup.sources);
-        let own = sources.filter_map(Source::as_json);
+        let dedup = description.dedup.sources.iter().chain(&description.dedup.with);
+        let own = description.event_type.iter().chain(&description.channel).chain(dedup);
+        let own = own.filter_map(Source::as_json);
         let scheme_pointers = scheme.as_deref().map(CompiledScheme::pointers).unwrap_or_default();
         let handshake_pointers = handshakes.iter().flat_map(handshake::CompiledHandshake::pointers);
         for pointer in own.chain(scheme_pointers).chain(handshake_pointers) {

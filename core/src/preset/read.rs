@@ -104,7 +104,9 @@ impl Preset {
         let dedup = &self.description.dedup;
         for source in &dedup.sources {
             match request.get(source) {
-                Ok(Some(key)) if !key.trim_ascii().is_empty() => return Ok(Some(key)),
+                Ok(Some(key)) if !key.trim_ascii().is_empty() => {
+                    return Ok(Some(self.told_apart(key, request)));
+                }
                 Err(fault) if dedup.required => {
                     return Err(MissingDedupKey::Malformed { at: source.clone(), fault });
                 }
@@ -116,6 +118,20 @@ impl Preset {
             Some(at) if dedup.required => Err(MissingDedupKey::Missing { at: at.clone() }),
             _ => Ok(None),
         }
+    }
+
+    /// The key with what tells its events apart: each value with its length, so that none reads as another's.
+    fn told_apart<'a>(&self, key: Cow<'a, [u8]>, request: &InboundRequest<'a>) -> Cow<'a, [u8]> {
+        if self.description.dedup.with.is_empty() {
+            return key;
+        }
+        let mut whole = key.into_owned();
+        for source in &self.description.dedup.with {
+            let value = request.get(source).ok().flatten().unwrap_or_default();
+            whole.extend_from_slice(&(value.len() as u64).to_be_bytes());
+            whole.extend_from_slice(&value);
+        }
+        Cow::Owned(whole)
     }
 }
 

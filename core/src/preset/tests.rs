@@ -179,6 +179,62 @@ fn keys_names_and_channels_come_from_where_the_provider_puts_them() {
 }
 
 #[test]
+fn what_an_event_is_about_is_no_key_without_what_tells_its_events_apart() {
+    let adyen = |event: &str, success: &str| {
+        format!(
+            r#"{{"notificationItems":[{{"NotificationRequestItem":
+                {{"pspReference":"7914073381342284","eventCode":"{event}","success":"{success}"}}}}]}}"#
+        )
+    };
+    let sign = |request: &str| {
+        format!(
+            r#"json={{"event":{{"event_hash":"ab"}},"signature_request":{{"signature_request_id":"{request}"}}}}"#
+        )
+    };
+    for (preset, one, other) in [
+        ("adyen-payments", adyen("NOTIFICATION_OF_CHARGEBACK", "true"), adyen("CHARGEBACK", "true")),
+        ("adyen-payments", adyen("CAPTURE", "false"), adyen("CAPTURE", "true")),
+        ("dropbox-sign", sign("1"), sign("2")),
+        (
+            "flutterwave",
+            r#"{"event":"transfer.completed","data":{"id":1,"status":"FAILED"}}"#.into(),
+            r#"{"event":"transfer.completed","data":{"id":1,"status":"SUCCESSFUL"}}"#.into(),
+        ),
+        (
+            "hubspot-v3",
+            r#"[{"eventId":1,"objectId":2,"occurredAt":3}]"#.into(),
+            r#"[{"eventId":1,"objectId":23,"occurredAt":""}]"#.into(),
+        ),
+        (
+            "paystack",
+            r#"{"event":"charge.dispute.create","data":{"id":1}}"#.into(),
+            r#"{"event":"charge.dispute.resolve","data":{"id":1}}"#.into(),
+        ),
+        (
+            "postmark",
+            r#"{"RecordType":"Delivery","MessageID":"m"}"#.into(),
+            r#"{"RecordType":"Open","MessageID":"m","ReceivedAt":"2026-01-01T00:00:00Z"}"#.into(),
+        ),
+        (
+            "viber",
+            r#"{"event":"delivered","message_token":1,"user_id":"u"}"#.into(),
+            r#"{"event":"seen","message_token":1,"user_id":"u"}"#.into(),
+        ),
+    ] {
+        let preset = find(preset).unwrap();
+        let none = HeaderMap::new();
+        let key = |body: &str| {
+            preset
+                .dedup_key(&request(preset, &none, body.as_bytes()))
+                .unwrap()
+                .map(std::borrow::Cow::into_owned)
+        };
+        assert!(key(&one).is_some() && key(&one) == key(&one), "{}", preset.name());
+        assert_ne!(key(&one), key(&other), "{}: {one} {other}", preset.name());
+    }
+}
+
+#[test]
 fn a_link_in_an_order_is_no_ping() {
     let preset = find("woocommerce").unwrap();
     let headers = headers(&[("content-type", "application/json")]);
