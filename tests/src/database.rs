@@ -1,11 +1,11 @@
 //! A fresh migrated database for each test, copied from a template.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
 
 const TEMPLATE: &str = "bowline_template";
 /// Held while the template is made.
@@ -26,8 +26,8 @@ impl Database {
     /// # Errors
     /// When the server refuses.
     pub async fn create(server_url: &str) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("t{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // No process id: those come again, since one run takes more of them than a system may have.
+        let name = Uuid::now_v7().simple().to_string();
         let server = connect(server_url).await?;
         copy_template(&server, &name).await?;
         let url = url_of(server_url, &name);
