@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use ::http::Method;
 use anyhow::{Context, Result, bail};
 use bowline_cli::local::process::{Launch, Output, Process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::{BOUND, binaries};
+use crate::{BOUND, binaries, http};
 
 /// Becomes the program that follows, with the file that comes first in place of `/etc/hosts`.
 const OWN_HOSTS: [&str; 7] = [
@@ -165,6 +166,16 @@ impl Service {
     /// Where it tells how it is.
     pub fn ops_url(&self) -> String {
         self.url("ops")
+    }
+
+    /// What it tells of itself, in Prometheus' text format.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.ops_url());
+        let answer = http::send(Method::GET, &url, &Vec::new(), "").await;
+        answer.expect("its metrics").text()
     }
 
     fn url(&self, listener: &str) -> String {

@@ -269,6 +269,24 @@ impl Stack {
         .await;
     }
 
+    /// Waits until every service works by the configuration as it is now.
+    ///
+    /// # Panics
+    /// When one still works by an older one after [`BOUND`](crate::BOUND).
+    pub async fn await_configuration(&self) {
+        let version = self.database.count("SELECT version FROM config_state").await;
+        for service in self.ingests.iter().chain(&self.dispatchers) {
+            crate::eventually(crate::BOUND, async || {
+                let metrics = service.metrics().await;
+                let known =
+                    metrics.lines().find_map(|line| line.strip_prefix("bowline_core_config_version "));
+                let known = known.and_then(|known| known.parse::<f64>().ok());
+                crate::eventually::holds(known.is_some_and(|known| known >= version as f64), known)
+            })
+            .await;
+        }
+    }
+
     /// Every log of every service that is still in the stack.
     pub fn logs(&self) -> String {
         self.ingests.iter().chain(&self.dispatchers).map(Service::log).collect()

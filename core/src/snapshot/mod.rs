@@ -193,7 +193,6 @@ impl Snapshot {
         }
         let next = Configuration::after(&self.current.load(), changes);
         let version = next.version;
-        metrics::gauge!("bowline_core_config_version").set(version as f64);
         tracing::debug!(
             version,
             sources = next.sources.len(),
@@ -201,6 +200,7 @@ impl Snapshot {
             "configuration in use"
         );
         self.current.store(Arc::new(next));
+        metrics::gauge!("bowline_core_config_version").set(version as f64);
         // What was unknown a moment ago may be known now.
         self.unknown.invalidate_all();
         self.versions.send_if_modified(|known| std::mem::replace(known, version) != version);

@@ -4,6 +4,12 @@ use bowline_proto::v1::{DeliveryState, EndpointOrdering, EndpointState};
 
 use super::*;
 
+/// Until every dispatcher has heard of it: one that has not yet still sends what comes to a channel.
+async fn set_state(stack: &Stack, endpoint: &str, state: EndpointState) {
+    stack.admin().set_state(endpoint, state).await;
+    stack.await_configuration().await;
+}
+
 #[tokio::test]
 async fn a_failure_holds_up_its_channel_alone_until_it_is_cancelled() {
     let stack = Stack::start().await;
@@ -108,7 +114,7 @@ async fn a_replay_joins_at_the_tail() {
     let (endpoint, _) = admin.endpoint(ordered(&receiver, EndpointOrdering::PerChannel)).await;
     let old = [publish(&admin, "a").await, publish(&admin, "b").await, publish(&admin, "a").await];
     stack.await_quiet().await;
-    admin.set_state(&endpoint, EndpointState::Paused).await;
+    set_state(&stack, &endpoint, EndpointState::Paused).await;
     let new = [publish(&admin, "a").await, publish(&admin, "a").await];
     let waits = "SELECT count(*) FROM queue";
     eventually(BOUND, async || {
@@ -166,7 +172,7 @@ async fn a_paused_endpoint_keeps_its_backlog_in_order_and_a_deleted_one_has_it_c
     let (endpoint, _) = admin.endpoint(ordered(&receiver, EndpointOrdering::PerChannel)).await;
     let mut sent = publish_to(&admins(&stack), &["a", "b"], 5).await;
     stack.await_quiet().await;
-    admin.set_state(&endpoint, EndpointState::Disabled).await;
+    set_state(&stack, &endpoint, EndpointState::Disabled).await;
     for (channel, ids) in publish_to(&admins(&stack), &["a", "b"], 20).await {
         sent.get_mut(&channel).unwrap().extend(ids);
     }
@@ -180,7 +186,7 @@ async fn a_paused_endpoint_keeps_its_backlog_in_order_and_a_deleted_one_has_it_c
     assert_in_order(&receiver, &sent);
     assert_eq!(receiver.count(), 50);
 
-    admin.set_state(&endpoint, EndpointState::Paused).await;
+    set_state(&stack, &endpoint, EndpointState::Paused).await;
     publish_to(&admins(&stack), &["a", "b"], 10).await;
     let request = v1::DeleteEndpointRequest { id: endpoint.clone(), ..Default::default() };
     admin.endpoints().delete_endpoint(request).await.unwrap();
