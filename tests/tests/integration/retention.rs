@@ -241,7 +241,7 @@ async fn a_detaching_that_was_cut_off_is_finished_by_the_next_janitor() {
 
 #[tokio::test]
 async fn until_it_is_dropped_a_day_is_copied_from_for_whoever_comes_late() {
-    let mut stack = stack("3s").await;
+    let mut stack = stack("1h").await;
     let receiver = Receiver::start().await;
     let (name, endpoint) = paused(&stack, &receiver).await;
     let late = id_of_past(OLD_DAYS, 1);
@@ -258,6 +258,8 @@ async fn until_it_is_dropped_a_day_is_copied_from_for_whoever_comes_late() {
     assert_eq!(stack.database.count("SELECT count(*) FROM events_kept").await, 0);
     // As by an operation that had read it just before.
     waiting(&stack, late, endpoint, 0, in_past(0)).await;
+    let later = "UPDATE retired_partitions SET detached_at = detached_at - interval '1 hour'";
+    stack.database.sql().execute(later, &[]).await.unwrap();
     await_gone(&stack).await;
     stack.admin().set_state(&name, EndpointState::Enabled).await;
     receiver.await_ids(&[EventId(late).to_string()], BOUND).await;
