@@ -1,7 +1,7 @@
 //! SIGTERM: what is out finishes, nothing is lost, nothing is sent twice.
 
 use bowline_core::defaults::ATTEMPT_TIMEOUT_MAX;
-use bowline_proto::v1::DeliveryState;
+use bowline_proto::v1::{self, DeliveryState};
 use bowline_tests::provider::BODY;
 use bowline_tests::{BOUND, Provider, Receiver, Reply, Stack, admin, eventually, sign};
 use nix::sys::signal::Signal;
@@ -13,7 +13,10 @@ async fn a_dispatcher_finishes_the_requests_that_are_out() {
     let mut stack = Stack::start().await;
     let admin = stack.admin();
     let receiver = Receiver::scripted(vec![Reply::Held(200); 5]).await;
-    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    // It is the release that ends them, however long that takes to come.
+    let timeout = Some(admin::duration(ATTEMPT_TIMEOUT_MAX));
+    let patient = v1::Endpoint { timeout, ..admin::endpoint(receiver.url()) };
+    let (endpoint, _) = admin.endpoint(patient).await;
     let ids = admin.publish_many("order.created", 5).await;
     receiver.await_ids(&ids, BOUND).await;
 

@@ -12,8 +12,9 @@ use tonic::{Code, Status, Streaming};
 use super::{all, ids, message, take, watch};
 use crate::by_hand::somebody;
 
-/// A key is believed for a second, and looked at twice a second; the rest is for a machine that is busy.
-const ENDS_WITHIN: Duration = Duration::from_secs(8);
+/// A key is believed for a second, and looked at twice a second; the rest is for a machine that is busy. It ends before
+/// anything else would be said: a heartbeat comes after 15 s.
+const ENDS_WITHIN: Duration = Duration::from_secs(14);
 
 struct Things {
     binding: String,
