@@ -140,10 +140,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
+        // Before the look, so that what is refused in between ends it.
+        let token = lock(&shared.connections).clone();
         if *shared.refusing.borrow() {
             continue;
         }
-        let token = lock(&shared.connections).clone();
         let shared = shared.clone();
         tokio::spawn(token.run_until_cancelled_owned(async move {
             // Either side closing ends the connection: there is nobody to tell.
