@@ -197,7 +197,8 @@ impl Admin {
         got.delivery.ok_or_else(|| Status::internal("no delivery in the answer"))
     }
 
-    /// The delivery, once it is in `state`.
+    /// The delivery, once it is in `state`. One whose request takes long waits in the queue meanwhile: that it has
+    /// failed, and waits for the next, is known by [`await_attempts`](Self::await_attempts).
     ///
     /// # Panics
     /// When it is not after [`BOUND`].

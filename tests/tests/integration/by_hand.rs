@@ -99,8 +99,8 @@ async fn a_retry_is_at_once_and_counts_as_a_fresh_budget() {
     // Two attempts, an hour apart.
     let (endpoint, _) = admin.endpoint(admin::with_waits(receiver.url(), &[FOREVER])).await;
     let event = admin.publish("order.created").await;
-    let waiting = admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
-    assert_eq!(waiting.attempt_count, 1);
+    let waiting = admin.await_attempts(&event, &endpoint, 1).await;
+    assert_eq!((waiting.state(), waiting.attempt_count), (DeliveryState::Waiting, 1));
 
     // The second attempt is not the last of its budget any more.
     retry(&admin, &waiting).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_cancelled_delivery_is_not_sent_until_it_is_retried() {
     let receiver = Receiver::scripted([Reply::Status(500)]).await;
     let (endpoint, _) = admin.endpoint(admin::with_waits(receiver.url(), &[FOREVER])).await;
     let event = admin.publish("order.created").await;
-    let waiting = admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
+    let waiting = admin.await_attempts(&event, &endpoint, 1).await;
     let cancelled = cancel(&admin, &waiting).await.unwrap();
     assert!(!cancelled.may_still_be_sent);
     assert_eq!(cancelled.delivery.unwrap().state(), DeliveryState::Cancelled);

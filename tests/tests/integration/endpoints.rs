@@ -121,7 +121,7 @@ async fn deletion_cancels_what_waits_and_nothing_more_is_sent() {
     let endpoint = admin::with_waits(receiver.url(), &[Duration::from_secs(3600)]);
     let (endpoint, _) = admin.endpoint(endpoint).await;
     let event = admin.publish("order.created").await;
-    admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
+    admin.await_attempts(&event, &endpoint, 1).await;
     let delete = v1::DeleteEndpointRequest { id: endpoint.clone(), ..Default::default() };
     let deleted = admin.endpoints().delete_endpoint(delete).await.unwrap().into_inner();
     assert_eq!(deleted.cancelled_count, 1);

@@ -105,7 +105,7 @@ async fn retries_outlive_the_dispatcher_that_planned_them() {
     let waits = [std::time::Duration::from_secs(3)];
     let (endpoint, _) = admin.endpoint(admin::with_waits(receiver.url(), &waits)).await;
     let event = admin.publish("order.created").await;
-    admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
+    admin.await_attempts(&event, &endpoint, 1).await;
     stack.dispatchers[0].kill().await;
     stack.dispatchers.clear();
     stack.add_dispatcher(&[]).await;
