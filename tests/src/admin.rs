@@ -241,6 +241,11 @@ pub fn endpoint(url: impl Into<String>) -> v1::Endpoint {
     with_waits(url, &[Duration::ZERO, Duration::ZERO])
 }
 
+/// The endpoint with the longest timeout there is: a request that is held does not end by itself.
+pub fn patient(endpoint: v1::Endpoint) -> v1::Endpoint {
+    v1::Endpoint { timeout: Some(duration(Duration::from_secs(60))), ..endpoint }
+}
+
 /// An endpoint that waits exactly so between attempts.
 pub fn with_waits(url: impl Into<String>, waits: &[Duration]) -> v1::Endpoint {
     let waits = waits.iter().map(|wait| duration(*wait)).collect();

@@ -68,12 +68,6 @@ async fn dead_letters(stack: &Stack) -> i64 {
     stack.database.count("SELECT count(*) FROM dead_letters").await
 }
 
-/// Waits for an answer for longer than a test takes.
-fn patient(receiver: &Receiver) -> v1::Endpoint {
-    let timeout = Some(admin::duration(Duration::from_secs(60)));
-    v1::Endpoint { timeout, ..admin::endpoint(receiver.url()) }
-}
-
 /// The delivery, once its request is out and its row is in the queue.
 async fn out_and_parked(stack: &Stack, receiver: &Receiver, event: &str, endpoint: &str) -> v1::Delivery {
     let admin = stack.admin();
@@ -152,7 +146,7 @@ async fn a_retry_while_a_request_is_out_is_one_more_attempt_if_that_one_fails() 
     let stack = Stack::start().await;
     let admin = stack.admin();
     let receiver = Receiver::scripted([Reply::Held(500)]).await;
-    let mut once = admin::with_waits(receiver.url(), &[FOREVER]);
+    let mut once = admin::patient(admin::with_waits(receiver.url(), &[FOREVER]));
     once.retry.as_mut().unwrap().max_attempts = 1;
     let (endpoint, _) = admin.endpoint(once).await;
     let event = admin.publish("order.created").await;
@@ -173,7 +167,7 @@ async fn a_retry_while_a_request_is_out_adds_none_if_that_one_succeeds() {
     let stack = Stack::start().await;
     let admin = stack.admin();
     let receiver = Receiver::scripted([Reply::Held(200)]).await;
-    let (endpoint, _) = admin.endpoint(patient(&receiver)).await;
+    let (endpoint, _) = admin.endpoint(admin::patient(admin::endpoint(receiver.url()))).await;
     let event = admin.publish("order.created").await;
     let out = out_and_parked(&stack, &receiver, &event, &endpoint).await;
     retry(&admin, &out).await.unwrap();
@@ -212,7 +206,7 @@ async fn what_is_out_when_it_is_cancelled_counts_only_if_it_succeeds() {
         let stack = Stack::start().await;
         let admin = stack.admin();
         let receiver = Receiver::scripted([Reply::Held(status)]).await;
-        let (endpoint, _) = admin.endpoint(patient(&receiver)).await;
+        let (endpoint, _) = admin.endpoint(admin::patient(admin::endpoint(receiver.url()))).await;
         let event = admin.publish("order.created").await;
         let out = out_and_parked(&stack, &receiver, &event, &endpoint).await;
         assert!(cancel(&admin, &out).await.unwrap().may_still_be_sent);

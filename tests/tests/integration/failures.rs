@@ -42,7 +42,7 @@ async fn another_dispatcher_takes_over_what_a_killed_one_held() {
     let admin = stack.admin();
     let receiver = Receiver::start().await;
     receiver.answer(Reply::Held(200));
-    let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+    let (endpoint, _) = admin.endpoint(admin::patient(admin::endpoint(receiver.url()))).await;
     let ids = admin.publish_many("order.created", 5).await;
     receiver.await_ids(&ids, BOUND).await;
     // Alive, and free to take: what the first holds stays with it as long as it lives.
@@ -66,7 +66,7 @@ async fn two_of_five_recorded_then_redis_emptied_and_the_dispatcher_killed() {
         if number >= 2 {
             receiver.answer(Reply::Held(200));
         }
-        let (endpoint, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
+        let (endpoint, _) = admin.endpoint(admin::patient(admin::endpoint(receiver.url()))).await;
         there.push((receiver, endpoint));
     }
     let event = admin.publish("order.created").await;

@@ -26,7 +26,7 @@ impl Scene {
         let mut stack = Stack::builder().dispatchers(0).start().await;
         let receiver = Receiver::start().await;
         receiver.answer(Reply::Held(200));
-        let endpoint = v1::Endpoint { concurrency: 1, ..admin::endpoint(receiver.url()) };
+        let endpoint = v1::Endpoint { concurrency: 1, ..admin::patient(admin::endpoint(receiver.url())) };
         let (endpoint, _) = stack.admin().endpoint(endpoint).await;
         let events = stack.admin().publish_many("order.created", EVENTS).await;
         let proxy = Proxy::start(stores::address(&stack.database.url).unwrap()).await;
@@ -118,7 +118,7 @@ impl Doubt {
         second.answer(Reply::Held(200));
         let mut endpoints = [String::new(), String::new()];
         for (id, receiver) in endpoints.iter_mut().zip([&first, &second]) {
-            (*id, _) = stack.admin().endpoint(admin::endpoint(receiver.url())).await;
+            (*id, _) = stack.admin().endpoint(admin::patient(admin::endpoint(receiver.url()))).await;
         }
         let event = stack.admin().publish_many("order.created", 1).await.remove(0);
         let claims = Proxy::start(stores::address(&stack.database.url).unwrap()).await;
