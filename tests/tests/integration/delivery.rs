@@ -258,6 +258,13 @@ async fn too_many_failures_disable_an_endpoint() {
         bowline_tests::eventually::holds(seen.state() == v1::EndpointState::Disabled, seen)
     })
     .await;
+    // No request begins any more, and none is out.
+    stack.await_configuration().await;
+    bowline_tests::eventually(BOUND, async || {
+        let idle = stack.database.count("SELECT count(*) FROM queue WHERE owner IS NULL").await;
+        bowline_tests::eventually::holds(idle == 1, idle)
+    })
+    .await;
     receiver.answer(Reply::Status(200));
     admin.await_delivery(&event, &endpoint, DeliveryState::Waiting).await;
     admin.set_state(&endpoint, v1::EndpointState::Enabled).await;
