@@ -189,7 +189,8 @@ async fn a_closed_connection_and_a_closed_port_are_retried() {
     let admin = stack.admin();
     let receiver = Receiver::scripted([Reply::CloseMidResponse]).await;
     let (cut, _) = admin.endpoint(admin::endpoint(receiver.url())).await;
-    let nobody = Receiver::start().await.url();
+    // Any other port may be somebody's by then.
+    let nobody = "http://127.0.0.1:1/hook";
     let (closed, _) = admin.endpoint(admin::with_waits(nobody, &[Duration::ZERO])).await;
     let event = admin.publish("order.created").await;
     let delivery = admin.await_delivery(&event, &cut, DeliveryState::Delivered).await;

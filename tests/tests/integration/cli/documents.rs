@@ -1,5 +1,6 @@
 //! What the documents say, done as they say it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -53,14 +54,19 @@ impl Drop for Dev {
 async fn the_first_steps_of_the_readme_work_as_they_stand() {
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await;
+    // At an address of this test's own, where no other takes a port between its choice and its use.
+    let [.., a, b, c] = uuid::Uuid::now_v7().into_bytes();
+    let own = Ipv4Addr::new(127, a.max(1), b, c);
     let port = || bowline_cli::local::port::free().unwrap();
-    let (webhooks, admin) = (port(), port());
+    let webhooks = SocketAddr::from((own, port()));
+    let admin = std::iter::repeat_with(port).find(|port| *port != webhooks.port()).unwrap();
+    let admin = SocketAddr::from((own, admin));
     // Nobody may enter a folder of tempfile's, and Postgres has an account of its own.
     let data = std::env::temp_dir().join(format!("bowline-readme-{}", uuid::Uuid::now_v7()));
     let here = |block: &str| {
         tested_block("README.md", block)
-            .replace("127.0.0.1:8080", &format!("127.0.0.1:{webhooks}"))
-            .replace("127.0.0.1:8081", &format!("127.0.0.1:{admin}"))
+            .replace("127.0.0.1:8080", &webhooks.to_string())
+            .replace("127.0.0.1:8081", &admin.to_string())
             .replace("http://127.0.0.1:9000/hook", &receiver.url())
             .replace("/var/tmp/bowline", data.to_str().unwrap())
     };
@@ -74,7 +80,7 @@ async fn the_first_steps_of_the_readme_work_as_they_stand() {
         .unwrap();
     let mut dev = Dev { child, data: data.clone() };
     let ready = eventually(BOUND, async || Ready::read(&ready_file).map_err(|error| error.to_string())).await;
-    assert_eq!(ready.ingest_url, format!("http://127.0.0.1:{webhooks}"));
+    assert_eq!(ready.ingest_url, format!("http://{webhooks}"));
 
     let done = shell(&here("first-steps"), folder.path()).output().await.unwrap();
     assert!(done.status.success(), "{}", text(&done));
