@@ -83,8 +83,11 @@ async fn https_is_spoken_with_a_certificate_that_can_be_renewed() {
 
     // Half of a renewal changes nothing; the whole is taken up, and open connections go on.
     let kept = std::fs::read(file("tls.crt")).unwrap();
-    let _half = renew(folder.path());
     std::fs::write(file("tls.crt"), &kept[..kept.len() / 2]).unwrap();
+    // At no moment do both stand there whole: they would be taken up.
+    let elsewhere = tempfile::tempdir().unwrap();
+    renew(elsewhere.path());
+    std::fs::copy(elsewhere.path().join("tls.key"), file("tls.key")).unwrap();
     eventually(BOUND, async || {
         let log = stack.logs();
         if log.contains("the new certificate cannot be used") { Ok(()) } else { Err(log) }
