@@ -81,8 +81,17 @@ async fn watch(admin: &Admin, id: &str, cursor: &str) -> Streaming<v1::WatchBind
     admin.bindings().watch_binding(request).await.unwrap().into_inner()
 }
 
+/// The next message that shows the binding: where nothing happens for a while there are some that do not.
 async fn next(stream: &mut Streaming<v1::WatchBindingResponse>) -> v1::WatchBindingResponse {
-    tokio::time::timeout(BOUND, stream.message()).await.expect("a message in time").unwrap().unwrap()
+    let shown = async {
+        loop {
+            let message = stream.message().await.unwrap().unwrap();
+            if message.binding.is_some() {
+                return message;
+            }
+        }
+    };
+    tokio::time::timeout(BOUND, shown).await.expect("a message in time")
 }
 
 #[tokio::test]
