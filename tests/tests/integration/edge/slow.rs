@@ -15,10 +15,17 @@ use tokio::net::TcpStream;
 
 use super::{Raw, await_metric, events, head, is_served, open_source};
 
+/// Of each body that has begun.
+const BEGUN_BYTES: usize = 100;
+const WHOLE_BYTES: usize = 1000;
+/// At a byte a second those that have come pay for more than the time that a body has at most.
+const SLOWEST: (&str, &str) = ("BOWLINE_INGEST_BODY_BYTES_PER_S_MIN", "1");
+
 /// A body that has begun and does not go on, of a request nobody has verified.
 async fn stalled(stack: &Stack, source: &str) -> Raw {
     let mut raw = Raw::connect(stack).await;
-    raw.send(format!("{}Content-Length: 1000\r\n\r\n{{", head(source))).await;
+    let begun = "x".repeat(BEGUN_BYTES);
+    raw.send(format!("{}Content-Length: {WHOLE_BYTES}\r\n\r\n{begun}", head(source))).await;
     raw
 }
 
@@ -29,7 +36,7 @@ async fn bodies_that_do_not_come_hold_no_place_of_those_that_do() {
         .set_ingest("BOWLINE_INGEST_IN_FLIGHT_MAX", "4")
         .set_ingest("BOWLINE_INGEST_CONNECTIONS_MAX", "200")
         // On a busy machine, too, they give way before they are too slow.
-        .set_ingest("BOWLINE_INGEST_BODY_BYTES_PER_S_MIN", "10")
+        .set_ingest(SLOWEST.0, SLOWEST.1)
         .start()
         .await;
     let provider = Provider::create(&stack).await;
@@ -51,7 +58,7 @@ async fn bodies_that_do_not_come_hold_no_place_of_those_that_do() {
     assert!(first.header("retry-after").is_some() && first.header("connection") == Some("close"));
     assert!(slow[index].ends().await);
     // The newest is still heard, and refused for what it is.
-    newest.send("x".repeat(999)).await;
+    newest.send("x".repeat(WHOLE_BYTES - BEGUN_BYTES)).await;
     assert_eq!(newest.answer().await.status, 400);
     assert_eq!(events(&stack).await, 20);
 }
@@ -62,6 +69,7 @@ async fn streams_that_do_not_go_on_are_like_connections_that_do_not() {
         .dispatchers(0)
         .set_ingest("BOWLINE_INGEST_IN_FLIGHT_MAX", "4")
         .set_ingest("BOWLINE_INGEST_CONNECTIONS_MAX", "200")
+        .set_ingest(SLOWEST.0, SLOWEST.1)
         .start()
         .await;
     let provider = Provider::create(&stack).await;
@@ -73,7 +81,8 @@ async fn streams_that_do_not_go_on_are_like_connections_that_do_not() {
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         for _ in 0..100 {
-            let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from("{")))]);
+            let begun = Frame::data(Bytes::from("x".repeat(BEGUN_BYTES)));
+            let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(begun)]);
             let body = StreamBody::new(begun.chain(futures_util::stream::pending()));
             let request = ::http::Request::post(&provider.url).body(body).unwrap();
             sender.ready().await.unwrap();
