@@ -67,7 +67,7 @@ async fn nothing_follows_in_a_channel_whose_receiver_is_gone() {
     let admin = stack.admin();
     let receiver = Receiver::scripted([Reply::Status(410)]).await;
     let (endpoint, _) = admin.endpoint(ordered(&receiver, EndpointOrdering::Strict)).await;
-    admin.set_state(&endpoint, EndpointState::Paused).await;
+    set_state(&stack, &endpoint, EndpointState::Paused).await;
     let mut ids = Vec::new();
     for _ in 0..10 {
         ids.push(publish(&admin, "a").await);
