@@ -8,6 +8,8 @@ use bowline_tests::{BOUND, Cli, Receiver, Stack, admin, eventually};
 
 const RATE: f64 = 30.0;
 const WINDOW: Duration = Duration::from_secs(10);
+/// Three windows full of them.
+const EVENTS: usize = 900;
 
 fn rated(receiver: &Receiver, rate: f64) -> v1::Endpoint {
     v1::Endpoint { rate, ..admin::endpoint(receiver.url()) }
@@ -40,19 +42,22 @@ async fn several_dispatchers_keep_to_one_rate_and_it_uses_up_no_attempt() {
     let (slow, free) = (Receiver::start().await, Receiver::start().await);
     let (endpoint, _) = admin.endpoint(rated(&slow, RATE)).await;
     let (unlimited, _) = admin.endpoint(admin::endpoint(free.url())).await;
-    let sent = Instant::now();
-    let events = admin.publish_many("order.created", 450).await;
+    let events = admin.publish_many("order.created", EVENTS).await;
     // Another endpoint of the same tenant has them all long before.
-    free.await_count(450, BOUND).await;
-    let last = free.requests().iter().map(|request| request.at).max().unwrap();
-    assert!(last - sent < WINDOW, "{:?}", last - sent);
+    free.await_count(EVENTS, BOUND).await;
+    assert!(slow.count() < EVENTS, "the one is as fast as the other");
     assert!(admin.get_endpoint(&unlimited).await.rate.abs() < f64::EPSILON);
 
+    keeps_to_rate(&slow, 0).await;
+    let without = v1::UpdateEndpointRequest {
+        endpoint: Some(v1::Endpoint { id: endpoint.clone(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["rate".into()] }),
+    };
+    admin.endpoints().update_endpoint(without).await.unwrap();
     stack.await_quiet().await;
     slow.await_ids(&events, BOUND).await;
-    assert_eq!(slow.count(), 450, "each once");
-    keeps_to_rate(&slow, 0).await;
-    for event in [&events[0], &events[449]] {
+    assert_eq!(slow.count(), EVENTS, "each once");
+    for event in [&events[0], &events[EVENTS - 1]] {
         let delivery = admin.delivery(event, &endpoint).await.unwrap();
         assert_eq!((delivery.state(), delivery.attempts.len()), (DeliveryState::Delivered, 1));
         assert_eq!(
@@ -72,8 +77,9 @@ async fn without_redis_each_dispatcher_has_its_part() {
     let receiver = Receiver::start().await;
     admin.endpoint(rated(&receiver, RATE)).await;
     admin.publish_many("order.created", 1500).await;
-    // They count each other from the first use of a rate on.
-    keeps_to_rate(&receiver, 120).await;
+    // They count each other two seconds after the first use of a rate, or later on a busy machine; until then each
+    // takes the rate for its own.
+    keeps_to_rate(&receiver, 300).await;
 }
 
 #[tokio::test]
@@ -90,7 +96,7 @@ async fn a_rate_is_set_changed_and_taken_away() {
     assert_eq!(changed["rate"], 0.0);
     let began = Instant::now();
     receiver.await_count(20, BOUND).await;
-    assert!(began.elapsed() < Duration::from_secs(15), "at half a request a second it would be 38 s");
+    assert!(began.elapsed() < Duration::from_secs(30), "at half a request a second it would be 38 s");
     let refused = rated(&receiver, -1.0);
     let request = v1::CreateEndpointRequest { endpoint: Some(refused), ..Default::default() };
     let refused = admin.endpoints().create_endpoint(request).await.unwrap_err();

@@ -1,5 +1,6 @@
 //! The rate of a source, which all replicas keep to together.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use bowline_tests::service::Kind;
 use bowline_tests::{BOUND, Provider, Stack, admin, eventually, http};
 
 use super::{Raw, events, is_served, open_source, open_source_like, post};
+
+const FLOOD: Duration = Duration::from_secs(10);
+const FLOODS_MAX: usize = 6;
 
 fn rated(rate: f64) -> v1::Source {
     v1::Source { rate, ..v1::Source::default() }
@@ -53,16 +57,38 @@ async fn flood(stack: &Stack, source: &str, connections: &[usize], for_: Duratio
     (accepted.load(Ordering::Relaxed), refused.load(Ordering::Relaxed), elapsed)
 }
 
+/// A flood brings this share of the rate, and none brings more; how many were accepted. A machine that is busy itself
+/// accepts late, and never early: then the next flood shows it.
+async fn keeps_to_rate(
+    stack: &Stack,
+    source: &str,
+    connections: &[usize],
+    (rate, within): (f64, RangeInclusive<f64>),
+) -> u32 {
+    let mut all = 0;
+    for _ in 0..FLOODS_MAX {
+        let (accepted, refused, elapsed) = flood(stack, source, connections, FLOOD).await;
+        let share = f64::from(accepted) / (rate * elapsed);
+        assert!(
+            share <= *within.end(),
+            "{accepted} in {elapsed} s are {share} of the rate; {refused} refused"
+        );
+        all += accepted;
+        if within.contains(&share) {
+            assert!(refused > 0, "it is no flood");
+            return all;
+        }
+    }
+    panic!("never {within:?} of the rate");
+}
+
 #[tokio::test]
 async fn replicas_keep_to_one_rate_however_senders_spread() {
     let stack = Stack::builder().dispatchers(0).ingests(3).start().await;
     let rate = 40.0;
     let source = open_source_like(&stack, rated(rate)).await;
     // Nearly all at one replica, some at another, nothing at the third.
-    let (accepted, refused, elapsed) = flood(&stack, &source, &[6, 1, 0], Duration::from_secs(10)).await;
-    let share = f64::from(accepted) / (rate * elapsed);
-    assert!((0.9..=1.1).contains(&share), "{accepted} in {elapsed} s are {share} of the rate; {refused}");
-    assert!(refused > 0);
+    let accepted = keeps_to_rate(&stack, &source, &[6, 1, 0], (rate, 0.9..=1.1)).await;
     assert_eq!(events(&stack).await, i64::from(accepted));
 }
 
@@ -76,17 +102,30 @@ async fn without_redis_each_replica_accepts_its_part() {
     let source = open_source_like(&stack, rated(rate)).await;
     // The replicas are counted from the first use of a rate on.
     flood(&stack, &source, &[1, 1], Duration::from_secs(4)).await;
-    let (accepted, refused, elapsed) = flood(&stack, &source, &[2, 2], Duration::from_secs(6)).await;
-    let share = f64::from(accepted) / (rate * elapsed);
-    assert!((0.85..=1.15).contains(&share), "{accepted} in {elapsed} s are {share} of the rate; {refused}");
+    keeps_to_rate(&stack, &source, &[2, 2], (rate, 0.85..=1.15)).await;
+}
+
+/// Posts to a source whose rate is a request in a hundred seconds: how many were accepted, and the refusal. There is
+/// one token for all replicas; one that Redis does not answer at once, on a busy machine, has another of its own.
+async fn until_refused(mut post: impl AsyncFnMut() -> http::Answer) -> (i64, http::Answer) {
+    let mut accepted = 0;
+    loop {
+        let answer = post().await;
+        if answer.status != 200 {
+            return (accepted, answer);
+        }
+        accepted += 1;
+        assert!(accepted <= 2, "{accepted} were accepted");
+    }
 }
 
 #[tokio::test]
 async fn over_the_rate_is_429_with_retry_after_and_costs_nobody_else() {
     let stack = Stack::builder().dispatchers(0).start().await;
     let (slow, other) = (open_source_like(&stack, rated(0.01)).await, open_source(&stack).await);
-    is_served(&stack, &slow).await;
-    let answer = http::post(&stack.inbound(&slow), &Vec::new(), "{}").await.unwrap();
+    let (accepted, answer) =
+        until_refused(async || http::post(&stack.inbound(&slow), &Vec::new(), "{}").await.unwrap()).await;
+    assert!(accepted > 0);
     assert_eq!(answer.refused(429), "rate_exceeded");
     let wait: u64 = answer.header("retry-after").parse().unwrap();
     assert!((1..=100).contains(&wait), "{wait}");
@@ -95,7 +134,7 @@ async fn over_the_rate_is_429_with_retry_after_and_costs_nobody_else() {
     raw.send(format!("{}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n", super::head(&slow))).await;
     assert_eq!(raw.answer().await.status, 429);
     is_served(&stack, &other).await;
-    assert_eq!(events(&stack).await, 2);
+    assert_eq!(events(&stack).await, accepted + 1);
 
     // Without a rate it is open again.
     let update = v1::UpdateSourceRequest {
@@ -125,7 +164,13 @@ async fn nobody_uses_up_a_rate_without_the_secret() {
         impostor.push(&format!("forged-{number}")).await.refused(401);
     }
     provider.push("real").await.accepted();
-    provider.push("more").await.refused(429);
+    let mut number = 0;
+    let more = async || {
+        number += 1;
+        provider.push(&format!("more-{number}")).await
+    };
+    let (_, over) = until_refused(more).await;
+    assert_eq!(over.refused(429), "rate_exceeded");
 }
 
 #[tokio::test]
