@@ -6,8 +6,8 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -275,7 +275,8 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// What making a connection took, for the first request over it; those that follow had no such steps.
+/// What making a connection took, for the first request over it; those that follow had no such steps. And what TLS
+/// said when it ended the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Birth(Arc<BirthRecord>);
 
@@ -284,11 +285,28 @@ struct BirthRecord {
     timings: Timings,
     began: Instant,
     told: AtomicBool,
+    tls_fault: OnceLock<rustls::Error>,
 }
 
 impl Birth {
     fn new(timings: Timings, began: Instant) -> Self {
-        Self(Arc::new(BirthRecord { timings, began, told: AtomicBool::new(false) }))
+        Self(Arc::new(BirthRecord {
+            timings,
+            began,
+            told: AtomicBool::new(false),
+            tls_fault: OnceLock::new(),
+        }))
+    }
+
+    /// Notes an error of TLS; the first one counts.
+    pub(super) fn note(&self, error: &io::Error) {
+        if let Some(fault) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            self.0.tls_fault.get_or_init(|| fault.clone());
+        }
+    }
+
+    pub(super) fn tls_fault(&self) -> Option<&rustls::Error> {
+        self.0.tls_fault.get()
     }
 
     /// For a request that began at `since`. A connection that was begun for an earlier one, which then went

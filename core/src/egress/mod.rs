@@ -218,6 +218,11 @@ impl EgressGuard {
             let mut extras = http::Extensions::new();
             connection.get_extras(&mut extras);
             let birth = extras.get::<Birth>();
+            // Where the connection ended before the request was handed to it, the client does not say why.
+            let fault = birth.and_then(Birth::tls_fault).filter(|_| error.kind == SendErrorKind::Protocol);
+            if let Some(fault) = fault {
+                error = EgressSendError::new(SendErrorKind::Tls, format!("{error}: {fault}"));
+            }
             *error.timings = birth.map(|birth| birth.take(began)).unwrap_or_default();
         }
         Err(Fault { error, unprocessed })

@@ -59,7 +59,12 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on!(self, io => io.poll_read(context, into))
+        let stream = self.get_mut();
+        let read = on!(Pin::new(&mut *stream), io => io.poll_read(context, into));
+        if let Poll::Ready(Err(error)) = &read {
+            stream.birth.note(error);
+        }
+        read
     }
 }
 

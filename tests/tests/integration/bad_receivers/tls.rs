@@ -1,7 +1,8 @@
 //! Receivers whose TLS is not to be trusted.
 
+use bowline_core::egress::{Certificates, EgressGuard, EgressPolicy, EgressRequest, SendErrorKind};
 use bowline_proto::v1;
-use bowline_tests::{Authority, Receiver, Stack};
+use bowline_tests::{Authority, BOUND, Receiver, Stack};
 
 use super::{Case, attempted};
 
@@ -35,4 +36,28 @@ async fn tls_that_is_not_to_be_trusted_gets_no_request() {
         assert_eq!(receiver.count(), 0);
     }
     assert_eq!((good.count(), plain.count()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_certificate_that_is_refused_is_a_fault_of_tls_however_soon_that_is_said() {
+    // It is said once the handshake is over: before the request is on its way, now and then.
+    const TIMES: usize = 400;
+    let (authority, strangers) = (Authority::new("bowline test servers"), Authority::new("strangers"));
+    let receiver = Receiver::secure(authority.server(Some(&strangers))).await;
+    let authorities = authority.pem();
+    let trusting = Certificates { authorities: Some(&authorities), client: None };
+    let guard = EgressGuard::new(EgressPolicy::loopback(), BOUND).with_certificates(&trusting).unwrap();
+    for _ in 0..TIMES {
+        let request = EgressRequest {
+            method: http::Method::POST,
+            url: receiver.url().parse().unwrap(),
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::from_static(b"{}"),
+            timeout: BOUND,
+        };
+        let error = guard.send(request).await.unwrap_err();
+        assert_eq!(error.kind, SendErrorKind::Tls, "{error}");
+        assert!(error.message.contains("CertificateRequired"), "{error}");
+    }
+    assert_eq!(receiver.count(), 0);
 }
