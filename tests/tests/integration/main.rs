@@ -59,6 +59,7 @@ mod reprocess;
 mod retention;
 mod shutdown;
 mod signatures;
+mod signed_places;
 mod source_secrets;
 mod source_setup;
 mod sources_over_http;
