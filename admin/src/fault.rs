@@ -130,8 +130,8 @@ pub(crate) enum Fault {
         "the tenant has {0} such watches at this replica, which is the limit: end one, or watch at another"
     )]
     TenantWatchesFull(usize),
-    #[error("nothing of this watch was taken for {} s: read faster, and go on with the last cursor", .0.as_secs())]
-    WatchUnread(Duration),
+    #[error("nothing of the answer was taken for {} s: read faster, and ask again, to go on with a watch by its last cursor", .0.as_secs())]
+    Unread(Duration),
     #[error(transparent)]
     Query(QueryError),
     #[error("what follows the cursor is no longer kept, or is of another database: begin anew")]
@@ -367,7 +367,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         | Fault::AnswersUnread
         | Fault::Crowded
         | Fault::TenantWatchesFull(_)
-        | Fault::WatchUnread(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        | Fault::Unread(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Fault::Journal(JournalError::Unavailable { .. }) => {
             (Code::Unavailable, ErrorReason::StoreUnavailable)
         }

@@ -14,12 +14,11 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::AdminContext;
-use crate::auth::{Gate, may_answer_much, method_name, waits_in_line};
+use crate::auth::{Gate, method_name, waits_in_line};
 use crate::call::{Call, trace_of};
 use crate::change::{Act, record_failure};
 use crate::fault::{Fault, to_status};
 use crate::lines::Lines;
-use crate::unread::Answers;
 
 /// For the whole call, the reading of the request included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,19 +34,13 @@ pub(crate) struct GateLayer {
     gate: Arc<Gate>,
     /// Of half the connections to Postgres each, so that no tenant has them all.
     lines: Arc<Lines>,
-    answers: Arc<Answers>,
 }
 
 impl GateLayer {
     pub(crate) fn new(context: &Arc<AdminContext>) -> Self {
         let gate = Gate::new(context.pool.clone(), context.bootstrap_key.as_ref(), context.open_reflection);
         let lines = Lines::new(context.pool.status().max_size / 2);
-        Self {
-            context: Arc::clone(context),
-            gate: Arc::new(gate),
-            lines: Arc::new(lines),
-            answers: Arc::default(),
-        }
+        Self { context: Arc::clone(context), gate: Arc::new(gate), lines: Arc::new(lines) }
     }
 
     /// Who checks keys.
@@ -135,22 +128,13 @@ impl GateLayer {
                 return Ok(to_status(&denied.fault, call_id).into_http());
             }
         };
-        let path = request.uri().path();
-        if !may_answer_much(path) {
+        let Some(tenant) = tenant.filter(|_| waits_in_line(request.uri().path())) else {
             return inner.call(request).await;
+        };
+        match self.lines.turn(tenant).await {
+            Ok(_turn) => inner.call(request).await,
+            Err(fault) => Ok(to_status(&fault, call_id).into_http()),
         }
-        let turn = match tenant.filter(|_| waits_in_line(path)) {
-            Some(tenant) => self.lines.turn(tenant).await.map(Some),
-            None => Ok(None),
-        };
-        let turn = match turn {
-            Ok(turn) => turn,
-            Err(fault) => return Ok(to_status(&fault, call_id).into_http()),
-        };
-        let response = inner.call(request).await?;
-        drop(turn);
-        let held = self.answers.hold(tenant, response).await;
-        Ok(held.unwrap_or_else(|fault| to_status(&fault, call_id).into_http()))
     }
 }
 

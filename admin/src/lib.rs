@@ -7,7 +7,7 @@
 //!
 //! 1. [`server`] takes the connection, bounded in number and in what it may carry.
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
-//!    allows it. It waits in the line of its tenant ([`lines`]); its answer is counted while it is [`unread`].
+//!    allows it. It waits in the line of its tenant ([`lines`]).
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
 //!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`],
 //!    [`event_type_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge what was
@@ -16,7 +16,8 @@
 //!    transaction. An [`etag`] keeps it from undoing another one. Its secrets are made, checked and sealed in
 //!    [`signing`].
 //! 5. What may take long is done [`apart`]; [`fault`] says what went wrong, for every method in the one place; [`page`] makes pages,
-//!    [`watch`] streams, and [`streaming`] sends them for as long as the key allows and somebody reads.
+//!    [`watch`] streams. [`streaming`] sends what is much for as long as somebody reads, and a watch for as long as the
+//!    key allows.
 //!
 //! Reads go to Postgres, so that a write is readable at once on every replica.
 
@@ -50,7 +51,6 @@ mod signing;
 mod source_service;
 mod streaming;
 mod tenant_service;
-mod unread;
 mod validate;
 mod watch;
 

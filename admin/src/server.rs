@@ -49,9 +49,8 @@ use crate::gate::GateLayer;
 use crate::operation_service::Operations;
 use crate::payload_service::Payloads;
 use crate::source_service::Sources;
-use crate::streaming::{Room, StreamLayer};
+use crate::streaming::{ANSWER_BYTES_MAX, Room, StreamLayer};
 use crate::tenant_service::Tenants;
-use crate::unread::ANSWER_BYTES_MAX;
 use crate::watch::Watching;
 
 const CONNECTIONS_MAX: usize = 1024;
@@ -141,7 +140,7 @@ fn services(
     }
     let queries = Arc::clone(&background.queries);
     let refresher = Arc::clone(&background.refresher);
-    let room = Arc::new(Room::default());
+    let room = Arc::new(Room::of_watches());
     let [events, attempts] = background.logs.each_ref().map(|watches| Watching {
         watches: Arc::clone(watches),
         room: Arc::clone(&room),

@@ -121,7 +121,7 @@ impl Looks {
         if let Some(seen) = self.being_sent(id).await? {
             return Ok(seen);
         }
-        let mut held = self.room.take(tenant, BYTES_MAX).await?;
+        let mut held = self.room.take(Some(tenant), BYTES_MAX).await?;
         let (binding, kept) = {
             let _turn = self.turns.acquire().await;
             let client = self.context.client().await?;

@@ -1,4 +1,4 @@
-//! The body of a watch's answer.
+//! The body of an answer that may be much.
 //!
 //! A message goes to the transport in small frames, each copied, and only so many before the transport has let go of
 //! the first: what a reader does not take stays here, where it can be taken away, and not in buffers of the
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::stream;
 use http::HeaderMap;
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
@@ -44,7 +45,7 @@ struct State {
 /// Frames that the transport holds.
 struct Flights {
     count: usize,
-    /// Since when it has let go of none.
+    /// Since when it has let go of none, or has begun none.
     since: Instant,
     /// Of who sends.
     waker: Option<Waker>,
@@ -86,10 +87,18 @@ impl Answer {
         Self { state: Mutex::new(state), flights: Arc::new(Mutex::new(flights)), place }
     }
 
+    /// Of one message.
+    pub(super) fn of(message: Part) -> Self {
+        let answer = Self::new(Box::pin(stream::empty()), Arc::new(()));
+        answer.state.lock().rest = Some(message);
+        answer
+    }
+
     /// For how long the transport has taken nothing of what there is for it.
     pub(super) fn unread_for(&self) -> Duration {
+        let is_ready = self.state.lock().rest.is_some();
         let flights = self.flights.lock();
-        if flights.count == 0 { Duration::ZERO } else { flights.since.elapsed() }
+        if is_ready || flights.count > 0 { flights.since.elapsed() } else { Duration::ZERO }
     }
 
     /// What lies ready here takes room that somebody waits for.
@@ -241,7 +250,6 @@ mod tests {
     use super::super::Encoded;
     use super::*;
     use futures_util::StreamExt as _;
-    use futures_util::stream;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// An answer of messages of these sizes, and how many were asked for.

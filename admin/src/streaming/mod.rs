@@ -1,14 +1,16 @@
-//! How the answers of watches are sent, whichever service they are of.
+//! How answers are sent that may be much, whichever service they are of.
 //!
-//! A handler leaves an [`Outgoing`] in its answer, and [`StreamLayer`] sends it:
+//! A handler that watches leaves an [`Outgoing`] in its answer, and [`StreamLayer`] sends it, as it does what is
+//! [large](whole) of one message:
 //!
 //! 1. Messages are encoded by themselves ([`Part`]): an encoder that serves a whole stream keeps a buffer as large as
 //!    the largest of its messages, of those who wait, too.
 //! 2. What lies ready takes [`room`]; [`body`] hands it to the transport little by little.
-//! 3. A supervisor looks twice a second whether the key still allows the watch, and whether somebody reads.
+//! 3. A supervisor looks twice a second whether somebody reads, and whether the key still allows a watch.
 
 mod body;
 mod room;
+mod whole;
 
 use std::any::Any;
 use std::pin::Pin;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bowline_core::id::TenantId;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::{self, StreamExt as _};
@@ -27,13 +30,14 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::auth::Gate;
+use crate::auth::{Gate, is_stream, may_answer_much};
 use crate::call::Call;
 use crate::fault::{Fault, to_status};
 use body::{Answer, AnswerBody};
 pub(crate) use room::{Held, Room};
+pub(crate) use whole::ANSWER_BYTES_MAX;
 
-/// How often a watch is looked after; a key that is revoked is believed for a second more (see [`Gate`]).
+/// How often an answer is looked after; a key that is revoked is believed for a second more (see [`Gate`]).
 const LOOK: Duration = Duration::from_millis(500);
 /// Who takes nothing for so long is ended.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
@@ -126,13 +130,37 @@ pub(crate) fn answer<M>(
     Ok(response)
 }
 
-/// Sends what methods that watch leave in their answers.
+/// Sends what methods that watch leave in their answers, and what is large.
 #[derive(Clone)]
-pub(crate) struct StreamLayer(Arc<Gate>);
+pub(crate) struct StreamLayer {
+    gate: Arc<Gate>,
+    /// Of answers of one message.
+    room: Arc<Room>,
+}
 
 impl StreamLayer {
     pub(crate) fn new(gate: Arc<Gate>) -> Self {
-        Self(gate)
+        Self { gate, room: Arc::new(whole::room()) }
+    }
+
+    async fn send(self, asked: Asked, mut response: Response<Body>) -> Response<Body> {
+        let outgoing = response.extensions_mut().remove::<Outgoing>();
+        let answer = if let Some((source, place)) = outgoing.and_then(|outgoing| outgoing.0.lock().take()) {
+            Answer::new(source, place)
+        } else if may_answer_much(&asked.path) {
+            match whole::large(&self.room, asked.tenant, response.body_mut()).await {
+                Ok(Some(message)) => Answer::of(message),
+                Ok(None) => return response,
+                Err(fault) => return to_status(&fault, &asked.call_id).into_http(),
+            }
+        } else {
+            return response;
+        };
+        let answer = Arc::new(answer);
+        let supervised = Arc::clone(&answer);
+        let supervisor = tokio::spawn(async move { supervise(&supervised, &self.gate, &asked).await });
+        *response.body_mut() = Body::new(AnswerBody { answer, supervisor: supervisor.abort_handle() });
+        response
     }
 }
 
@@ -140,15 +168,15 @@ impl<S> Layer<S> for StreamLayer {
     type Service = Streaming<S>;
 
     fn layer(&self, inner: S) -> Streaming<S> {
-        Streaming { inner, gate: Arc::clone(&self.0) }
+        Streaming { inner, layer: self.clone() }
     }
 }
 
-/// A service whose watches are sent and looked after.
+/// A service whose answers are sent and looked after.
 #[derive(Clone)]
 pub(crate) struct Streaming<S> {
     inner: S,
-    gate: Arc<Gate>,
+    layer: StreamLayer,
 }
 
 impl<S> Service<Request<Body>> for Streaming<S>
@@ -166,26 +194,16 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let asked = Asked::of(&request);
-        let gate = Arc::clone(&self.gate);
+        let layer = self.layer.clone();
         let answered = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = answered.await?;
-            let outgoing = response.extensions_mut().remove::<Outgoing>();
-            if let Some((source, place)) = outgoing.and_then(|outgoing| outgoing.0.lock().take()) {
-                let answer = Arc::new(Answer::new(source, place));
-                let supervised = Arc::clone(&answer);
-                let supervisor =
-                    tokio::spawn(async move { supervise(&supervised, &gate, &asked).await }).abort_handle();
-                *response.body_mut() = Body::new(AnswerBody { answer, supervisor });
-            }
-            Ok(response)
-        })
+        Box::pin(async move { Ok(layer.send(asked, answered.await?).await) })
     }
 }
 
 /// Who asked for what.
 struct Asked {
     call_id: Arc<str>,
+    tenant: Option<TenantId>,
     path: String,
     key: HeaderMap,
 }
@@ -198,27 +216,28 @@ impl Asked {
         }
         let call = request.extensions().get::<Call>();
         let call_id = call.map_or_else(|| "".into(), |call| Arc::clone(&call.id));
-        Self { call_id, path: request.uri().path().to_owned(), key }
+        let tenant = call.and_then(Call::scope);
+        Self { call_id, tenant, path: request.uri().path().to_owned(), key }
     }
 }
 
-/// Ends a watch whose key no longer allows it, and one that nobody reads.
+/// Ends an answer that nobody reads, and a watch whose key no longer allows it.
 async fn supervise(answer: &Answer, gate: &Gate, asked: &Asked) {
-    let (mut checked, mut is_allowed) = (Instant::now(), true);
+    let (mut checked, mut is_watch) = (Instant::now(), is_stream(&asked.path));
     loop {
         tokio::time::sleep(LOOK).await;
         let bound = if answer.is_in_the_way() { UNREAD_IN_THE_WAY_MAX } else { UNREAD_MAX };
         if answer.unread_for() >= bound {
-            return answer.cut(to_status(&Fault::WatchUnread(bound), &asked.call_id));
+            return answer.cut(to_status(&Fault::Unread(bound), &asked.call_id));
         }
-        if !is_allowed {
+        if !is_watch {
             continue;
         }
         match gate.admit(&asked.path, &asked.key).await {
             Ok(_) => checked = Instant::now(),
             Err(denied) if denied.fault.is_of_the_store() && checked.elapsed() < UNCHECKED_MAX => {}
             Err(denied) => {
-                is_allowed = false;
+                is_watch = false;
                 answer.end(to_status(&denied.fault, &asked.call_id));
             }
         }

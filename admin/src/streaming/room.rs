@@ -1,8 +1,8 @@
-//! How many bytes may lie ready for those who watch: in this process, and for one tenant.
+//! How many bytes may lie ready for those who asked for them: in this process, and for one tenant.
 //!
-//! Room is taken before anything is read, and given back when the last byte has gone to the transport. Who finds
-//! none waits, first come, first served. It always comes: [`supervise`](super::supervise) ends whoever takes nothing,
-//! and sooner where somebody waits.
+//! Room is given back when the last byte has gone to the transport. A watch takes it before anything is read, and
+//! where there is none it waits, first come, first served. It always comes: [`supervise`](super::supervise) ends
+//! whoever takes nothing, and sooner where somebody waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fault::Fault;
 
-const BYTES_MAX: usize = 64 * 1024 * 1024;
+const WATCHES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Some messages of the largest kind.
-const BYTES_PER_TENANT_MAX: usize = 8 * 1024 * 1024;
+const WATCHES_BYTES_PER_TENANT_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Room {
     all: Arc<Share>,
-    by_tenant: Mutex<HashMap<TenantId, Weak<Share>>>,
+    bytes_per_tenant_max: usize,
+    /// `None` is whoever may see every tenant.
+    by_tenant: Mutex<HashMap<Option<TenantId>, Weak<Share>>>,
 }
 
 /// So many bytes, and who waits for them.
@@ -47,29 +49,32 @@ struct Taken {
     share: Arc<Share>,
 }
 
-impl Default for Room {
-    fn default() -> Self {
-        Self { all: Share::new(BYTES_MAX), by_tenant: Mutex::default() }
-    }
-}
-
 impl Room {
-    /// Waits for so many bytes; for all that a tenant may have, where that is less.
-    pub(crate) async fn take(&self, tenant: TenantId, bytes: usize) -> Result<Held, Fault> {
-        let bytes = bytes.clamp(1, BYTES_PER_TENANT_MAX) as u32;
+    pub(super) fn new(bytes_max: usize, bytes_per_tenant_max: usize) -> Self {
+        Self { all: Share::new(bytes_max), bytes_per_tenant_max, by_tenant: Mutex::default() }
+    }
+
+    pub(crate) fn of_watches() -> Self {
+        Self::new(WATCHES_BYTES_MAX, WATCHES_BYTES_PER_TENANT_MAX)
+    }
+
+    /// Waits for so many bytes; for all that a tenant may have, where that is less. Where they are to be had at once
+    /// it does not wait.
+    pub(crate) async fn take(&self, tenant: Option<TenantId>, bytes: usize) -> Result<Held, Fault> {
+        let bytes = bytes.clamp(1, self.bytes_per_tenant_max) as u32;
         // In this order, so that who waits for the tenant's keeps nobody else up.
         let of_tenant = self.of(tenant).take(bytes).await?;
         let of_all = Arc::clone(&self.all).take(bytes).await?;
         Ok(Held { of_tenant, of_all })
     }
 
-    fn of(&self, tenant: TenantId) -> Arc<Share> {
+    fn of(&self, tenant: Option<TenantId>) -> Arc<Share> {
         let mut by_tenant = self.by_tenant.lock();
         if let Some(known) = by_tenant.get(&tenant).and_then(Weak::upgrade) {
             return known;
         }
         by_tenant.retain(|_, known| known.strong_count() > 0);
-        let new = Share::new(BYTES_PER_TENANT_MAX);
+        let new = Share::new(self.bytes_per_tenant_max);
         by_tenant.insert(tenant, Arc::downgrade(&new));
         new
     }
@@ -137,8 +142,8 @@ mod tests {
 
     #[test]
     fn who_holds_all_of_a_tenant_keeps_no_other_up() {
-        let room = Room::default();
-        let [first, second] = [TenantId::new(), TenantId::new()];
+        let room = Room::of_watches();
+        let [first, second] = [Some(TenantId::new()), None];
         let take = |tenant, bytes| room.take(tenant, bytes).now_or_never().map(Result::unwrap);
         // More than there ever is: all there is.
         let mut held = take(first, usize::MAX).unwrap();
@@ -147,14 +152,14 @@ mod tests {
         assert!(waits.as_mut().now_or_never().is_none() && held.is_wanted());
         drop(waits);
         assert!(!held.is_wanted());
-        assert!(take(second, BYTES_PER_TENANT_MAX).is_some());
+        assert!(take(second, WATCHES_BYTES_PER_TENANT_MAX).is_some());
         let part = held.split(100).unwrap();
         held.shrink_to(50);
         drop(part);
-        assert!(take(first, BYTES_PER_TENANT_MAX - 49).is_none());
-        assert!(take(first, BYTES_PER_TENANT_MAX - 50).is_some());
+        assert!(take(first, WATCHES_BYTES_PER_TENANT_MAX - 49).is_none());
+        assert!(take(first, WATCHES_BYTES_PER_TENANT_MAX - 50).is_some());
         drop(held);
-        assert!(take(first, BYTES_PER_TENANT_MAX).is_some());
-        assert_eq!(room.all.bytes.available_permits(), BYTES_MAX);
+        assert!(take(first, WATCHES_BYTES_PER_TENANT_MAX).is_some());
+        assert_eq!(room.all.bytes.available_permits(), WATCHES_BYTES_MAX);
     }
 }

@@ -319,7 +319,7 @@ impl<F: Feed> Watcher<F> {
         }
         // Before the turn: who reads slowly keeps nobody else from reading.
         let mut held = tokio::select! {
-            held = self.room.take(self.tenant, bytes as usize) => held?,
+            held = self.room.take(Some(self.tenant), bytes as usize) => held?,
             () = self.stopping.cancelled() => return Err(Fault::Stopping),
         };
         let rows = {
