@@ -29,17 +29,14 @@ pub(super) struct Looks {
     context: Arc<AdminContext>,
     room: Arc<Room>,
     turns: Semaphore,
-    looked_at: Mutex<HashMap<BindingId, Looked>>,
+    looked_at: Mutex<HashMap<BindingId, Weak<Latest>>>,
     /// What somebody is being sent.
     sent: Mutex<HashMap<BindingId, (State, Weak<Encoded>)>>,
 }
 
-/// A binding that somebody looks at just now.
-#[derive(Default)]
-struct Looked {
-    lookers: usize,
-    latest: Arc<tokio::sync::Mutex<Option<(u64, Seen)>>>,
-}
+/// What was seen of a binding last, after how many changes, and the turn to look again. Those who look hold it: who
+/// waits for the turn is given what the first has seen, also where that one has been sent all of it by then.
+type Latest = tokio::sync::Mutex<Option<(u64, Seen)>>;
 
 /// A state, and the message that says it.
 #[derive(Clone)]
@@ -51,24 +48,6 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn part(&self) -> Part {
         Part::of(Arc::clone(&self.message))
-    }
-}
-
-/// One who looks: what was seen is kept until the last has gone.
-struct Looker<'a> {
-    looks: &'a Looks,
-    id: BindingId,
-}
-
-impl Drop for Looker<'_> {
-    fn drop(&mut self) {
-        let mut looked_at = self.looks.looked_at.lock();
-        if let Some(looked) = looked_at.get_mut(&self.id) {
-            looked.lookers -= 1;
-            if looked.lookers == 0 {
-                looked_at.remove(&self.id);
-            }
-        }
     }
 }
 
@@ -97,13 +76,7 @@ impl Looks {
         changes: u64,
         since: Option<u64>,
     ) -> Result<Seen, Fault> {
-        let latest = {
-            let mut looked_at = self.looked_at.lock();
-            let looked = looked_at.entry(id).or_default();
-            looked.lookers += 1;
-            Arc::clone(&looked.latest)
-        };
-        let _looker = Looker { looks: self, id };
+        let latest = self.latest(id);
         let mut latest = latest.lock().await;
         if let Some((at, seen)) = &*latest
             && since.is_some_and(|since| *at >= since)
@@ -115,6 +88,17 @@ impl Looks {
         let seen = self.read(tenant, id).await?;
         *latest = Some((changes, seen.clone()));
         Ok(seen)
+    }
+
+    fn latest(&self, id: BindingId) -> Arc<Latest> {
+        let mut looked_at = self.looked_at.lock();
+        if let Some(known) = looked_at.get(&id).and_then(Weak::upgrade) {
+            return known;
+        }
+        looked_at.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::default();
+        looked_at.insert(id, Arc::downgrade(&new));
+        new
     }
 
     async fn read(&self, tenant: TenantId, id: BindingId) -> Result<Seen, Fault> {
