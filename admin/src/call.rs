@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::AdminContext;
 use crate::auth::Caller;
 use crate::fault::{Fault, Kind, to_status};
+use crate::method::Method;
 use crate::validate;
 
 const TRACE_BYTES_MAX: usize = 1024;
@@ -21,6 +22,7 @@ const TRACE_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) id: Arc<str>,
+    pub(crate) method: Method,
     pub(crate) caller: Caller,
     /// The caller's trace, as the headers of an event it publishes.
     pub(crate) trace: Bytes,

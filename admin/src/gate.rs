@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -14,17 +14,16 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::AdminContext;
-use crate::auth::{Gate, method_name, waits_in_line};
+use crate::auth::Gate;
 use crate::call::{Call, trace_of};
 use crate::change::{Act, record_failure};
 use crate::fault::{Fault, to_status};
 use crate::lines::Lines;
+use crate::method::Method;
 
 /// For the whole call, the reading of the request included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// A test waits for a dispatcher, and then for the receiver as long as its endpoint allows.
 const TEST_TIMEOUT: Duration = Duration::from_secs(90);
-const TEST: &str = "/bowline.v1.EndpointService/SendEndpointTest";
 /// The id of the call in the answer's headers, as it is in the log.
 const CALL_ID_HEADER: &str = "bowline-call-id";
 
@@ -84,10 +83,10 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             let call_id: Arc<str> = Uuid::now_v7().to_string().into();
-            let path = request.uri().path().to_string();
+            let method = Method::of(request.uri().path());
             let begun = Instant::now();
-            let passed = layer.pass(inner, request, &call_id);
-            let bound = if path == TEST { TEST_TIMEOUT } else { CALL_TIMEOUT };
+            let passed = layer.pass(inner, request, method, &call_id);
+            let bound = if method.is_test() { TEST_TIMEOUT } else { CALL_TIMEOUT };
             let mut response = match tokio::time::timeout(bound, passed).await {
                 Ok(response) => response?,
                 Err(_) => to_status(&Fault::Timeout(bound), &call_id).into_http(),
@@ -96,7 +95,7 @@ where
             if let Ok(value) = HeaderValue::from_str(&call_id) {
                 response.headers_mut().insert(CALL_ID_HEADER, value);
             }
-            count(&path, begun, &response);
+            count(method, begun, &response);
             Ok(response)
         })
     }
@@ -107,28 +106,28 @@ impl GateLayer {
         &self,
         mut inner: S,
         mut request: Request<Body>,
+        method: Method,
         call_id: &Arc<str>,
     ) -> Result<Response<Body>, S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>>,
     {
-        let tenant = match self.gate.admit(request.uri().path(), request.headers()).await {
+        let tenant = match self.gate.admit(method, request.headers().get(AUTHORIZATION)).await {
             Ok(None) => return inner.call(request).await,
             Ok(Some(caller)) => {
                 let (tenant, trace) = (caller.tenant, trace_of(request.headers()));
-                request.extensions_mut().insert(Call { id: Arc::clone(call_id), caller, trace });
+                request.extensions_mut().insert(Call { id: Arc::clone(call_id), method, caller, trace });
                 tenant
             }
             Err(denied) => {
-                let method = method_name(request.uri().path());
-                if let (Some(caller), Some(method)) = (denied.caller, method) {
-                    let call = Call { id: Arc::clone(call_id), caller, trace: Bytes::new() };
-                    record_failure(&self.context, &call, Act::denied(method), &denied.fault).await;
+                if let (Some(caller), Some(name)) = (denied.caller, method.name) {
+                    let call = Call { id: Arc::clone(call_id), method, caller, trace: Bytes::new() };
+                    record_failure(&self.context, &call, Act::denied(name), &denied.fault).await;
                 }
                 return Ok(to_status(&denied.fault, call_id).into_http());
             }
         };
-        let Some(tenant) = tenant.filter(|_| waits_in_line(request.uri().path())) else {
+        let Some(tenant) = tenant.filter(|_| method.waits_in_line()) else {
             return inner.call(request).await;
         };
         match self.lines.turn(tenant).await {
@@ -152,8 +151,8 @@ fn blame_the_caller(response: &mut Response<Body>) {
 }
 
 /// Only methods of the API are labels: a path of the caller's making would have no bound.
-fn count(path: &str, begun: Instant, response: &Response<Body>) {
-    let Some(method) = method_name(path) else { return };
+fn count(method: Method, begun: Instant, response: &Response<Body>) {
+    let Some(method) = method.name else { return };
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     metrics::counter!("bowline_admin_calls_total", "method" => method, "code" => format!("{code:?}"))
         .increment(1);

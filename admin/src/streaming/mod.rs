@@ -18,19 +18,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bowline_core::id::TenantId;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::{self, StreamExt as _};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderValue, Request, Response};
 use parking_lot::Mutex;
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::auth::{Gate, is_stream, may_answer_much};
+use crate::auth::Gate;
 use crate::call::Call;
 use crate::fault::{Fault, to_status};
 use body::{Answer, AnswerBody};
@@ -147,14 +146,12 @@ impl StreamLayer {
         let outgoing = response.extensions_mut().remove::<Outgoing>();
         let answer = if let Some((source, place)) = outgoing.and_then(|outgoing| outgoing.0.lock().take()) {
             Answer::new(source, place)
-        } else if may_answer_much(&asked.path) {
-            match whole::large(&self.room, asked.tenant, response.body_mut()).await {
+        } else {
+            match whole::large(&self.room, asked.call.scope(), response.body_mut()).await {
                 Ok(Some(message)) => Answer::of(message),
                 Ok(None) => return response,
-                Err(fault) => return to_status(&fault, &asked.call_id).into_http(),
+                Err(fault) => return to_status(&fault, &asked.call.id).into_http(),
             }
-        } else {
-            return response;
         };
         let answer = Arc::new(answer);
         let supervised = Arc::clone(&answer);
@@ -196,49 +193,47 @@ where
         let asked = Asked::of(&request);
         let layer = self.layer.clone();
         let answered = self.inner.call(request);
-        Box::pin(async move { Ok(layer.send(asked, answered.await?).await) })
+        Box::pin(async move {
+            let response = answered.await?;
+            Ok(match asked {
+                Some(asked) => layer.send(asked, response).await,
+                None => response,
+            })
+        })
     }
 }
 
-/// Who asked for what.
+/// Who asked for what may be much.
 struct Asked {
-    call_id: Arc<str>,
-    tenant: Option<TenantId>,
-    path: String,
-    key: HeaderMap,
+    call: Call,
+    key: Option<HeaderValue>,
 }
 
 impl Asked {
-    fn of(request: &Request<Body>) -> Self {
-        let mut key = HeaderMap::new();
-        if let Some(value) = request.headers().get(AUTHORIZATION) {
-            key.insert(AUTHORIZATION, value.clone());
-        }
-        let call = request.extensions().get::<Call>();
-        let call_id = call.map_or_else(|| "".into(), |call| Arc::clone(&call.id));
-        let tenant = call.and_then(Call::scope);
-        Self { call_id, tenant, path: request.uri().path().to_owned(), key }
+    fn of(request: &Request<Body>) -> Option<Self> {
+        let call = request.extensions().get::<Call>().filter(|call| call.method.may_answer_much())?;
+        Some(Self { call: call.clone(), key: request.headers().get(AUTHORIZATION).cloned() })
     }
 }
 
 /// Ends an answer that nobody reads, and a watch whose key no longer allows it.
 async fn supervise(answer: &Answer, gate: &Gate, asked: &Asked) {
-    let (mut checked, mut is_watch) = (Instant::now(), is_stream(&asked.path));
+    let (mut checked, mut is_watch) = (Instant::now(), asked.call.method.is_stream);
     loop {
         tokio::time::sleep(LOOK).await;
         let bound = if answer.is_in_the_way() { UNREAD_IN_THE_WAY_MAX } else { UNREAD_MAX };
         if answer.unread_for() >= bound {
-            return answer.cut(to_status(&Fault::Unread(bound), &asked.call_id));
+            return answer.cut(to_status(&Fault::Unread(bound), &asked.call.id));
         }
         if !is_watch {
             continue;
         }
-        match gate.admit(&asked.path, &asked.key).await {
+        match gate.admit(asked.call.method, asked.key.as_ref()).await {
             Ok(_) => checked = Instant::now(),
             Err(denied) if denied.fault.is_of_the_store() && checked.elapsed() < UNCHECKED_MAX => {}
             Err(denied) => {
                 is_watch = false;
-                answer.end(to_status(&denied.fault, &asked.call_id));
+                answer.end(to_status(&denied.fault, &asked.call.id));
             }
         }
     }
