@@ -11,7 +11,6 @@ use bowline_core::store::operations;
 use bowline_core::watch::Places;
 use bowline_proto::v1;
 use bowline_proto::v1::operation_service_server::OperationService;
-use futures_util::stream::unfold;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,7 @@ use crate::change::{Act, Repeat, audited, begin_work};
 use crate::fault::{Fault, Kind};
 use crate::page::{Listing, page_size};
 use crate::present;
-use crate::streaming::{Nothing, Outgoing, Part, answer};
+use crate::streaming::{Nothing, Outgoing, Part, Watched, answer};
 use crate::validate::{self, Violations};
 
 /// How often a watched operation is looked at.
@@ -150,14 +149,15 @@ struct Watch {
     turns: Arc<Semaphore>,
     stop: CancellationToken,
     last: Option<(Operation, Instant)>,
-    ended: bool,
 }
 
-impl Watch {
-    /// The next message. It is asked for when the reader has taken the one before.
-    async fn next(&mut self) -> Result<Part, Fault> {
+impl Watched for Watch {
+    async fn next(&mut self) -> Result<Option<Part>, Fault> {
         loop {
-            if self.last.is_some() {
+            if let Some((last, _)) = &self.last {
+                if last.state.is_ended() {
+                    return Ok(None);
+                }
                 tokio::select! {
                     () = tokio::time::sleep(LOOK) => {}
                     () = self.stop.cancelled() => return Err(Fault::Stopping),
@@ -172,9 +172,8 @@ impl Watch {
             });
             if is_news {
                 let response = v1::WatchOperationResponse { operation: Some(present::operation(&operation)) };
-                self.ended = operation.state.is_ended();
                 self.last = Some((operation, Instant::now()));
-                return Ok(Part::small(&response));
+                return Ok(Some(Part::small(&response)));
             }
         }
     }
@@ -192,20 +191,8 @@ impl Operations {
             turns: Arc::clone(&self.turns),
             stop: self.stop.clone(),
             last: None,
-            ended: false,
         };
-        Ok(Outgoing::new(
-            call,
-            place,
-            unfold(watch, |mut watch| async move {
-                if watch.ended {
-                    return None;
-                }
-                let next = watch.next().await;
-                watch.ended |= next.is_err();
-                Some((next, watch))
-            }),
-        ))
+        Ok(Outgoing::new(call, place, watch))
     }
 }
 

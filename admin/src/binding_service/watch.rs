@@ -10,7 +10,6 @@ use bowline_core::binding::Watch;
 use bowline_core::id::{BindingId, TenantId};
 use bowline_core::store::bindings::State;
 use bowline_proto::v1;
-use futures_util::stream::unfold;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +17,7 @@ use super::Bindings;
 use super::looks::Looks;
 use crate::call::Call;
 use crate::fault::Fault;
-use crate::streaming::{Outgoing, Part};
+use crate::streaming::{Outgoing, Part, Watched};
 use crate::validate;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -32,7 +31,6 @@ struct Watching {
     /// The first look is its own: what was written before it was asked for is in it.
     has_looked: bool,
     stopping: CancellationToken,
-    ended: bool,
 }
 
 impl Bindings {
@@ -60,25 +58,13 @@ impl Bindings {
             sent,
             has_looked: false,
             stopping: self.stopping.clone(),
-            ended: false,
         };
-        Ok(Outgoing::new(
-            call,
-            place,
-            unfold(watching, |mut watching| async move {
-                if watching.ended {
-                    return None;
-                }
-                let next = watching.next().await;
-                watching.ended = next.is_err();
-                Some((next, watching))
-            }),
-        ))
+        Ok(Outgoing::new(call, place, watching))
     }
 }
 
-impl Watching {
-    async fn next(&mut self) -> Result<Part, Fault> {
+impl Watched for Watching {
+    async fn next(&mut self) -> Result<Option<Part>, Fault> {
         let heartbeat = Instant::now() + HEARTBEAT;
         loop {
             // Before the look: what changes after it wakes.
@@ -91,7 +77,7 @@ impl Watching {
             self.has_looked = true;
             if self.sent != Some(seen.state) {
                 self.sent = Some(seen.state);
-                return Ok(seen.part());
+                return Ok(Some(seen.part()));
             }
             // What lies ready is held by nobody who waits.
             drop(seen);
@@ -99,7 +85,7 @@ impl Watching {
                 () = self.watch.woken() => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     let cursor = self.sent.map(|sent| write_cursor(&sent)).unwrap_or_default();
-                    return Ok(Part::small(&v1::WatchBindingResponse { binding: None, cursor }));
+                    return Ok(Some(Part::small(&v1::WatchBindingResponse { binding: None, cursor })));
                 }
                 () = self.stopping.cancelled() => return Err(Fault::Stopping),
             }

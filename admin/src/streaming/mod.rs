@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::Stream;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, TryStreamExt as _, try_unfold};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
 use parking_lot::Mutex;
@@ -101,19 +101,24 @@ pub(crate) fn encode(message: &impl Message) -> Bytes {
     bytes.freeze()
 }
 
+/// What a method watches.
+pub(crate) trait Watched: Send + 'static {
+    /// The next message, which is asked for when the one before has been taken; `None`: there is none any more.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Part>, Fault>> + Send;
+}
+
 /// The messages of a watch. In extensions, which must be cloneable: the layer takes it from there.
 #[derive(Clone)]
 pub(crate) struct Outgoing(Arc<Mutex<Option<(Source, Place)>>>);
 
 impl Outgoing {
     /// `place` is kept until the transport is done with the answer.
-    pub(crate) fn new(
-        call: &Call,
-        place: Place,
-        parts: impl Stream<Item = Result<Part, Fault>> + Send + 'static,
-    ) -> Self {
+    pub(crate) fn new(call: &Call, place: Place, watched: impl Watched) -> Self {
         let id = Arc::clone(&call.id);
-        let source: Source = Box::pin(parts.map(move |part| part.map_err(|fault| to_status(&fault, &id))));
+        let parts = try_unfold(watched, |mut watched| async move {
+            Ok(watched.next().await?.map(|part| (part, watched)))
+        });
+        let source: Source = Box::pin(parts.map_err(move |fault| to_status(&fault, &id)));
         Self(Arc::new(Mutex::new(Some((source, place)))))
     }
 }

@@ -17,7 +17,6 @@ use bowline_core::store::watching::{self, Found, Log, Part, Reading};
 use bowline_core::watch::{self, Watch, Watches};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
-use futures_util::stream::unfold;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,7 @@ use crate::AdminContext;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::page::Listing;
-use crate::streaming::{Encoded, Held, Outgoing, Part as Sent, Room, encode};
+use crate::streaming::{Encoded, Held, Outgoing, Part as Sent, Room, Watched, encode};
 
 pub(crate) use place::Key;
 use place::{Backlog, Place, Stage};
@@ -105,7 +104,6 @@ struct Watcher<F: Feed> {
     then: Option<Place<F::Key>>,
     /// The first message says where it begins.
     greeted: bool,
-    ended: bool,
 }
 
 impl Watching {
@@ -155,32 +153,20 @@ impl Watching {
             rows: VecDeque::new(),
             then: None,
             greeted: false,
-            ended: false,
         };
         if given.is_some() {
             watcher.check_kept(&client, DateTime::<Utc>::MAX_UTC).await?;
         }
         drop(client);
-        Ok(Outgoing::new(
-            call,
-            taken,
-            unfold(watcher, |mut watcher| async move {
-                if watcher.ended {
-                    return None;
-                }
-                let next = watcher.next().await;
-                watcher.ended = next.is_err();
-                Some((next, watcher))
-            }),
-        ))
+        Ok(Outgoing::new(call, taken, watcher))
     }
 }
 
-impl<F: Feed> Watcher<F> {
-    async fn next(&mut self) -> Result<Sent, Fault> {
+impl<F: Feed> Watched for Watcher<F> {
+    async fn next(&mut self) -> Result<Option<Sent>, Fault> {
         if !self.greeted {
             self.greeted = true;
-            return Ok(self.heartbeat());
+            return Ok(Some(self.heartbeat()));
         }
         let heartbeat = Instant::now() + HEARTBEAT;
         loop {
@@ -188,13 +174,13 @@ impl<F: Feed> Watcher<F> {
                 self.place = self.place.after(tx, key);
                 self.settle();
                 let message = self.feed.message(Some(row), self.listing.token(&self.place));
-                return Ok(Sent::of(Encoded::new(encode(&message), held)));
+                return Ok(Some(Sent::of(Encoded::new(encode(&message), held))));
             }
             if self.stopping.is_cancelled() {
                 return Err(Fault::Stopping);
             }
             if Instant::now() >= heartbeat {
-                return Ok(self.heartbeat());
+                return Ok(Some(self.heartbeat()));
             }
             if !self.found.is_empty() {
                 self.read().await?;
@@ -215,7 +201,9 @@ impl<F: Feed> Watcher<F> {
             }
         }
     }
+}
 
+impl<F: Feed> Watcher<F> {
     fn heartbeat(&self) -> Sent {
         Sent::small(&self.feed.message(None, self.listing.token(&self.place)))
     }
