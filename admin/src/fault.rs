@@ -124,6 +124,10 @@ pub(crate) enum Fault {
     AnswersUnread,
     #[error("this replica has no connection to Postgres free: try again, or at another one")]
     Crowded,
+    #[error(
+        "this replica does as many calls of the tenant at once as it may: have fewer under way, or ask another"
+    )]
+    LineFull,
     #[error("this replica serves as many watches as it may: try again, or at another one")]
     WatchesFull,
     #[error(
@@ -366,6 +370,7 @@ fn classify(fault: &Fault) -> (Code, ErrorReason) {
         | Fault::WatchesFull
         | Fault::AnswersUnread
         | Fault::Crowded
+        | Fault::LineFull
         | Fault::TenantWatchesFull(_)
         | Fault::Unread(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Fault::Journal(JournalError::Unavailable { .. }) => {

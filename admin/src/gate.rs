@@ -23,6 +23,8 @@ use crate::method::Method;
 
 /// For the whole call, the reading of the request included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a call waits in its tenant's line: as long as for a connection.
+const LINE_WAIT: Duration = Duration::from_secs(5);
 const TEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// The id of the call in the answer's headers, as it is in the log.
 const CALL_ID_HEADER: &str = "bowline-call-id";
@@ -130,7 +132,8 @@ impl GateLayer {
         let Some(tenant) = tenant.filter(|_| method.waits_in_line()) else {
             return inner.call(request).await;
         };
-        match self.lines.turn(tenant).await {
+        let turn = tokio::time::timeout(LINE_WAIT, self.lines.turn(tenant)).await;
+        match turn.unwrap_or(Err(Fault::LineFull)) {
             Ok(_turn) => inner.call(request).await,
             Err(fault) => Ok(to_status(&fault, call_id).into_http()),
         }

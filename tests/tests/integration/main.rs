@@ -42,6 +42,7 @@ mod health;
 mod inbound;
 mod journal;
 mod keys_and_audit;
+mod lines;
 mod listing;
 mod operations;
 mod order;
