@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bowline_core::apart::Stopping;
 use bowline_core::journal::JournalError;
 use bowline_core::query::QueryError;
 use bowline_core::secrets::SecretError;
@@ -177,6 +178,12 @@ impl From<Full> for Fault {
             Full::Process => Self::WatchesFull,
             Full::Tenant(max) => Self::TenantWatchesFull(max),
         }
+    }
+}
+
+impl From<Stopping> for Fault {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
     }
 }
 

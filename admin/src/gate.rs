@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bowline_core::apart::Lines;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Request, Response};
@@ -18,7 +19,6 @@ use crate::auth::Gate;
 use crate::call::{Call, trace_of};
 use crate::change::{Act, record_failure};
 use crate::fault::{Fault, to_status};
-use crate::lines::Lines;
 use crate::method::Method;
 
 /// For the whole call, the reading of the request included.
@@ -133,7 +133,7 @@ impl GateLayer {
             return inner.call(request).await;
         };
         let turn = tokio::time::timeout(LINE_WAIT, self.lines.turn(tenant)).await;
-        match turn.unwrap_or(Err(Fault::LineFull)) {
+        match turn.map_or(Err(Fault::LineFull), |turn| turn.map_err(Fault::from)) {
             Ok(_turn) => inner.call(request).await,
             Err(fault) => Ok(to_status(&fault, call_id).into_http()),
         }

@@ -7,7 +7,7 @@
 //!
 //! 1. [`server`] takes the connection, bounded in number and in what it may carry.
 //! 2. [`gate`] gives the call an id and a deadline, and [`auth`] says who calls and whether the role
-//!    allows the [`method`]. It waits in the line of its tenant ([`lines`]).
+//!    allows the [`method`]. It waits in the line of its tenant.
 //! 3. One file a service ([`source_service`], [`endpoint_service`], [`event_service`],
 //!    [`delivery_service`], [`dead_letter_service`], [`payload_service`], [`binding_service`],
 //!    [`event_type_service`], [`operation_service`]) does the work: [`validate`] and [`mask`] judge what was
@@ -38,7 +38,6 @@ mod event_service;
 mod event_type_service;
 mod fault;
 mod gate;
-mod lines;
 mod mask;
 mod method;
 mod operation_service;

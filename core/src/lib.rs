@@ -12,7 +12,7 @@
 //! 5. [`query`] answers questions about the payloads of a source, a [`binding`] keeps an answer fresh;
 //!    [`expression`] is CEL, by which events are named, verified, filtered and transformed.
 //!    [`stored_payloads`] lets bodies go that a source does not keep. [`watch`] tells those who watch a log how far
-//!    it has come.
+//!    it has come. What takes long is done [`apart`], by tenants in turns.
 //! 6. [`egress`] is the only door through which a request leaves; [`fetched_keys`] asks providers for
 //!    theirs through it, and [`access_token`] authorization servers for tokens.
 //! 7. [`secrets`] seals what must not be read; [`bootstrap`] starts and stops a process.
@@ -22,6 +22,7 @@
 //! [`own_event`] is what Bowline tells about itself; every default is in [`defaults`].
 
 pub mod access_token;
+pub mod apart;
 pub mod binding;
 pub mod bootstrap;
 pub mod catalog;

@@ -105,7 +105,7 @@ async fn evaluate(
         }
     };
     let projection = spec.projection.clone();
-    let made = queries.work(result.len(), move |time| {
+    let made = queries.work(window.tenant_id, result.len(), move |time| {
         project(&projection, &result, time).map(|data| Value::Object(data).to_string().into_bytes())
     });
     made.await?.ok_or(QueryError::ProjectionTooLong)

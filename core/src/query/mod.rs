@@ -22,8 +22,9 @@ pub use aggregate::{Aggregate, Aggregated, Op, Span};
 pub use order::{Order, SortKey, sort};
 pub use path::{Content, FieldPath, Found, PathError};
 
+use crate::apart::Stopping;
 use crate::defaults;
-use crate::id::SourceId;
+use crate::id::{SourceId, TenantId};
 use crate::source::SourceSpec;
 use crate::store::payloads::{self, Payload};
 use crate::store::{Connection, Error};
@@ -53,23 +54,31 @@ pub enum QueryError {
     },
     #[error("making the fields of the widget took too long: have fewer of them, or dotted paths")]
     ProjectionTooLong,
+    /// Or it stops.
     #[error("this replica reads as many large payloads as it may: try again, or at another one")]
     Busy,
+}
+
+impl From<Stopping> for QueryError {
+    fn from(_: Stopping) -> Self {
+        Self::Busy
+    }
 }
 
 /// How many of a source's payloads queries see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceWindow {
+    pub tenant_id: TenantId,
     pub source_id: SourceId,
     pub payloads: u32,
 }
 
 impl SourceWindow {
     /// What is stored no longer than the newest few is not seen longer either.
-    pub fn of(source_id: SourceId, spec: &SourceSpec) -> Self {
+    pub fn of(tenant_id: TenantId, source_id: SourceId, spec: &SourceSpec) -> Self {
         let seen = spec.query_window_payloads.unwrap_or(defaults::QUERY_WINDOW_PAYLOADS);
         let stored = spec.max_stored_payloads().unwrap_or(u32::MAX);
-        Self { source_id, payloads: seen.min(stored) }
+        Self { tenant_id, source_id, payloads: seen.min(stored) }
     }
 }
 
@@ -155,7 +164,8 @@ impl Queries {
             return Ok(fold(asked.op, std::iter::repeat_n(1.0, count)));
         };
         let within = |received: DateTime<Utc>| begin < received && received <= now;
-        let column = self.numbers.of(client, window, field, (&NUMBERS, self.workplace.begin())).await?;
+        let reading = (&NUMBERS, self.workplace.begin(window.tenant_id));
+        let column = self.numbers.of(client, window, field, reading).await?;
         let oldest_first = column.entries.iter().rev().filter(|entry| within(entry.received));
         Ok(fold(asked.op, oldest_first.flat_map(|entry| entry.value.as_slice()).copied()))
     }
@@ -230,7 +240,7 @@ impl Queries {
         // Most often the window is as it was: then what is asked for is what it was, and comes along.
         let (until, asked, payloads) = match self.sort_keys.kept(window, path) {
             None => {
-                let reading = (&SORT_KEYS, self.workplace.begin());
+                let reading = (&SORT_KEYS, self.workplace.begin(window.tenant_id));
                 let column = self.sort_keys.of(client, window, path, reading).await?;
                 let (until, asked) = select(&column);
                 let payloads = payloads::named(client, &asked, PAGE_BYTES_MAX).await?;
@@ -241,7 +251,7 @@ impl Queries {
                 let (ids, payloads) =
                     try_join(payloads::ids(client, window), payloads::named(client, &likely, PAGE_BYTES_MAX))
                         .await?;
-                let reading = (&SORT_KEYS, self.workplace.begin());
+                let reading = (&SORT_KEYS, self.workplace.begin(window.tenant_id));
                 let column = self.sort_keys.follow(client, (window, path), kept, &ids, reading).await?;
                 let (until, asked) = select(&column);
                 let payloads = if asked == likely {
@@ -261,10 +271,11 @@ impl Queries {
     /// Work over a result of so many bytes, that is told how much time it has.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
+        tenant: TenantId,
         bytes: usize,
         work: impl FnOnce(Duration) -> T + Send + 'static,
     ) -> Result<T, QueryError> {
-        self.workplace.begin().run(bytes, true, work).await
+        self.workplace.begin(tenant).run(bytes, true, work).await
     }
 }
 
@@ -280,7 +291,7 @@ mod tests {
                 max_stored_payloads: stored,
                 ..SourceSpec::default()
             };
-            SourceWindow::of(SourceId::new(), &spec).payloads
+            SourceWindow::of(TenantId::new(), SourceId::new(), &spec).payloads
         };
         assert_eq!((of(None, None), of(Some(5), None), of(None, Some(7))), (1000, 5, 7));
         assert_eq!((of(Some(5), Some(7)), of(Some(7), Some(5))), (5, 5));

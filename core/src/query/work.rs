@@ -1,21 +1,20 @@
-//! Reading fields from bodies so that nobody else waits for it: what may take a while is done apart from the
-//! threads that serve, on half of the processors, and one query has only so much time of them.
+//! Reading fields from bodies so that nobody else waits for it: what may take a while is done [apart](crate::apart),
+//! a little at a time, so that tenants have their turns, and one query has only so much time of it.
 
-use std::num::NonZero;
-use std::panic::resume_unwind;
-use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use super::QueryError;
 use super::path::FieldPath;
+use crate::apart::Places;
+use crate::id::TenantId;
 
 /// Of reading, for one query; what it waits for does not count.
 const TIME_MAX: Duration = Duration::from_secs(5);
-/// How long it waits for a place.
+/// After so much of it the next has its turn.
+const TURN_MAX: Duration = Duration::from_millis(500);
+/// How long it waits for a place, each time.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bodies so small are read where they are: most often some milliseconds pass, and no thread is woken.
 const STREAMED_AT_ONCE_BYTES: usize = 256 * 1024;
@@ -24,20 +23,18 @@ const PARSED_AT_ONCE_BYTES: usize = 16 * 1024;
 /// Where queries have bodies read; one a process.
 #[derive(Debug)]
 pub(super) struct Workplace {
-    places: Arc<Semaphore>,
+    places: Places,
     time_max: Duration,
     wait_max: Duration,
 }
 
 impl Workplace {
     pub(super) fn new() -> Self {
-        let processors = available_parallelism().map_or(1, NonZero::get);
-        let places = Arc::new(Semaphore::new((processors / 2).max(1)));
-        Self { places, time_max: TIME_MAX, wait_max: WAIT_MAX }
+        Self { places: Places::default(), time_max: TIME_MAX, wait_max: WAIT_MAX }
     }
 
-    pub(super) fn begin(&self) -> Work<'_> {
-        Work { workplace: self, left: self.time_max }
+    pub(super) fn begin(&self, tenant: TenantId) -> Work<'_> {
+        Work { workplace: self, tenant, left: self.time_max }
     }
 }
 
@@ -45,6 +42,7 @@ impl Workplace {
 #[derive(Debug)]
 pub(super) struct Work<'w> {
     workplace: &'w Workplace,
+    tenant: TenantId,
     left: Duration,
 }
 
@@ -56,9 +54,29 @@ impl Work<'_> {
         bodies: Vec<Bytes>,
         read: fn(&FieldPath, &[u8]) -> T,
     ) -> Result<Vec<T>, QueryError> {
+        let mut values = Vec::new();
+        while values.len() < bodies.len() {
+            match self.turn(path, bodies[values.len()..].to_vec(), read).await {
+                Ok(turn) if turn.is_empty() => break,
+                Ok(turn) => values.extend(turn),
+                // What has been read is kept.
+                Err(_) if !values.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(values)
+    }
+
+    /// As much of it as there is time for in one turn.
+    async fn turn<T: Send + 'static>(
+        &mut self,
+        path: &FieldPath,
+        bodies: Vec<Bytes>,
+        read: fn(&FieldPath, &[u8]) -> T,
+    ) -> Result<Vec<T>, QueryError> {
         let (bytes, parses, path) = (bodies.iter().map(Bytes::len).sum(), path.parses(), path.clone());
-        self.run(bytes, parses, move |time| {
-            let begun = Instant::now();
+        self.run(bytes, parses, move |left| {
+            let (begun, time) = (Instant::now(), left.min(TURN_MAX));
             // Between two bodies: one alone is limited by its size, and by what its path may cost. Where there is any
             // time the first is read, so that each query comes farther than the one before.
             let in_time = |at: usize| (at == 0 && !time.is_zero()) || begun.elapsed() < time;
@@ -90,24 +108,18 @@ impl Work<'_> {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, QueryError> {
-        let place = Arc::clone(&self.workplace.places).acquire_owned();
-        let place = tokio::time::timeout(self.workplace.wait_max, place).await.ok().and_then(Result::ok);
-        let place = place.ok_or(QueryError::Busy)?;
-        let working = tokio::task::spawn_blocking(move || {
-            let _held = place;
-            work()
-        });
-        working.await.map_err(|failed| match failed.try_into_panic() {
-            Ok(raised) => resume_unwind(raised),
-            // The process ends.
-            Err(_) => QueryError::Busy,
-        })
+        let place = self.workplace.places.take(self.tenant);
+        let place =
+            tokio::time::timeout(self.workplace.wait_max, place).await.map_err(|_| QueryError::Busy)?;
+        Ok(place?.work(work).await?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::thread;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -118,7 +130,11 @@ mod tests {
     async fn threads(path: &str, bytes: usize) -> Vec<thread::ThreadId> {
         let workplace = Workplace::new();
         let path = FieldPath::parse(path).unwrap();
-        workplace.begin().read(&path, bodies(2, bytes), |_, _| thread::current().id()).await.unwrap()
+        workplace
+            .begin(TenantId::new())
+            .read(&path, bodies(2, bytes), |_, _| thread::current().id())
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -137,7 +153,7 @@ mod tests {
     async fn a_query_without_time_left_reads_nothing_more() {
         let path = FieldPath::parse("$..a").unwrap();
         let workplace = Workplace { time_max: Duration::from_millis(50), ..Workplace::new() };
-        let mut work = workplace.begin();
+        let mut work = workplace.begin(TenantId::new());
         let slow = |_: &FieldPath, _: &[u8]| {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(30) {
@@ -148,7 +164,7 @@ mod tests {
         assert!((1..=2).contains(&read), "{read}");
         assert_eq!(work.read(&path, bodies(100, 1), slow).await.unwrap().len(), 0);
         assert!(
-            !workplace.begin().read(&path, bodies(1, 1), slow).await.unwrap().is_empty(),
+            !workplace.begin(TenantId::new()).read(&path, bodies(1, 1), slow).await.unwrap().is_empty(),
             "the next query"
         );
     }
@@ -156,11 +172,18 @@ mod tests {
     #[tokio::test]
     async fn who_finds_no_place_is_told() {
         let workplace = Workplace { wait_max: Duration::from_millis(1), ..Workplace::new() };
-        let all = workplace.places.available_permits() as u32;
-        let _taken = workplace.places.acquire_many(all).await.unwrap();
+        // Somebody has each.
+        let mut taken = Vec::new();
+        while let Some(place) = workplace.places.take(TenantId::new()).now_or_never() {
+            taken.push(place.unwrap());
+        }
         let path = FieldPath::parse("$..a").unwrap();
-        let refused = workplace.begin().read(&path, bodies(1, 20_000), |_, _| ()).await.unwrap_err();
+        let refused =
+            workplace.begin(TenantId::new()).read(&path, bodies(1, 20_000), |_, _| ()).await.unwrap_err();
         assert!(matches!(refused, QueryError::Busy), "{refused}");
-        assert_eq!(workplace.begin().read(&path, bodies(1, 100), |_, _| ()).await.unwrap(), [()]);
+        assert_eq!(
+            workplace.begin(TenantId::new()).read(&path, bodies(1, 100), |_, _| ()).await.unwrap(),
+            [()]
+        );
     }
 }

@@ -42,14 +42,14 @@ pub async fn window(
     id: SourceId,
 ) -> Result<Option<SourceWindow>, Error> {
     const SQL: &str = "
-        SELECT spec FROM sources
+        SELECT tenant_id, spec FROM sources
          WHERE id = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR tenant_id = $2)";
     let statement = client.prepare_cached(SQL).await?;
     let row = client.query_opt(&statement, &[&id.0, &scope.map(|tenant| tenant.0)]).await?;
     row.map(|row| {
         let tokio_postgres::types::Json(spec): tokio_postgres::types::Json<SourceSpec> =
             row.try_get("spec")?;
-        Ok(SourceWindow::of(id, &spec))
+        Ok(SourceWindow::of(TenantId(row.try_get("tenant_id")?), id, &spec))
     })
     .transpose()
 }

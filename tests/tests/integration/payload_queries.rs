@@ -1,5 +1,6 @@
 //! Queries over what a source has received, as a caller of the admin API meets them.
 
+mod turns;
 mod window;
 
 use bowline_proto::v1::{self, AggregateOp as Op, AggregateWindow as Window, SortOrder};

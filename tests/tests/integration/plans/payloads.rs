@@ -1,6 +1,6 @@
 //! The queries of a source: no more is read than its window, and where that is as it was, not a body of it.
 
-use bowline_core::id::SourceId;
+use bowline_core::id::{DEFAULT_TENANT, SourceId};
 use bowline_core::query::{Aggregate, FieldPath, List, Op, Order, Queries, SourceWindow, Span};
 
 use super::{ROUNDS, Site, id_of};
@@ -10,8 +10,9 @@ pub(super) async fn queries(site: &mut Site) {
     // It receives forty a day.
     const DAYS_OF_WINDOW: usize = 5;
     let client = site.pool.get().await.unwrap();
-    let (queries, window) =
-        (Queries::default(), SourceWindow { source_id: SourceId(id_of(3, 5)), payloads: WINDOW });
+    let source_id = SourceId(id_of(3, 5));
+    let window = SourceWindow { tenant_id: DEFAULT_TENANT, source_id, payloads: WINDOW };
+    let queries = Queries::default();
     let field = || Some(FieldPath::parse("n").unwrap());
     let now = chrono::Utc::now();
     site.tap.take();
