@@ -88,7 +88,7 @@ fn mailgun() -> Vec<Case> {
     ]
 }
 
-/// What HubSpot signs for `query`, if it has the URL as `signed`.
+/// What `HubSpot` signs for `query`, if it has the URL as `signed`.
 fn hubspot(id: &'static str, url: &str, query: &'static str, signed: &str) -> Case {
     let body = r#"[{"eventId":1,"subscriptionType":"contact.creation"}]"#;
     let timestamp = (sign::unix_now(0) * 1000).to_string();
