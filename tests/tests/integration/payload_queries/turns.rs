@@ -24,7 +24,7 @@ async fn source_of(stack: &Stack, tenant: &Admin, payloads: usize) -> String {
     let url = stack.inbound(&id);
     let body = format!("[{}1]", "1,".repeat(NUMBERS));
     for round in vec![(); payloads].chunks(20) {
-        join_all(round.iter().map(async |_| {
+        join_all(round.iter().map(async |()| {
             http::post(&url, &json_headers(), body.clone()).await.unwrap().accepted();
         }))
         .await;
