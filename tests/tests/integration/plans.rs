@@ -8,7 +8,7 @@ use bowline_core::id::{EndpointId, EventId, ReplicaId, TenantId};
 use bowline_core::store::claim_session::ClaimSession;
 use bowline_core::store::{self, journal, partitions};
 use bowline_tests::database::{self, Database};
-use bowline_tests::stores;
+use bowline_tests::{BOUND, eventually, stores};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
@@ -110,10 +110,17 @@ fn day_of(relation: &str) -> Option<&str> {
     relation.strip_prefix("events_p").or_else(|| relation.strip_prefix("attempts_p"))
 }
 
+/// With its connections made: a busy machine may take longer for one than a pool waits.
+async fn opened(pool: store::Pool) -> store::Pool {
+    let made = async || try_join_all((0..pool.status().max_size).map(|_| pool.get())).await;
+    drop(eventually(BOUND, made).await);
+    pool
+}
+
 impl Site {
     async fn new(database: Database) -> Self {
         let tap = Tap::start(&database).await;
-        let pool = store::connect(tap.url(), 2).unwrap();
+        let pool = opened(store::connect(tap.url(), 2).unwrap()).await;
         let today = "SELECT to_char(max(at) AT TIME ZONE 'UTC', 'YYYYMMDD') FROM filled";
         let today = database.sql().query_one(today, &[]).await.unwrap().get(0);
         Self { tap, database, pool, today, faults: Vec::new() }
@@ -122,7 +129,7 @@ impl Site {
     /// Those that keep their plans for as long as they live.
     async fn sessions(&self) -> (journal::Connection, store::Pool, ClaimSession) {
         let url = self.tap.url();
-        let records = store::connect_planned_ahead(url, 1).unwrap();
+        let records = opened(store::connect_planned_ahead(url, 1).unwrap()).await;
         (journal::Connection::open(url).await.unwrap(), records, ClaimSession::open(url).await.unwrap())
     }
 

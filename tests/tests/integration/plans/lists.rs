@@ -9,7 +9,7 @@ use bowline_core::store::receipts::{self, Of};
 use bowline_core::store::unmatched::unmatched;
 use bowline_core::store::{self, endpoints};
 
-use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, EVENTS, SMALL_TENANT, Site, filled, id_of};
+use super::{BUSY_ENDPOINT, DAYS, ENDPOINT, EVENTS, SMALL_TENANT, Site, filled, id_of, opened};
 
 const PAGE: i64 = 51;
 const FIRST_LOOK: Bounds = Bounds { keys: PAGE, looks: 1000 };
@@ -294,7 +294,7 @@ async fn plainly(pool: &store::Pool, wanted: &str) -> Vec<DeliveryKey> {
 #[tokio::test]
 async fn pages_of_deliveries_hold_what_a_plain_query_finds() {
     let database = filled(3000).await;
-    let pool = store::connect(&database.url, 2).unwrap();
+    let pool = opened(store::connect(&database.url, 2).unwrap()).await;
     let event: uuid::Uuid =
         database.sql().query_one("SELECT id FROM filled WHERE n = 1505", &[]).await.unwrap().get(0);
     // Half of what failed or was delivered waits no more.
