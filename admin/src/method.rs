@@ -36,9 +36,11 @@ impl Method {
     }
 
     /// Whether a call waits in its tenant's line for a connection to Postgres. Events that are published go another
-    /// way, and what needs an admin's key waits for other replicas, as a test of an endpoint does.
+    /// way, and who waits for other replicas without a connection would only hold up the line.
     pub(crate) fn waits_in_line(self) -> bool {
-        matches!(self.access, Access::Read | Access::Write) && !self.is_stream && !self.is_test()
+        let waits_for_others =
+            self.is_test() || matches!(self.name, Some("RotateSourceSecret" | "SetSourceSecret"));
+        self.may_answer_much() && !self.is_stream && !waits_for_others
     }
 
     /// Whether what it answers may be so much that who asks for it and does not read it is to be bounded. Events that

@@ -120,14 +120,15 @@ impl Preset {
         }
     }
 
-    /// The key with what tells its events apart: each value with its length, so that none reads as another's.
+    /// The key with what tells its events apart: each with its length, so that none reads as a part of another.
     fn told_apart<'a>(&self, key: Cow<'a, [u8]>, request: &InboundRequest<'a>) -> Cow<'a, [u8]> {
         if self.description.dedup.with.is_empty() {
             return key;
         }
-        let mut whole = key.into_owned();
-        for source in &self.description.dedup.with {
-            let value = request.get(source).ok().flatten().unwrap_or_default();
+        let others = self.description.dedup.with.iter();
+        let others = others.map(|source| request.get(source).ok().flatten().unwrap_or_default());
+        let mut whole = Vec::new();
+        for value in std::iter::once(key).chain(others) {
             whole.extend_from_slice(&(value.len() as u64).to_be_bytes());
             whole.extend_from_slice(&value);
         }

@@ -210,6 +210,12 @@ fn what_an_event_is_about_is_no_key_without_what_tells_its_events_apart() {
             r#"{"event":"charge.dispute.create","data":{"id":1}}"#.into(),
             r#"{"event":"charge.dispute.resolve","data":{"id":1}}"#.into(),
         ),
+        // What belongs to one does not read as the beginning of the next.
+        (
+            "paystack",
+            r#"{"event":"\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0000","data":{"id":"R"}}"#.into(),
+            r#"{"event":"","data":{"id":"R\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0008"}}"#.into(),
+        ),
         (
             "postmark",
             r#"{"RecordType":"Delivery","MessageID":"m"}"#.into(),

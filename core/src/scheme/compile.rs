@@ -63,7 +63,7 @@ impl Scheme {
         self.check_extras(&content, &mut faults);
         if self.signs_content() {
             self.check_bound(&content, &content_also, &mut faults);
-            self.check_content(&content, layout.as_ref(), &mut faults);
+            self.check_content(&content, &content_also, layout.as_ref(), &mut faults);
         }
         let require_headers = self.compile_require_headers(&mut faults);
         let require_equal = self
@@ -219,13 +219,10 @@ impl Scheme {
         let binds_body = |one: &Content| one.binds_body() || !self.require_equal.is_empty();
         if content.is_empty() {
             faults.add("content", "say what is signed, such as `{body}`");
-        } else if self.body_bound != binds_body(content) {
-            let problem = if self.body_bound {
-                "does not hold {body}; if that is meant, set body_bound = false"
-            } else {
-                "holds the body, so body_bound = false is wrong"
-            };
-            faults.add("content", problem);
+        } else if self.body_bound && !binds_body(content) {
+            faults.add("content", "does not hold {body}; if that is meant, set body_bound = false");
+        } else if !self.body_bound && (content.binds_all_fields() || !self.require_equal.is_empty()) {
+            faults.add("content", "holds the body, so body_bound = false is wrong");
         }
         let signed = |one: &Content| {
             (self.body_bound && binds_body(one), one.has_timestamp(), one.has_id(), one.has(&Part::Secret))
@@ -237,7 +234,13 @@ impl Scheme {
         }
     }
 
-    fn check_content(&self, content: &Content, layout: Option<&CompiledLayout>, faults: &mut Faults) {
+    fn check_content(
+        &self,
+        content: &Content,
+        also: &[Content],
+        layout: Option<&CompiledLayout>,
+        faults: &mut Faults,
+    ) {
         if content.has_id() && self.event_id.is_empty() {
             faults.add("event_id", "is needed because the content holds {id}");
         }
@@ -257,14 +260,22 @@ impl Scheme {
                 .add("timestamp.sources", "a timestamp stands in the layout or in sources: give one of them");
         }
         let in_body = timestamp.sources.iter().all(|source| matches!(source, Source::Json(_)));
-        let by_name = |source: &Source| {
-            let listed = self.signed_headers.iter().flat_map(|spec| &spec.always);
-            content.values().any(|value| value == source)
-                || source.as_header().is_some_and(|name| listed.into_iter().any(|always| always == name))
+        let covered = |content: &Content| {
+            let by_name = |source: &Source| {
+                let listed = self.signed_headers.iter().flat_map(|spec| &spec.always);
+                content.values().any(|value| value == source)
+                    || source.as_header().is_some_and(|name| listed.into_iter().any(|always| always == name))
+            };
+            let named = !timestamp.sources.is_empty() && timestamp.sources.iter().all(by_name);
+            content.has_timestamp() || (!in_layout && (named || (in_body && content.binds_body())))
         };
-        let named = !timestamp.sources.is_empty() && timestamp.sources.iter().all(by_name);
-        let covered = content.has_timestamp() || (!in_layout && (named || (in_body && content.binds_body())));
-        if timestamp.signed != covered {
+        if timestamp.signed && covered(content) && !also.iter().all(covered) {
+            faults.add(
+                "content_also",
+                "the timestamp is part of all readings of the content, or signed = false",
+            );
+        }
+        if timestamp.signed != covered(content) {
             let problem = if timestamp.signed {
                 "is not part of the content; if that is meant, set signed = false"
             } else {

@@ -131,6 +131,12 @@ impl Content {
         })
     }
 
+    /// Whether no field of the body can be changed or added; a signed field alone says so only where it holds all.
+    pub(super) fn binds_all_fields(&self) -> bool {
+        let is_field = |part: &Part| matches!(part, Part::Value { source: Source::Form(_), .. });
+        self.binds_body() && !self.parts.iter().any(is_field)
+    }
+
     /// Whether each byte of the body counts.
     pub(super) fn binds_every_byte(&self) -> bool {
         self.has(&Part::Body) || self.has(&Part::BodySha256Hex)

@@ -35,9 +35,18 @@ pub(super) fn fields<'a>(content_type: Option<&[u8]>, body: &'a [u8]) -> Result<
     Ok(fields)
 }
 
-/// The first field of this name.
-pub(super) fn first<'f, 'a>(fields: &'f [Field<'a>], name: &str) -> Option<&'f Cow<'a, [u8]>> {
-    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+/// The value of a field. Of one that is there twice some readers take the first and some the last: what is verified
+/// would not be what is read.
+pub(super) fn only<'f, 'a>(
+    fields: &'f [Field<'a>],
+    name: &str,
+) -> Result<Option<&'f Cow<'a, [u8]>>, Malformed> {
+    let mut found = fields.iter().filter(|(known, _)| known == name);
+    let first = found.next().map(|(_, value)| value);
+    match found.count() {
+        0 => Ok(first),
+        more => Err(Malformed::Repeated { times: more + 1 }),
+    }
 }
 
 /// Whether a content type says that the body is a form.
@@ -128,7 +137,8 @@ fn multipart<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>>, Malfo
 fn read_part(part: &[u8]) -> Result<Field<'_>, &'static str> {
     let head_max = part.len().min(limits::HEADER_BYTES_MAX);
     let head = memmem::find(&part[..head_max], b"\r\n\r\n").ok_or("a part has no headers, or too many")?;
-    let headers = std::str::from_utf8(&part[..head]).map_err(|_| "the headers of a part are no text")?;
+    // Names of files are in whatever encoding their senders have; a name of ours is text.
+    let headers = String::from_utf8_lossy(&part[..head]);
     let name = headers
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -183,6 +193,10 @@ mod tests {
             assert_eq!(part(disposition).as_deref(), Ok(name), "{disposition}");
         }
         assert!(part(r#"filename="a; name=token"#).is_err(), "the quote is not closed");
+        let latin: &[u8] =
+            b"--x\r\nContent-Disposition: form-data; name=b; filename=\"caf\xe9\"\r\n\r\nv\r\n--x--";
+        let found = fields(Some(b"multipart/form-data; boundary=x"), latin).unwrap();
+        assert_eq!(found[0].0, "b", "a name of a file in another encoding");
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl<'a> InboundRequest<'a> {
         if form::is_json(self.content_type()) && self.check_json().is_ok() {
             return Ok(None);
         }
-        Ok(form::first(self.form()?, name))
+        form::only(self.form()?, name)
     }
 
     fn content_type(&self) -> Option<&'a [u8]> {

@@ -173,12 +173,13 @@ impl CompiledScheme {
         &'s self,
         request: &InboundRequest<'a>,
     ) -> Result<Vec<(&'s Source, Cow<'a, str>)>, VerifyError> {
-        let mut values = Vec::with_capacity(1);
+        let (mut values, mut empty) = (Vec::with_capacity(1), None);
         for source in &self.sources {
             let malformed = |fault| VerifyError::Malformed { at: source.clone(), fault };
             let Some(value) = request.get(source).map_err(malformed)? else { continue };
             if value.is_empty() {
-                return Err(malformed(Malformed::Empty));
+                empty = empty.or(Some(source));
+                continue;
             }
             if value.len() > limits::HEADER_BYTES_MAX {
                 return Err(malformed(Malformed::TooLong { max_bytes: limits::HEADER_BYTES_MAX }));
@@ -188,8 +189,9 @@ impl CompiledScheme {
             }
             values.push((source, into_text(value).ok_or_else(|| malformed(Malformed::NotText))?));
         }
-        match (values.is_empty(), self.sources.first()) {
-            (true, Some(first)) => Err(VerifyError::Missing { at: first.clone() }),
+        match (values.is_empty(), empty, self.sources.first()) {
+            (true, Some(at), _) => Err(VerifyError::Malformed { at: at.clone(), fault: Malformed::Empty }),
+            (true, None, Some(first)) => Err(VerifyError::Missing { at: first.clone() }),
             _ => Ok(values),
         }
     }

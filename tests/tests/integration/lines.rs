@@ -18,14 +18,19 @@ const AT_ONCE: usize = 2;
 async fn a_tenant_whose_calls_hang_waits_behind_itself() {
     let stack = Stack::builder().dispatchers(0).start().await;
     let (busy, modest) =
-        (somebody(&stack, "busy", "viewer").await, somebody(&stack, "modest", "viewer").await);
-    // Whoever asks for operations waits.
+        (somebody(&stack, "busy", "admin").await, somebody(&stack, "modest", "viewer").await);
+    // Whoever asks for operations waits, or who did what.
     let lock = bowline_tests::database::connect(&stack.database.url).await.unwrap();
-    lock.batch_execute("BEGIN; LOCK TABLE operations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    lock.batch_execute("BEGIN; LOCK TABLE operations, audit_log IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let mut calls = JoinSet::new();
-    for _ in 0..CALLS {
-        let mut operations = busy.operations();
-        calls.spawn(async move { operations.list_operations(v1::ListOperationsRequest::default()).await });
+    for _ in 0..CALLS / 2 {
+        let (mut operations, mut audit) = (busy.operations(), busy.audit());
+        calls.spawn(async move {
+            operations.list_operations(v1::ListOperationsRequest::default()).await.map(drop)
+        });
+        calls.spawn(async move {
+            audit.list_audit_entries(v1::ListAuditEntriesRequest::default()).await.map(drop)
+        });
     }
 
     let mut refused = Vec::new();

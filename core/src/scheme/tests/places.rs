@@ -93,6 +93,33 @@ fn a_form_and_json_can_hold_the_same_values() {
 }
 
 #[test]
+fn a_field_that_is_there_twice_is_not_verified_by_one_and_read_by_the_other() {
+    let signed = scheme(
+        "algorithm='hmac-sha256'\ncontent='{form:t}'\nbody_bound=false\nsignature={sources=['form:s']}",
+    );
+    let active = keys(&signed, &["k"]);
+    let verify = |body: &str| Sent::new(&[FORM], body).verify(&signed, &active, NOW);
+    verify(&format!("t=17&s={OF_17}&other=1&other=2")).unwrap();
+    for body in [format!("t=17&s={OF_17}&t=18"), format!("s={OF_17}&t=17&s={OF_17}")] {
+        let fault = verify(&body).unwrap_err();
+        assert!(fault.to_string().contains("it was sent 2 times"), "{body}: {fault}");
+    }
+}
+
+#[test]
+fn an_empty_place_is_none_where_another_holds_the_signature() {
+    let signed = scheme(
+        "algorithm='hmac-sha256'\ncontent='{json:/t}'\nbody_bound=false\n\
+         signature={sources=['json:/parent','json:/s']}",
+    );
+    let active = keys(&signed, &["k"]);
+    let verify = |body: &str| Sent::new(&[JSON], body).verify(&signed, &active, NOW);
+    verify(&format!(r#"{{"t":"17","parent":"","s":"{OF_17}"}}"#)).unwrap();
+    let fault = verify(r#"{"t":"17","parent":"","s":""}"#).unwrap_err();
+    assert!(fault.to_string().contains("empty"), "{fault}");
+}
+
+#[test]
 fn a_content_type_alone_hides_nothing() {
     let get = |content_type, body: &str, source: &str| {
         let sent = Sent::new(&[content_type], body);
