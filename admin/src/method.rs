@@ -40,7 +40,8 @@ impl Method {
     pub(crate) fn waits_in_line(self) -> bool {
         let waits_for_others =
             self.is_test() || matches!(self.name, Some("RotateSourceSecret" | "SetSourceSecret"));
-        self.may_answer_much() && !self.is_stream && !waits_for_others
+        let is_other = self.name.is_none() || self.access == Access::Publish || self.is_stream;
+        !is_other && !waits_for_others
     }
 
     /// Whether what it answers may be so much that who asks for it and does not read it is to be bounded. Events that

@@ -118,23 +118,24 @@ impl Content {
 
     /// Whether the signature speaks of what the event says, all of it or the fields meant to be signed.
     pub(super) fn binds_body(&self) -> bool {
-        self.parts.iter().any(|part| match part {
-            Part::Body
-            | Part::BodySha256Hex
-            | Part::BodyCrc32Dec
-            | Part::FormSortedConcat
-            | Part::FormPhpSerialized
-            | Part::UrlWithSortedForm
-            | Part::JsonFields => true,
-            Part::Value { source, .. } => matches!(source, Source::Form(_)),
-            _ => false,
-        })
+        let is_field = |part: &Part| matches!(part, Part::Value { source: Source::Form(_), .. });
+        self.binds_all_fields() || self.parts.iter().any(is_field)
     }
 
-    /// Whether no field of the body can be changed or added; a signed field alone says so only where it holds all.
+    /// Whether no field of the body can be changed; a signed field alone says so only where it holds all there is.
     pub(super) fn binds_all_fields(&self) -> bool {
-        let is_field = |part: &Part| matches!(part, Part::Value { source: Source::Form(_), .. });
-        self.binds_body() && !self.parts.iter().any(is_field)
+        self.parts.iter().any(|part| {
+            matches!(
+                part,
+                Part::Body
+                    | Part::BodySha256Hex
+                    | Part::BodyCrc32Dec
+                    | Part::FormSortedConcat
+                    | Part::FormPhpSerialized
+                    | Part::UrlWithSortedForm
+                    | Part::JsonFields
+            )
+        })
     }
 
     /// Whether each byte of the body counts.

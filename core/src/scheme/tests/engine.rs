@@ -247,6 +247,10 @@ fn every_fault_of_a_description_is_named_at_once() {
             "content_also",
         ),
         (
+            "algorithm='hmac-sha256'\ncontent='{form:a}{body}'\nbody_bound=false\nsignature={sources=['header:s']}",
+            "body_bound = false is wrong",
+        ),
+        (
             "algorithm='hmac-sha256'\ncontent='{header:t}{body}'\ncontent_also=['{body}']\n\
              signature={sources=['header:s']}\ntimestamp={sources=['header:t'],unit='s'}",
             "content_also",
